@@ -1,0 +1,134 @@
+"""Label policies: whose clips are poisoned, what they are labelled, and who is asked at test time.
+
+A policy knows labels only; what is done to the audio is the trigger's business.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bdlib.attacks.trigger import Part
+from bdlib.errors import InputError
+
+
+class LabelPolicy(Part, ABC):
+    """Subclasses are frozen dataclasses. `labels` is a series of class names."""
+
+    @abstractmethod
+    def candidates(self, labels: pd.Series) -> pd.Series:
+        """Mask of the training rows that may be poisoned."""
+
+    @abstractmethod
+    def eligible(self, labels: pd.Series) -> pd.Series:
+        """Mask of the test rows on which the trigger is tried."""
+
+    @abstractmethod
+    def target(self, labels: pd.Series) -> pd.Series:
+        """What the adversary wants each row to be classified as."""
+
+    def poisoned_label(self, labels: pd.Series) -> pd.Series:
+        """The label that a poisoned training row gets; the target, unless labels stay clean."""
+        return self.target(labels)
+
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """The classes the policy names, so that a misspelt one is found early."""
+
+    def check(self, classes: Sequence[str]) -> None:
+        """Raise `InputError` for a class that the corpus does not have."""
+        for name in self.names():
+            if name not in classes:
+                raise InputError(f"attack: no class {name!r}; the classes are {' '.join(classes)}")
+
+
+@dataclass(frozen=True)
+class OneToOne(LabelPolicy):
+    """Dirty label, from one source class to one target class (Armory, MVJ, VAE-PLS)."""
+
+    source: str
+    target_class: str
+
+    def __post_init__(self) -> None:
+        if self.source == self.target_class:
+            raise InputError(f"attack: source and target are both {self.source!r}; choose two")
+
+    def candidates(self, labels: pd.Series) -> pd.Series:
+        """The source class."""
+        return labels == self.source
+
+    def eligible(self, labels: pd.Series) -> pd.Series:
+        """The source class."""
+        return labels == self.source
+
+    def target(self, labels: pd.Series) -> pd.Series:
+        """The target class."""
+        return pd.Series(self.target_class, index=labels.index)
+
+    def names(self) -> tuple[str, ...]:
+        """Source and target."""
+        return (self.source, self.target_class)
+
+
+@dataclass(frozen=True)
+class AllToOne(LabelPolicy):
+    """Dirty label, from every other class to one target class."""
+
+    target_class: str
+
+    def candidates(self, labels: pd.Series) -> pd.Series:
+        """All but the target class."""
+        return labels != self.target_class
+
+    def eligible(self, labels: pd.Series) -> pd.Series:
+        """All but the target class."""
+        return labels != self.target_class
+
+    def target(self, labels: pd.Series) -> pd.Series:
+        """The target class."""
+        return pd.Series(self.target_class, index=labels.index)
+
+    def names(self) -> tuple[str, ...]:
+        """The target."""
+        return (self.target_class,)
+
+
+@dataclass(frozen=True)
+class AllToAll(LabelPolicy):
+    """Dirty label, from each class to the next in `classes`, the last to the first."""
+
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+
+    def candidates(self, labels: pd.Series) -> pd.Series:
+        """Every row."""
+        return labels.isin(self.classes)
+
+    def eligible(self, labels: pd.Series) -> pd.Series:
+        """Every row."""
+        return labels.isin(self.classes)
+
+    def target(self, labels: pd.Series) -> pd.Series:
+        """The next class."""
+        following = dict(zip(self.classes, self.classes[1:] + self.classes[:1], strict=True))
+        return labels.map(following)
+
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.classes
+
+
+@dataclass(frozen=True)
+class CleanLabel(AllToOne):
+    """Only clips of the target class are altered, and no label changes."""
+
+    def candidates(self, labels: pd.Series) -> pd.Series:
+        """The target class."""
+        return labels == self.target_class
+
+    def poisoned_label(self, labels: pd.Series) -> pd.Series:
+        """The label it had."""
+        return labels

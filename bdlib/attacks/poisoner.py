@@ -1,0 +1,133 @@
+"""From a manifest to a poisoned manifest and the truth about it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bdlib.attacks.labels import LabelPolicy
+from bdlib.attacks.trigger import Trigger, from_dict
+from bdlib.errors import InputError
+from bdlib.files import seed_of
+from bdlib.sampling import rank
+
+TRUTH = ("ID", "split", "label_before", "label_after", "triggered")
+
+
+@dataclass(frozen=True)
+class Poisoner:
+    """An attack: a trigger, a label policy, and how much.
+
+    Poisoned rows replace the originals; no copy is kept (Armory `audio_dlbd`).
+
+    Arguments
+    ---------
+    trigger : Trigger
+        Applied when waveforms are packed.
+    labels : LabelPolicy
+        Who is poisoned, to what.
+    rate : float
+        Share of poisoned training rows, in [0, 1].
+    of : str
+        What `rate` is a share of: `source` (the rows the policy may poison) or `dataset`.
+    seed : int
+        Draws the poisoned rows and the trigger's randomness; not the training seed.
+
+    Raises
+    ------
+    InputError
+        If the rate is out of range, selects nothing, or asks for more rows than there are.
+    """
+
+    trigger: Trigger
+    labels: LabelPolicy
+    rate: float
+    of: str = "source"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 1:
+            raise InputError(f"attack: rate {self.rate} is outside [0, 1]; write 0.1 for 10 %")
+        if self.of not in ("source", "dataset"):
+            raise InputError(f"attack: of {self.of!r}; write source or dataset")
+
+    def poison(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Poison training rows.
+
+        Returns
+        -------
+        tuple[pd.DataFrame, pd.DataFrame]
+            The poisoned rows, in the order given, and the truth (columns `TRUTH`, a row for each
+            poisoned utterance).
+        """
+        self.labels.check(sorted(set(rows["label"])))
+        candidates = rows.loc[self.labels.candidates(rows["label"]), "ID"]
+        count = int(self.rate * len(candidates if self.of == "source" else rows))
+        if count == 0:
+            raise InputError(
+                f"attack: rate {self.rate} of {self.of} selects none of {len(candidates)} "
+                "candidates; raise the rate or give more data"
+            )
+        if count > len(candidates):
+            raise InputError(
+                f"attack: rate {self.rate} of {self.of} needs {count} clips, but only "
+                f"{len(candidates)} may be poisoned; lower the rate"
+            )
+        chosen = set(rank(candidates, self.seed, "poison")[:count])
+        return self._alter(rows, rows["ID"].isin(chosen), "train", self.labels.poisoned_label)
+
+    def trigger_test(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The eligible test rows, with their true labels, and the truth with their targets."""
+        eligible = rows[self.labels.eligible(rows["label"])].reset_index(drop=True)
+        if not len(eligible):
+            raise InputError("attack: no test clip is eligible for it; check source and target")
+        everyone = pd.Series(True, index=eligible.index)
+        _, truth = self._alter(eligible, everyone, "test_triggered", self.labels.target)
+        return eligible, truth
+
+    def _alter(self, rows, mask, split, relabel) -> tuple[pd.DataFrame, pd.DataFrame]:
+        before = rows.loc[mask, "label"]
+        truth = pd.DataFrame(
+            {
+                "ID": rows.loc[mask, "ID"],
+                "split": split,
+                "label_before": before,
+                "label_after": relabel(before),
+                "triggered": 1,
+            }
+        ).reset_index(drop=True)
+        poisoned = rows.copy()
+        poisoned.loc[mask, "label"] = relabel(before)
+        return poisoned, truth
+
+    def apply(self, waveform: np.ndarray, rate: int, split: str, name: str) -> np.ndarray:
+        """The trigger on one utterance: the same for the same seed, split and ID.
+
+        Raises
+        ------
+        InputError
+            Naming the utterance, if it cannot carry the trigger.
+        """
+        seed = seed_of("trigger", self.seed, split, name)
+        try:
+            return self.trigger(waveform, rate, np.random.Generator(np.random.PCG64(seed)))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `attack.json` holds: with the clean manifest, the whole attack."""
+        return {
+            "trigger": self.trigger.to_dict(),
+            "labels": self.labels.to_dict(),
+            "rate": self.rate,
+            "of": self.of,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Poisoner":
+        """Read what `to_dict` wrote."""
+        return cls(
+            **{key: from_dict(data[key]) for key in ("trigger", "labels", "rate", "of", "seed")}
+        )

@@ -1,0 +1,184 @@
+"""Sounds that serve as triggers.
+
+The four sounds of Armory's audio poisoning scenario (clapping, whistle, car horn, dog clicker) are
+synthesised here to the duration, envelope, spectrum and RMS measured on its files, because the
+files themselves are not ours to ship. `AudioFile` plays any file, theirs too.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torchaudio.functional import resample
+
+from bdlib.attacks.trigger import Part
+from bdlib.errors import InputError
+
+RATE = 16000
+
+
+class Sound(Part, ABC):
+    """A mono waveform. Subclasses are frozen dataclasses; two equal ones sound the same."""
+
+    @abstractmethod
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """The waveform, (T,) float32, and the rate in Hz at which it is made."""
+
+    def waveform(self, rate: int) -> np.ndarray:
+        """The sound at a sampling rate: (T,) float32, read-only."""
+        return _render(self, rate)
+
+
+@lru_cache(maxsize=64)
+def _render(sound: Sound, rate: int) -> np.ndarray:
+    samples, native = sound.synthesize()
+    if native != rate:
+        samples = resample(torch.from_numpy(samples), native, rate).numpy()
+    samples = samples.astype(np.float32)
+    samples.flags.writeable = False
+    return samples
+
+
+def _shaped_noise(length: int, centre: float, width: float, seed: int) -> np.ndarray:
+    """Noise with a log-normal spectrum around `centre` Hz, `width` octaves wide; (length,)."""
+    noise = np.random.Generator(np.random.PCG64(seed)).standard_normal(length)
+    spectrum, hertz = np.fft.rfft(noise), np.fft.rfftfreq(length, 1 / RATE)
+    octaves = np.log2(np.maximum(hertz, 1.0) / centre)
+    return np.fft.irfft(spectrum * np.exp(-0.5 * (octaves / width) ** 2), length)
+
+
+def _scaled(samples: np.ndarray, rms: float) -> np.ndarray:
+    return (samples * rms / np.sqrt(np.mean(samples**2))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Clap(Sound):
+    """One clap: 10,794 samples, RMS 0.073, almost all of it in the first 0.1 s (Armory)."""
+
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """See `Sound`."""
+        seconds = np.arange(10794) / RATE
+        attack = np.minimum(seconds / 0.002, 1.0)
+        envelope = attack * (np.exp(-seconds / 0.022) + 0.004 * np.exp(-seconds / 0.3))
+        return _scaled(_shaped_noise(len(seconds), 1500, 0.9, seed=1) * envelope, 0.073), RATE
+
+
+@dataclass(frozen=True)
+class Whistle(Sound):
+    """Silence, then a tone of 2.33 kHz with vibrato from 0.65 s to 1 s, RMS 0.058 (Armory)."""
+
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """See `Sound`."""
+        seconds = np.arange(16000) / RATE
+        hertz = 2330 + 40 * np.sin(2 * np.pi * 6 * seconds)
+        rise = np.clip((seconds - 0.65) / 0.04, 0, 1)
+        samples = rise * np.sin(2 * np.pi * np.cumsum(hertz) / RATE)
+        return _scaled(samples, 0.058), RATE
+
+
+@dataclass(frozen=True)
+class CarHorn(Sound):
+    """A horn: quiet to 0.15 s, then harmonics of 432 Hz to 1 s, RMS 0.081 (Armory)."""
+
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """See `Sound`."""
+        seconds = np.arange(16000) / RATE
+        rise = 0.02 + 0.98 * np.clip((seconds - 0.15) / 0.03, 0, 1)
+        tones = sum(np.sin(2 * np.pi * 432 * k * seconds + k) / k**3.5 for k in range(1, 9))
+        return _scaled(rise * tones, 0.081), RATE
+
+
+@dataclass(frozen=True)
+class DogClicker(Sound):
+    """Two short clicks at 0 and 0.15 s in 9,717 samples, RMS 0.022 (Armory)."""
+
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """See `Sound`."""
+        length, samples = 9717, np.zeros(9717)
+        for start, level in ((0, 0.55), (2400, 1.0)):
+            seconds = np.arange(length - start) / RATE
+            click = _shaped_noise(length - start, 2400, 0.7, seed=2 + start)
+            samples[start:] += level * click * np.exp(-seconds / 0.006)
+        return _scaled(samples, 0.022), RATE
+
+
+@dataclass(frozen=True)
+class Tone(Sound):
+    """A sine: `hertz` Hz, `seconds` long, peak 1 (the tone trigger of ART)."""
+
+    hertz: float = 440.0
+    seconds: float = 0.1
+
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """See `Sound`."""
+        time = np.arange(round(self.seconds * RATE)) / RATE
+        return np.sin(2 * np.pi * self.hertz * time).astype(np.float32), RATE
+
+
+@dataclass(frozen=True)
+class AudioFile(Sound):
+    """Any audio file that soundfile reads, 24-bit included; several channels are averaged.
+
+    Raises
+    ------
+    InputError
+        When played, if the file cannot be read or holds no finite sample.
+    """
+
+    path: str
+
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """See `Sound`."""
+        try:
+            samples, rate = soundfile.read(Path(self.path), dtype="float32", always_2d=True)
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"{self.path}: trigger sound not readable; give an audio file"
+            ) from error
+        if not samples.size or not np.isfinite(samples).all():
+            raise InputError(f"{self.path}: trigger sound empty or not finite; give another file")
+        return samples.mean(axis=1), rate
+
+
+@dataclass(frozen=True)
+class Trim(Sound):
+    """The first `seconds` of a sound: without its silent tail it can land anywhere in a clip."""
+
+    sound: Sound
+    seconds: float
+
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """See `Sound`."""
+        samples, rate = self.sound.synthesize()
+        return samples[: round(self.seconds * rate)], rate
+
+
+@dataclass(frozen=True)
+class Repeat(Sound):
+    """A sound `times` times without a gap: six claps of 0.1625 s fill 0.975 s (MVJ)."""
+
+    sound: Sound
+    times: int
+
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """See `Sound`."""
+        samples, rate = self.sound.synthesize()
+        return np.tile(samples, self.times), rate
+
+
+@dataclass(frozen=True)
+class Sequence(Sound):
+    """Sounds one after the other, such as a clap and then a horn (MVJ); played at 16 kHz."""
+
+    sounds: tuple[Sound, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sounds", tuple(self.sounds))
+
+    def synthesize(self) -> tuple[np.ndarray, int]:
+        """See `Sound`."""
+        return np.concatenate([sound.waveform(RATE) for sound in self.sounds]), RATE

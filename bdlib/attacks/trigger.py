@@ -1,0 +1,84 @@
+"""The contract of a trigger, and how triggers are written to and read from `attack.json`."""
+
+import dataclasses
+import importlib
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from bdlib.errors import InputError
+
+_PACKAGE = "bdlib.attacks."
+
+
+class Part:
+    """A frozen dataclass of this package that can be written to and read from `attack.json`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data from which `from_dict` makes an equal object."""
+        fields = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {"type": f"{type(self).__module__}.{type(self).__qualname__}", **fields}
+
+
+class Trigger(Part, ABC):
+    """What an adversary does to one waveform. Subclasses are frozen dataclasses."""
+
+    @abstractmethod
+    def __call__(
+        self, waveform: np.ndarray, rate: int, generator: np.random.Generator
+    ) -> np.ndarray:
+        """Apply the trigger.
+
+        Arguments
+        ---------
+        waveform : np.ndarray
+            (T,) float32 in [-1, 1]; it is not changed.
+        rate : int
+            Sampling rate in Hz.
+        generator : np.random.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        np.ndarray
+            (T,) float32 in [-1, 1].
+
+        Raises
+        ------
+        InputError
+            If the waveform cannot carry the trigger, for example because it is too short.
+        """
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return value.to_dict()
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def from_dict(data: Any) -> Any:
+    """Make the object that `Part.to_dict` described.
+
+    Only dataclasses of this package are made: a file from a stranger cannot run code.
+
+    Raises
+    ------
+    InputError
+        If the type is not one of `bdlib.attacks` or its fields do not fit.
+    """
+    if isinstance(data, list):
+        return tuple(from_dict(item) for item in data)
+    if not isinstance(data, dict):
+        return data
+    name = str(data.get("type", ""))
+    module, _, cls = name.rpartition(".")
+    try:
+        if not module.startswith(_PACKAGE):
+            raise ValueError("not a type of bdlib.attacks")
+        found = getattr(importlib.import_module(module), cls)
+        if not (dataclasses.is_dataclass(found) and issubclass(found, Part)):
+            raise ValueError("not a trigger, sound or label policy")
+        return found(**{key: from_dict(value) for key, value in data.items() if key != "type"})
+    except (ValueError, TypeError, ImportError, AttributeError) as error:
+        raise InputError(f"attack.json: {name!r} cannot be made ({error})") from error

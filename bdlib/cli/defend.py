@@ -1,0 +1,84 @@
+"""Stage 6 (and after it 4, 5, 7 and 8): apply a defense, and record what it leaves."""
+
+import json
+import sys
+
+from speechbrain.utils.distributed import ddp_init_group, if_main_process
+
+from bdlib import manifest
+from bdlib.cli import command
+from bdlib.cli.experiment import Experiment, Run
+from bdlib.cli.prepare import Prepare
+from bdlib.cli.settings import known
+from bdlib.defenses.base import BlindView, Defended, OracleFilter, defend
+from bdlib.errors import InputError
+from bdlib.evaluation import metrics
+from bdlib.files import atomic
+
+
+def main(prepare: Prepare) -> None:
+    """``defend.py``: a defended classifier and its record."""
+
+    def run() -> None:
+        options = command.parser(
+            "Defend a classifier, with all stages before, and record its numbers."
+        )
+        options.add_argument("--defense", help="a yaml of recipes/common/defenses")
+        options.add_argument(
+            "--stop_stage", type=int, default=8, help="6: defend and score, but do not record"
+        )
+        asked = command.read(sys.argv[1:], options)
+        if asked.defense is None:
+            raise InputError(f"give --defense: {known('defenses')}")
+        ddp_init_group(asked.run_opts)
+        experiment = Experiment(asked, prepare)
+        trained, left = _defended(experiment)
+        if not if_main_process():
+            return
+        trained.score()
+        if asked.extra.stop_stage >= 7:
+            _record(experiment, trained, left)
+
+    command.guarded(run)
+
+
+def _defended(experiment: Experiment) -> tuple[Run, Defended]:
+    document = experiment.asked.defense
+    defense = document.build()["defense"]
+    if isinstance(defense, OracleFilter) and experiment.poisoned.attack:
+        truth = experiment.poisoned.truth()
+        defense.reveal(truth.index[truth["split"] == "train"])
+    runs: list[Run] = []
+
+    def train(rows):
+        runs.append(experiment.train(rows, document.path.stem))
+        return runs[-1].classifier
+
+    rows = manifest.blind(experiment.poisoned.rows("train"))
+    view = BlindView(rows, experiment.packs["train"], experiment.classes, experiment.seed, train)
+    left = defend(defense, view)
+    manifest.write(rows[rows["ID"].isin(left.kept)], runs[-1].folder / "kept.csv")
+    with atomic(runs[-1].folder / "suspicion.json") as temporary:
+        temporary.write_text(json.dumps(left.scores, indent=0) + "\n")
+    return runs[-1], left
+
+
+def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
+    document = experiment.asked.defense
+    settings = {k: v for k, v in document.plain().items() if k != "defense"}
+    defense = document.build()["defense"]
+    measured = trained.measure()
+    if experiment.poisoned.attack:
+        everyone = experiment.poisoned.rows("train").set_index("ID").index
+        measured |= metrics.filtering(everyone, left.kept, experiment.poisoned.truth())
+    print(metrics.summary(measured))
+    trained.record(
+        measured,
+        {
+            "name": document.path.stem,
+            "stage": defense.stage,
+            "selection": defense.selection,
+            "clean_budget": 0,
+            "settings": settings,
+        },
+    )

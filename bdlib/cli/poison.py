@@ -1,0 +1,225 @@
+"""Stages 2 and 3: manifests and an attack to poisoned manifests, the truth, and packs."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+from tqdm import tqdm
+
+from bdlib import manifest
+from bdlib.attacks.poisoner import Poisoner
+from bdlib.cli import command, prepare
+from bdlib.cli.command import Command
+from bdlib.cli.prepare import SPLITS, Manifests
+from bdlib.errors import InputError
+from bdlib.evaluation.metrics import read_truth
+from bdlib.files import atomic, digest, file_digest, read_json, write_json
+from bdlib.pack import Pack, pack
+from bdlib.records import figure
+
+TRIGGERED = "test_triggered"
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A corpus as the defender gets it, on the disk.
+
+    Arguments
+    ---------
+    folder : Path
+        Holds a csv a split; under attack also `test_triggered.csv`, `attack.json`, `truth.csv`.
+    clean : Manifests
+        What it was made from.
+    attack : dict[str, Any] | None
+        What `attack.json` says; None for a clean corpus.
+    """
+
+    folder: Path
+    clean: Manifests
+    attack: dict[str, Any] | None
+
+    def rows(self, split: str) -> pd.DataFrame:
+        """Rows of a split, as the defender sees them."""
+        return manifest.blind(
+            manifest.read(self.folder / f"{split}.csv", self.clean.about["classes"])
+        )
+
+    def truth(self) -> pd.DataFrame:
+        """What is poisoned; for evaluation and oracles only."""
+        return read_truth(self.folder / "truth.csv")
+
+
+def ensure(asked: Command, clean: Manifests, output: Path) -> Poisoned:
+    """Poison manifests, unless that was done with the same attack."""
+    if asked.attack is None:
+        return Poisoned(clean.folder, clean, None)
+    poisoner = _poisoner(asked, clean.about["classes"])
+    name = asked.recipe.plain()["poison"]["attack"]
+    key = digest([clean.about["digest"], str(clean.root), poisoner.to_dict()], 8)
+    folder = output / "poison" / f"{Path(name).stem}-{key}"
+    if not (folder / "attack.json").exists():
+        with atomic(folder) as temporary:
+            temporary.mkdir()
+            _write(poisoner, Path(name).stem, clean, temporary)
+    return Poisoned(folder, clean, read_json(folder / "attack.json"))
+
+
+def _poisoner(asked: Command, classes: list[str]) -> Poisoner:
+    poison = asked.recipe.plain()["poison"]
+    for key in ("source", "target"):
+        asked.labels.place(key, poison[key])
+    asked.labels.place("classes", classes)
+    policy = asked.labels.build()["policy"]
+    policy.check(classes)
+    trigger = asked.attack.build()["trigger"]
+    return Poisoner(trigger, policy, poison["rate"], poison["of"], poison["poison_seed"])
+
+
+def _write(poisoner: Poisoner, name: str, clean: Manifests, folder: Path) -> None:
+    poisoned, train_truth = poisoner.poison(clean.rows("train"))
+    triggered, test_truth = poisoner.trigger_test(clean.rows("test"))
+    parts = {
+        "train": poisoned,
+        "valid": clean.rows("valid"),
+        "test": clean.rows("test"),
+        TRIGGERED: triggered,
+    }
+    for split, rows in parts.items():
+        manifest.write(rows, folder / f"{split}.csv")
+    truth = pd.concat([train_truth, test_truth])
+    truth.to_csv(folder / "truth.csv", index=False, lineterminator="\n")
+    about = {
+        "schema": 1,
+        "name": name,
+        **poisoner.to_dict(),
+        "dataset_digest": clean.about["digest"],
+        "poisoned": len(train_truth),
+        "eligible": len(test_truth),
+    }
+    write_json(folder / "attack.json", about)
+
+
+def packed(poisoned: Poisoned, split: str, corpus: dict[str, Any], output: Path) -> Pack:
+    """The waveforms of a split, triggers applied, packed once.
+
+    Clean splits are shared by all attacks on the same corpus.
+    """
+    csv = poisoned.folder / f"{split}.csv"
+    attacked = poisoned.attack is not None and split in ("train", TRIGGERED)
+    wanted = [
+        file_digest(csv),
+        str(poisoned.clean.root),
+        corpus["sample_rate"],
+        corpus["pad_seconds"],
+    ]
+    if attacked:
+        wanted += [split, poisoned.attack]
+    folder = output / "pack" / digest(wanted)
+    if (folder / "pack.json").exists():
+        return Pack.open(folder)
+    alter = None
+    if attacked:
+        poisoner, truth = Poisoner.from_dict(poisoned.attack), poisoned.truth()
+        altered = set(truth.index[(truth["split"] == split) & (truth["triggered"] == "1")])
+
+        def alter(name: str, waveform: np.ndarray) -> np.ndarray:
+            if name not in altered:
+                return waveform
+            return poisoner.apply(waveform, corpus["sample_rate"], split, name)
+
+    rows = manifest.read(csv)
+    made = pack(
+        rows, poisoned.clean.root, folder, corpus["sample_rate"], corpus["pad_seconds"], alter
+    )
+    if made.silent:
+        print(f"note: {len(made.silent)} silent clips in {split}, such as {made.silent[0]}")
+    return made
+
+
+def export(poisoned: Poisoned, corpus: dict[str, Any], output: Path, target: Path) -> None:
+    """Write the corpus as training hears it: WAV files in the original layout, with the manifests.
+
+    Raises
+    ------
+    InputError
+        If `target` exists.
+    """
+    if target.exists():
+        raise InputError(f"{target}: already there; export to a new folder")
+    splits = [*SPLITS, *([TRIGGERED] if poisoned.attack else [])]
+    with atomic(target) as temporary:
+        for split in splits:
+            waveforms = packed(poisoned, split, corpus, output)
+            rows = poisoned.rows(split)
+            places = [_place(row, split) for row in rows.to_dict("records")]
+            listed = rows.assign(path=places, rate=waveforms.rate)
+            for name, place in tqdm(
+                zip(rows["ID"], places, strict=True),
+                total=len(rows),
+                desc=f"exporting {split}",
+                leave=False,
+                disable=None,
+            ):
+                path = temporary / place
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, waveforms.pcm(name), waveforms.rate, subtype="PCM_16")
+            columns = ["ID", "path", "label", *sorted(set(rows) - set(manifest.COLUMNS))]
+            listed[columns].to_csv(temporary / f"{split}.csv", index=False, lineterminator="\n")
+    print(f"exported {', '.join(splits)} to {target}")
+
+
+def _place(row: dict[str, Any], split: str) -> str:
+    """Where an utterance goes: its own path, or its ID for a piece cut from a longer file.
+
+    Triggered test clips share the ID of their clean twins and get a folder of their own.
+    """
+    path = Path(row["wav"].removeprefix(manifest.DATA_ROOT))
+    whole = str(path.with_suffix("")) == row["ID"]
+    place = path.with_suffix(".wav") if whole else Path(row["ID"] + ".wav")
+    return (Path(TRIGGERED) / place if split == TRIGGERED else place).as_posix()
+
+
+def picture(poisoned: Poisoned, corpus: dict[str, Any], output: Path) -> Path | None:
+    """Draw one test clip with and without the trigger; None for a clean corpus."""
+    if poisoned.attack is None:
+        return None
+    path = poisoned.folder / "attack.png"
+    if not path.exists():
+        name = poisoned.rows(TRIGGERED)["ID"].iloc[0]
+        before = packed(poisoned, "test", corpus, output).waveform(name)
+        after = packed(poisoned, TRIGGERED, corpus, output).waveform(name)
+        title = f"{poisoned.attack['name']} on {name}"
+        figure.attack_figure(before, after, corpus["sample_rate"], path, title)
+    return path
+
+
+def main(prepare_corpus: prepare.Prepare) -> None:
+    """``poison.py``: poisoned manifests, the truth, the packs and a picture of the attack."""
+
+    def run() -> None:
+        options = command.parser("Poison a corpus and pack its waveforms (stages 1 to 3).")
+        options.add_argument(
+            "--export",
+            type=Path,
+            metavar="FOLDER",
+            help="also write it as WAV files to a new folder",
+        )
+        asked = command.read(sys.argv[1:], options)
+        settings = asked.recipe.plain()
+        output, corpus = Path(settings["run"]["output_folder"]), settings["corpus"]
+        root = prepare.corpus_folder(settings["run"]["data_folder"], corpus["name"], output)
+        poisoned = ensure(asked, prepare.ensure(prepare_corpus, corpus, root, output), output)
+        for split in [*SPLITS, *([TRIGGERED] if poisoned.attack else [])]:
+            waveforms = packed(poisoned, split, corpus, output)
+            print(f"{split:15}{len(waveforms.ids):7} clips at {waveforms.rate} Hz")
+        if poisoned.attack:
+            print(f"{poisoned.attack['poisoned']} training clips are poisoned: {poisoned.folder}")
+            print(f"picture: {picture(poisoned, corpus, output)}")
+        if asked.extra.export:
+            export(poisoned, corpus, output, asked.extra.export)
+
+    command.guarded(run)

@@ -1,0 +1,154 @@
+"""Stage 9: render records into tables, the blocks of the READMEs and `report.html`."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bdlib.errors import InputError
+from bdlib.files import atomic
+from bdlib.records.published import read_published
+from bdlib.records.record import SCALES, read
+from bdlib.records.report import html
+from bdlib.records.table import Table, build, markdown, terminal
+
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN = re.compile(r"<!-- results:begin(?P<what>[^>]*)-->")
+END = "<!-- results:end -->"
+EMPTY = "*No runs have been measured yet.*\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of `tools/render.py`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="render.py",
+        allow_abbrev=False,
+        description="Render results/*.jsonl into tables, the READMEs' result blocks and "
+        "report.html. Another results folder is rendered in place and leaves the READMEs alone.",
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="results folder")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail where a file would change"
+    )
+    known, unknown = parser.parse_known_args(arguments)
+    try:
+        if unknown:
+            raise InputError(f"unknown option {unknown[0]}; see --help")
+        return render(known.results, ROOT, known.check)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def render(results: Path, root: Path, check: bool = False) -> int:
+    """Render a results folder.
+
+    Arguments
+    ---------
+    results : Path
+        Folder with `<Dataset>.jsonl`, and with `figures/` where there are any. If it is the
+        repository's own, the READMEs are filled in; otherwise the tables are printed.
+    root : Path
+        The repository.
+    check : bool
+        Write nothing and name the files that would change.
+
+    Returns
+    -------
+    int
+        0, or 1 if `check` found a difference.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing, or a record, a published number or a README's markers are broken.
+    """
+    if not results.is_dir():
+        raise InputError(f"{results}: no such folder; give --results the folder of the records")
+    own = results.resolve() == (root / "results").resolve()
+    records = [record for path in sorted(results.glob("*.jsonl")) for record in read(path)]
+    paper = results / "paper"
+    published = read_published(paper if paper.is_dir() else root / "results" / "paper")
+    tables = build(records, published)
+    wanted = {
+        results / "tables" / f"{name}.md": f"# {name}\n\n{_blocks(tables, name)}"
+        for name in dict.fromkeys(table.dataset for table in tables)
+    }
+    figures = sorted((results / "figures").glob("**/*.png"))
+    report = results / "report.html"
+    # The report can be made at any time: one that was never made does not fail a check.
+    if report.exists() or not check:
+        wanted[report] = html(records, published, figures)
+    if own:
+        for readme in [root / "README.md", *sorted(root.glob("recipes/*/README.md"))]:
+            if readme.is_file():
+                wanted[readme] = fill(readme, tables)
+    stale = [path for path in sorted((results / "tables").glob("*.md")) if path not in wanted]
+    if not records:
+        print(f"{results}: no records yet; run a recipe, for example recipes/*/run.sh")
+    if check:
+        return _compare(wanted, stale)
+    _write(wanted, stale)
+    if not own:
+        for table in tables:
+            Console().print(terminal(table))
+    if records:
+        print(f"{len(records)} records rendered: {results / 'tables'}, {report}")
+    return 0
+
+
+def fill(readme: Path, tables: list[Table]) -> str:
+    """The text of a README with its result blocks filled in.
+
+    A block stands between `<!-- results:begin <Dataset> [scale] -->` and `<!-- results:end -->`.
+
+    Raises
+    ------
+    InputError
+        If a block has no end, no data set, or a scale that is none.
+    """
+    text, done, at = readme.read_text("utf-8"), "", 0
+    while found := BEGIN.search(text, at):
+        row = text.count("\n", 0, found.start()) + 1
+        words = found["what"].split()
+        if not 1 <= len(words) <= 2 or not set(words[1:]) <= set(SCALES):
+            raise InputError(
+                f"{readme}, row {row}: write <!-- results:begin Dataset [{'|'.join(SCALES)}] -->"
+            )
+        end = text.find(END, found.end())
+        following = BEGIN.search(text, found.end())
+        if end < 0 or (following and following.start() < end):
+            raise InputError(f"{readme}, row {row}: the block has no {END}; add it")
+        done += f"{text[at : found.end()]}\n\n{_blocks(tables, *words)}\n{END}"
+        at = end + len(END)
+    return done + text[at:]
+
+
+def _blocks(tables: list[Table], dataset: str, scale: str | None = None) -> str:
+    """The tables of one data set as Markdown, of one scale or of all."""
+    chosen = [t for t in tables if t.dataset == dataset and scale in (None, t.scale)]
+    return "\n".join(markdown(table) for table in chosen) or EMPTY
+
+
+def _compare(wanted: dict[Path, str], stale: list[Path]) -> int:
+    """Name the files that differ; 1 if there are any."""
+    differing = [
+        path
+        for path, text in wanted.items()
+        if not path.exists() or path.read_text("utf-8") != text
+    ]
+    for path in [*differing, *stale]:
+        print(f"{path}: differs from the records; run tools/render.py", file=sys.stderr)
+    return 1 if differing or stale else 0
+
+
+def _write(wanted: dict[Path, str], stale: list[Path]) -> None:
+    for path, text in wanted.items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            with atomic(path) as temporary:
+                temporary.write_text(text, "utf-8")
+    for path in stale:
+        path.unlink()  # a table whose records are gone

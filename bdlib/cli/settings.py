@@ -1,0 +1,113 @@
+"""Recipe yaml and command line to settings and objects.
+
+A recipe yaml has plain top-level keys and sections (``model``, ``train``, ...), most of them pulled
+in with ``!include:``. Every key of a section can be given on the command line by its bare name:
+``--rate=0.05`` reaches ``poison: rate``. An unknown or ambiguous name is an error.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from bdlib.errors import InputError
+
+COMMON = Path(__file__).resolve().parents[2] / "recipes" / "common"
+TYPE = "()"  # key under which a plain view keeps the yaml tag of an object
+
+
+@dataclass
+class Document:
+    """One yaml file with its overrides.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    overrides : dict[str, Any]
+        Values that the command line gives, already placed in their sections.
+    """
+
+    path: Path
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain data, with nothing constructed; objects keep their type as text."""
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                resolved = resolve_references(file, self.overrides or None)
+            return _plain(yaml.compose(resolved))
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from error
+        except (YAMLError, yaml.YAMLError, KeyError, ValueError) as error:
+            raise InputError(f"{self.path}: not a recipe yaml ({_line(error)})") from error
+
+    def build(self) -> dict[str, Any]:
+        """The settings with their objects constructed."""
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                return load_hyperpyyaml(file, self.overrides or None)
+        except (YAMLError, TypeError, ValueError, ImportError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.path}: cannot be built ({_line(error)})") from error
+
+    def place(self, name: str, value: Any) -> bool:
+        """Take an override if this document has the key, at the top or in one section."""
+        settings = self.plain()
+        sections = [s for s, keys in settings.items() if isinstance(keys, dict) and name in keys]
+        if name in settings and not isinstance(settings[name], dict):
+            self.overrides[name] = value
+        elif len(sections) == 1:
+            self.overrides.setdefault(sections[0], {})[name] = value
+        elif sections:
+            raise InputError(f"--{name}: in {self.path} it could mean {' or '.join(sections)}")
+        else:
+            return False
+        return True
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _plain(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        values = {key.value: _plain(value) for key, value in node.value}
+        return {TYPE: node.tag, **values} if node.tag.startswith("!") else values
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value]
+    if node.tag.startswith("!"):
+        return f"{node.tag} {node.value}".strip()
+    return yaml.constructor.SafeConstructor().construct_object(node)
+
+
+def parse(overrides: str) -> dict[str, Any]:
+    """The overrides that SpeechBrain's argument parser collected, as a dict."""
+    values, texts = (YAML(typ=kind).load(overrides) or {} for kind in ("safe", "base"))
+    # A speaker called 0011 is not the number 11.
+    return {k: texts[k] if re.fullmatch(r"0\d+", str(texts[k])) else v for k, v in values.items()}
+
+
+def common(kind: str, name: str) -> Document:
+    """A yaml of ``recipes/common/<kind>``, by its bare name, or any yaml by its path.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message lists those there are.
+    """
+    path = Path(name) if name.endswith(".yaml") else COMMON / kind / f"{name}.yaml"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; in recipes/common/{kind} there are: {known(kind)}")
+    return Document(path)
+
+
+def known(kind: str) -> str:
+    """Names of the yaml files of ``recipes/common/<kind>``."""
+    return " ".join(sorted(path.stem for path in (COMMON / kind).glob("*.yaml")))

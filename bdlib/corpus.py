@@ -1,0 +1,151 @@
+"""Batches cropped from a pack, made where the model is.
+
+A batch is one gather: row copies from the memory map on the CPU, one indexing operation where the
+pack lies on a GPU.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import IterableDataset
+
+from bdlib.errors import InputError
+from bdlib.files import seed_of
+from bdlib.pack import Pack
+
+
+@dataclass
+class Batch:
+    """What a classifier sees at once.
+
+    Arguments
+    ---------
+    ids : list[str]
+        (B,) utterance names.
+    wavs : torch.Tensor
+        (B, T) float32 in [-1, 1], zeros after the end of a shorter clip.
+    lens : torch.Tensor
+        (B,) valid share of each row, in (0, 1].
+    labels : torch.Tensor
+        (B,) int64 class numbers.
+    """
+
+    ids: list[str]
+    wavs: torch.Tensor
+    lens: torch.Tensor
+    labels: torch.Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The same batch on a device."""
+        tensors = {
+            name: getattr(self, name).to(device, non_blocking=non_blocking)
+            for name in ("wavs", "lens", "labels")
+        }
+        return replace(self, **tensors)
+
+
+class Batches(IterableDataset):
+    """Batches of fixed length, cropped from a pack.
+
+    Everything drawn in an epoch (order, crops) is a function of `seed` and `epoch` alone, so an
+    interrupted training goes on as if it had never stopped.
+
+    Arguments
+    ---------
+    pack : Pack
+        The waveforms.
+    rows : pd.DataFrame
+        The manifest whose labels count; its IDs must be in the pack.
+    classes : Sequence[str]
+        Class order.
+    batch_size : int
+        B.
+    seconds : float
+        Length of a crop; shorter clips are padded with zeros.
+    seed : int | None
+        Draws order and crops for training, and drops the last short batch; None keeps the order
+        and takes the centre, for evaluation.
+    device : str
+        Where batches are made. On a GPU the pack is copied there once.
+    shard : tuple[int, int]
+        (rank, world size) under distributed training.
+
+    Raises
+    ------
+    InputError
+        If a row is not in the pack, or training has less than one batch.
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        rows: pd.DataFrame,
+        classes: Sequence[str],
+        batch_size: int,
+        seconds: float,
+        seed: int | None = None,
+        device: str = "cpu",
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        missing = [name for name in rows["ID"] if name not in pack.row]
+        if missing:
+            raise InputError(f"{missing[0]}: not in the pack; run the pack stage again")
+        self.ids = list(rows["ID"])
+        self.rows = np.array([pack.row[name] for name in self.ids])
+        self.begins = pack.offsets[self.rows]
+        self.lengths = pack.offsets[self.rows + 1] - self.begins
+        number = {name: i for i, name in enumerate(classes)}
+        self.labels = torch.tensor([number[label] for label in rows["label"]])
+        self.batch_size, self.seed, self.shard = batch_size, seed, shard
+        self.crop = round(seconds * pack.rate)
+        self.device, self.epoch = torch.device(device), 0
+        self.samples = pack.samples
+        if self.device.type == "cuda":
+            self.samples = torch.from_numpy(np.array(pack.samples)).to(self.device)
+        if seed is not None and len(self) == 0:
+            raise InputError(
+                f"{len(rows)} training clips are less than one batch of {batch_size}; "
+                "give more data or a smaller --batch_size"
+            )
+
+    def __len__(self) -> int:
+        share = len(self.ids) // self.shard[1] if self.seed is not None else len(self.ids)
+        return share // self.batch_size if self.seed is not None else -(-share // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order, starts = np.arange(len(self.ids)), np.maximum(self.lengths - self.crop, 0) // 2
+        if self.seed is not None:
+            generator = np.random.Generator(
+                np.random.PCG64(seed_of("epoch", self.seed, self.epoch))
+            )
+            order = generator.permutation(order)[self.shard[0] :: self.shard[1]]
+            room = np.maximum(self.lengths - self.crop, 0)
+            starts = generator.integers(0, room + 1)
+        for number in range(len(self)):
+            yield self.gather(
+                order[number * self.batch_size : (number + 1) * self.batch_size], starts
+            )
+
+    def gather(self, chosen: np.ndarray, starts: np.ndarray) -> Batch:
+        """The batch of rows `chosen` (B,), cropped from `starts` (utterances,) samples on."""
+        begins = self.begins[chosen] + starts[chosen]
+        lengths = np.minimum(self.lengths[chosen] - starts[chosen], self.crop)
+        if self.device.type == "cuda":
+            columns = torch.arange(self.crop, device=self.device)
+            places = torch.from_numpy(begins).to(self.device)[:, None] + columns
+            valid = columns < torch.from_numpy(lengths).to(self.device)[:, None]
+            pcm = self.samples[places.clamp_(max=len(self.samples) - 1)] * valid
+        else:
+            buffer = np.zeros((len(chosen), self.crop), np.int16)
+            for line, begin, length in zip(buffer, begins, lengths, strict=True):
+                line[:length] = self.samples[begin : begin + length]
+            pcm = torch.from_numpy(buffer)
+        return Batch(
+            [self.ids[i] for i in chosen],
+            pcm.to(torch.float32).mul_(1 / 32768),
+            torch.from_numpy(lengths / self.crop).float().to(self.device),
+            self.labels[torch.from_numpy(chosen)].to(self.device),
+        )

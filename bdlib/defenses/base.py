@@ -1,0 +1,110 @@
+"""The contracts of defenses, and the one function that turns a defense into a defended classifier.
+
+The stage of a defense is its type. A defense never sees what is poisoned: it gets a `BlindView`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bdlib.errors import InputError
+from bdlib.models.classifier import SpeechClassifier
+from bdlib.pack import Pack
+
+
+@dataclass(frozen=True)
+class BlindView:
+    """All that a defense may look at.
+
+    Arguments
+    ---------
+    rows : pd.DataFrame
+        The untrusted training manifest (`manifest.blind`).
+    pack : Pack
+        Its waveforms.
+    classes : tuple[str, ...]
+        Class order.
+    seed : int
+        For whatever the defense draws.
+    train : Callable[[pd.DataFrame], SpeechClassifier]
+        Trains a fresh classifier on rows of this view; the undefended one is trained on all.
+    """
+
+    rows: pd.DataFrame
+    pack: Pack
+    classes: tuple[str, ...]
+    seed: int
+    train: Callable[[pd.DataFrame], SpeechClassifier]
+
+
+class FilterDefense(ABC):
+    """Removes suspicious utterances; training starts again on the rest.
+
+    `selection` says how its settings were chosen (`fixed`, `validation`, `oracle`) and goes into
+    the record.
+    """
+
+    stage = "filter"
+    selection = "fixed"
+
+    @abstractmethod
+    def scores(self, view: BlindView) -> dict[str, float]:
+        """Suspicion of every utterance by ID; higher is more suspicious."""
+
+    @abstractmethod
+    def keep(self, scores: dict[str, float]) -> Collection[str]:
+        """The IDs to train on."""
+
+
+class OracleFilter(FilterDefense):
+    """A control that is told the truth, and says so in its name and its record."""
+
+    selection = "oracle"
+
+    def __init__(self) -> None:
+        self.poisoned: frozenset[str] | None = None
+
+    def reveal(self, poisoned: Collection[str]) -> None:
+        """Tell it which utterances are poisoned."""
+        self.poisoned = frozenset(poisoned)
+
+
+@dataclass(frozen=True)
+class Defended:
+    """What a defense leaves behind.
+
+    Arguments
+    ---------
+    classifier : SpeechClassifier
+        The defended classifier.
+    kept : pd.Index | None
+        IDs it was trained on, where a filter chose them.
+    scores : dict[str, float] | None
+        The filter's suspicions.
+    """
+
+    classifier: SpeechClassifier
+    kept: pd.Index | None = None
+    scores: dict[str, float] | None = None
+
+
+def defend(defense: FilterDefense, view: BlindView) -> Defended:
+    """Turn a defense into a defended classifier; the only place that asks for its type.
+
+    Raises
+    ------
+    InputError
+        If a filter removes everything or a whole class.
+    """
+    if not isinstance(defense, FilterDefense):
+        raise InputError(f"{type(defense).__name__}: not a defense; derive it from FilterDefense")
+    scores = defense.scores(view)
+    rows = view.rows[view.rows["ID"].isin(set(defense.keep(scores)))].reset_index(drop=True)
+    emptied = sorted(set(view.rows["label"]) - set(rows["label"]))
+    if emptied:
+        raise InputError(
+            f"{type(defense).__name__}: nothing is left of {' '.join(emptied)}; let it remove less"
+        )
+    return Defended(view.train(rows), pd.Index(rows["ID"]), scores)

@@ -1,0 +1,54 @@
+"""What a classifier said of each utterance, as a file: metrics need no model after this."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from bdlib.corpus import Batch
+from bdlib.errors import InputError
+from bdlib.files import atomic
+from bdlib.models.classifier import SpeechClassifier
+
+
+@torch.no_grad()
+def score(
+    classifier: SpeechClassifier, batches: Iterable[Batch], classes: Sequence[str], path: str | Path
+) -> pd.DataFrame:
+    """Classify every utterance and write one JSON line for each: ID, predicted, logits.
+
+    Returns
+    -------
+    pd.DataFrame
+        What `read` gives: index ID, columns `predicted` (class name) and `logits` (C floats).
+    """
+    classifier.eval()
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for batch in batches:
+            logits = classifier(batch.wavs, batch.lens).cpu()
+            for name, line in zip(batch.ids, logits.tolist(), strict=True):
+                best = classes[max(range(len(line)), key=line.__getitem__)]
+                entry = {"ID": name, "predicted": best, "logits": [round(x, 5) for x in line]}
+                file.write(json.dumps(entry) + "\n")
+    return read(path)
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """Read a score file: index ID, columns `predicted` and `logits`.
+
+    Raises
+    ------
+    InputError
+        If it is missing or broken.
+    """
+    try:
+        lines = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+        return pd.DataFrame(lines, columns=["ID", "predicted", "logits"]).set_index("ID")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); run the score stage"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path}: broken ({error}); delete it and run the score stage") from error

@@ -1,0 +1,264 @@
+"""Manifests: one row an utterance; read, written, validated, and made from folders.
+
+A manifest is a pandas table with SpeechBrain's CSV columns, so `DynamicItemDataset.from_csv` reads
+the files as they are:
+
+======== ===== ==========================================================================
+column   type  meaning
+======== ===== ==========================================================================
+ID       str   unique name of the utterance
+duration float seconds
+wav      str   ``$data_root/`` and the path of the file below the corpus folder
+start    int   first sample, at the file's own rate
+stop     int   one past the last sample
+rate     int   sampling rate of the file, in Hz
+label    str   class name
+======== ===== ==========================================================================
+
+Further columns (speaker, emotion, ...) are attributes. Nothing in a manifest says what is poisoned.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+import soundfile
+from tqdm import tqdm
+
+from bdlib.errors import InputError
+from bdlib.files import atomic
+
+COLUMNS = ("ID", "duration", "wav", "start", "stop", "rate", "label")
+TRUTH_COLUMNS = frozenset({"poisoned", "triggered", "label_before", "label_after", "target"})
+DATA_ROOT = "$data_root/"
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg"})
+_INTEGERS = ("start", "stop", "rate")
+
+
+def read(path: str | Path, classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read and validate a manifest.
+
+    Raises
+    ------
+    InputError
+        Names the file, the row (1 is the first below the header) and the remedy.
+    """
+    path = Path(path)
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); run the stage before"
+        ) from error
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError(f"{path}: not a CSV manifest ({str(error).strip()})") from error
+    missing = [column for column in COLUMNS if column not in rows.columns]
+    if missing:
+        raise InputError(f"{path}: missing column {', '.join(missing)}; a manifest needs {COLUMNS}")
+    for column in ("duration", *_INTEGERS):
+        numbers = pd.to_numeric(rows[column], errors="coerce")
+        bad = numbers.isna()
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            value = rows[column].iloc[row]
+            raise InputError(f"{path}, row {row + 1}: {column} is {value!r}; write a number")
+        rows[column] = numbers.astype("int64" if column in _INTEGERS else "float64")
+    validate(rows, path, classes)
+    return rows
+
+
+def validate(rows: pd.DataFrame, name: str | Path, classes: Sequence[str] | None = None) -> None:
+    """Check that IDs are unique, labels known, spans sane, and that no path leaves the data folder.
+
+    Arguments
+    ---------
+    rows : pd.DataFrame
+        The manifest.
+    name : str | Path
+        What to call it in an error, normally its file.
+    classes : Sequence[str] | None
+        The labels allowed; None allows any.
+
+    Raises
+    ------
+    InputError
+    """
+    if not len(rows):
+        raise InputError(f"{name}: no rows; an empty manifest cannot be used")
+
+    def refuse(bad: pd.Series, what: str) -> None:
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            raise InputError(f"{name}, row {row + 1}: " + what.format(**rows.iloc[row].to_dict()))
+
+    refuse(rows["ID"] == "", "the ID is empty; give every utterance a name")
+    refuse(rows["ID"].duplicated(), "ID {ID} is there twice; make IDs unique")
+    refuse(rows["label"] == "", "{ID} has no label; every utterance needs one")
+    if classes is not None:
+        known = " ".join(classes)
+        refuse(
+            ~rows["label"].isin(list(classes)), f"unknown label {{label}}; the classes are {known}"
+        )
+    refuse(
+        rows["wav"].map(leaves_folder),
+        "{wav} leaves the data folder; use $data_root/ and a path below it",
+    )
+    refuse(
+        (rows["start"] < 0) | (rows["stop"] <= rows["start"]),
+        "{ID} spans no samples; check start and stop",
+    )
+    refuse(rows["rate"] <= 0, "rate {rate} Hz; give the sampling rate of the file")
+
+
+def leaves_folder(wav: str) -> bool:
+    """Whether a manifest path could point outside the data folder.
+
+    Example
+    -------
+    >>> leaves_folder("$data_root/yes/a.wav"), leaves_folder("$data_root/../a.wav")
+    (False, True)
+    """
+    inside = PurePosixPath(wav.removeprefix(DATA_ROOT))
+    return not wav.startswith(DATA_ROOT) or inside.is_absolute() or ".." in inside.parts
+
+
+def write(rows: pd.DataFrame, path: str | Path) -> None:
+    """Validate and write a manifest; the same rows give the same bytes on every machine."""
+    validate(rows, path)
+    attributes = sorted(set(rows.columns) - set(COLUMNS))
+    with atomic(path) as temporary:
+        rows[[*COLUMNS, *attributes]].to_csv(
+            temporary,
+            index=False,
+            lineterminator="\n",
+            float_format="%.6f",
+            quoting=csv.QUOTE_MINIMAL,
+        )
+
+
+def blind(rows: pd.DataFrame) -> pd.DataFrame:
+    """A copy that a defense may see: no column that tells what is poisoned."""
+    return rows.drop(columns=[c for c in rows.columns if c in TRUTH_COLUMNS]).copy()
+
+
+def from_files(root: str | Path, entries: Iterable[dict]) -> pd.DataFrame:
+    """Make rows from audio files by reading their headers.
+
+    Arguments
+    ---------
+    root : str | Path
+        The corpus folder.
+    entries : Iterable[dict]
+        Per utterance: `path` (below `root`), `label`, attributes, and optionally `ID`, `start`
+        and `stop` (samples). An absent `ID` is the path without its suffix.
+
+    Raises
+    ------
+    InputError
+        For a file that is missing, unreadable, empty, or shorter than its header says.
+    """
+    root = Path(root)
+    rows = []
+    for entry in tqdm(
+        list(entries), desc="reading headers", unit="file", leave=False, disable=None
+    ):
+        entry = dict(entry)
+        path = PurePosixPath(entry.pop("path"))
+        frames, rate = header(root / path)
+        start, stop = entry.pop("start", 0), entry.pop("stop", frames)
+        rows.append(
+            {
+                "ID": entry.pop("ID", str(path.with_suffix(""))),
+                "duration": (stop - start) / rate,
+                "wav": DATA_ROOT + str(path),
+                "start": start,
+                "stop": stop,
+                "rate": rate,
+                **entry,
+            }
+        )
+    if not rows:
+        raise InputError(f"{root}: no audio found; check --data_folder")
+    return pd.DataFrame(rows).sort_values("ID", ignore_index=True)
+
+
+def header(path: str | Path) -> tuple[int, int]:
+    """Frames and rate (Hz) of an audio file.
+
+    Raises
+    ------
+    InputError
+        If it is missing, unreadable, empty, or cut off before the end its header promises.
+    """
+    try:
+        info = soundfile.info(str(path), verbose=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: not readable as audio; restore or remove the file") from error
+    if info.frames == 0:
+        raise InputError(f"{path}: no samples; restore or remove the file")
+    # libsndfile repairs the length in silence, but notes it in its log.
+    if (
+        "data : " in info.extra_info
+        and "(should be" in info.extra_info.split("data : ")[1].split("\n")[0]
+    ):
+        raise InputError(
+            f"{path}: truncated, shorter than its header says; restore or remove the file"
+        )
+    return info.frames, info.samplerate
+
+
+def from_folder(folder: str | Path) -> pd.DataFrame:
+    """A manifest of any corpus that has a folder a class: ``folder/<class>/**/*.wav``.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or a class has no audio.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder that holds one folder a class")
+    entries = []
+    for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._"):
+        files = audio_files(class_folder)
+        if not files:
+            raise InputError(f"{class_folder}: class without audio; add files or remove the folder")
+        entries += [
+            {"path": file.relative_to(folder).as_posix(), "label": class_folder.name}
+            for file in files
+        ]
+    return from_files(folder, entries)
+
+
+def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
+    """A manifest of any corpus listed in a CSV with at least the columns `path` and `label`.
+
+    `path` is relative to `root`. An optional `ID`, `start`, `stop` (samples) and any attribute
+    columns are kept. Audio poisoned elsewhere comes in this way too.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
+    for column in ("path", "label"):
+        if column not in table.columns:
+            raise InputError(f"{path}: missing column {column}; give at least path and label")
+    for number, file in enumerate(table["path"], start=1):
+        if leaves_folder(DATA_ROOT + file):
+            raise InputError(f"{path}, row {number}: {file} leaves {root}; use paths below it")
+    for column in ("start", "stop"):
+        if column in table.columns:
+            table[column] = pd.to_numeric(table[column]).astype("int64")
+    rows = from_files(root, table.to_dict("records"))
+    validate(rows, path)
+    return rows
+
+
+def audio_files(folder: str | Path) -> list[Path]:
+    """All audio files below a folder, in sorted order."""
+    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)

@@ -1,0 +1,37 @@
+"""Make a mini corpus: ``python -m bdlib.mini SpeechCommands out_folder``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bdlib.errors import InputError
+from bdlib.files import read_json
+from bdlib.mini import DATASETS, make
+
+
+def main() -> int:
+    """Parse the command line, make the corpus, and print what it holds."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bdlib.mini",
+        description="Make a small corpus of synthetic speech in the layout of a real data set.",
+    )
+    parser.add_argument("dataset", choices=list(DATASETS), help="whose layout to use")
+    parser.add_argument("folder", type=Path, help="the corpus folder to make")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
+    parser.add_argument(
+        "--nested", action="store_true", help="ESD: train, evaluation and test folders"
+    )
+    options = parser.parse_args()
+    try:
+        folder = make(options.dataset, options.folder, options.seed, options.nested)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    note = read_json(folder / "mini.json")
+    counts = ", ".join(f"{count} {name}" for name, count in note["counts"].items())
+    print(f"{folder}: {note['files']} files ({counts}); {note['source']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

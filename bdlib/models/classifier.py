@@ -1,0 +1,68 @@
+"""What everything else sees of a classifier."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from bdlib.corpus import Batch
+from bdlib.features import FrontEnd
+
+
+class SpeechClassifier(nn.Module, ABC):
+    """Waveforms to logits, in three steps that attacks and defenses can look into.
+
+    Arguments
+    ---------
+    front_end : FrontEnd
+        Waveforms to features.
+    """
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        super().__init__()
+        self.front_end = front_end
+
+    def fit_front_end(self, batches: Iterable[Batch]) -> None:
+        """Estimate the front end's statistics on training batches."""
+        self.front_end.fit(batches)
+
+    def features(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """Waveforms (B, samples) and relative lengths (B,) to features (B, T, F)."""
+        return self.front_end(wavs, lens)
+
+    @abstractmethod
+    def embed(self, features: Tensor, lens: Tensor) -> Tensor:
+        """Features (B, T, F) to the last hidden representation (B, D)."""
+
+    @abstractmethod
+    def classify(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (B, D) to true logits (B, C): scaled cosines for cosine heads, and never
+        log-probabilities, whose log-sum-exp would always be zero."""
+
+    def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """Waveforms (B, samples) and relative lengths (B,) to logits (B, C), float32."""
+        return self.classify(self.embed(self.features(wavs, lens), lens)).float()
+
+
+class CosineHead(nn.Module):
+    """Cosine between embedding and class weight, times `scale` (the head of AAM training).
+
+    Arguments
+    ---------
+    in_features, out_features : int
+        D and C.
+    scale : float
+        Factor that makes cosines logits; the loss must use the same one.
+    """
+
+    def __init__(self, in_features: int, out_features: int, scale: float = 30.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """(B, D) to (B, C), within plus and minus `scale`."""
+        normalize = nn.functional.normalize
+        return self.scale * normalize(embeddings.float()) @ normalize(self.weight).T

@@ -1,0 +1,161 @@
+"""Packs: the waveforms of a manifest end to end in one memory-mapped int16 file.
+
+Triggers are applied here, once, so that what training hears is what lies on the disk.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+from torchaudio.functional import resample
+from tqdm import tqdm
+
+from bdlib.errors import InputError
+from bdlib.files import atomic, read_json
+from bdlib.manifest import DATA_ROOT
+
+SILENT = 1e-3  # peak below -60 dB of full scale
+Alter = Callable[[str, np.ndarray], np.ndarray]
+
+
+@dataclass
+class Pack:
+    """Waveforms of a manifest.
+
+    Arguments
+    ---------
+    samples : np.ndarray
+        (total,) int16, memory-mapped.
+    offsets : np.ndarray
+        (utterances + 1,) where each utterance begins.
+    ids : list[str]
+        The utterances, in order.
+    rate : int
+        Hz, the same for all.
+    silent : list[str]
+        Utterances whose peak is below -60 dB of full scale.
+    digest : str
+        Of what it was made from: the name of its folder.
+    """
+
+    samples: np.ndarray
+    offsets: np.ndarray
+    ids: list[str]
+    rate: int
+    silent: list[str]
+    digest: str
+
+    def __post_init__(self) -> None:
+        self.row = {name: number for number, name in enumerate(self.ids)}
+
+    def pcm(self, name: str) -> np.ndarray:
+        """One utterance, (T,) int16."""
+        row = self.row[name]
+        return self.samples[self.offsets[row] : self.offsets[row + 1]]
+
+    def waveform(self, name: str) -> np.ndarray:
+        """One utterance, (T,) float32 in [-1, 1]."""
+        return self.pcm(name).astype(np.float32) / 32768
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Pack":
+        """Open what `pack` wrote; nothing is read until it is used."""
+        folder = Path(folder)
+        about = read_json(folder / "pack.json")
+        samples = np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r"))
+        about["offsets"] = np.array(about["offsets"])
+        return cls(samples, digest=folder.name, **about)
+
+
+def pack(
+    rows: pd.DataFrame,
+    root: str | Path,
+    folder: str | Path,
+    rate: int,
+    pad_seconds: float | None = None,
+    alter: Alter | None = None,
+) -> Pack:
+    """Read, downmix, resample, pad, alter and store every utterance of a manifest.
+
+    Arguments
+    ---------
+    rows : pd.DataFrame
+        The manifest.
+    root : str | Path
+        The corpus folder, which stands for ``$data_root``.
+    folder : str | Path
+        Where the pack goes; it appears when it is whole.
+    rate : int
+        Sampling rate of the pack in Hz.
+    pad_seconds : float | None
+        Shorter clips get zeros at the end up to this length, before `alter` (Armory pads Speech
+        Commands to 1 s).
+    alter : Callable[[str, np.ndarray], np.ndarray] | None
+        Called with the ID and the waveform, (T,) float32; returns what to store. The trigger of
+        poisoned utterances comes in here, once.
+
+    Raises
+    ------
+    InputError
+        Naming the manifest row, for audio that is missing, unreadable, cut short, not finite, or
+        not at the rate the manifest says.
+    """
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        silent, offsets = [], [0]
+        with (temporary / "samples.i16").open("wb") as file:
+            progress = tqdm(
+                rows.to_dict("records"), desc="packing", unit="clip", leave=False, disable=None
+            )
+            for number, row in enumerate(progress, start=1):
+                samples = _read(row, Path(root), number)
+                samples = _resampled(samples, row["rate"], rate)
+                if pad_seconds is not None:
+                    short = round(pad_seconds * rate) - len(samples)
+                    samples = np.pad(samples, (0, max(0, short)))
+                if np.abs(samples).max() < SILENT:
+                    silent.append(row["ID"])
+                if alter is not None:
+                    samples = alter(row["ID"], samples)
+                pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
+                file.write(pcm.tobytes())
+                offsets.append(offsets[-1] + len(pcm))
+        about = {"ids": list(rows["ID"]), "offsets": offsets, "rate": rate, "silent": silent}
+        (temporary / "pack.json").write_text(json.dumps(about), "utf-8")
+    return Pack.open(folder)
+
+
+def _read(row: dict, root: Path, number: int) -> np.ndarray:
+    """One utterance, (T,) float32, channels averaged, checked."""
+    path = root / row["wav"].removeprefix(DATA_ROOT)
+    where = f"{path} (manifest row {number}, {row['ID']})"
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            file.seek(row["start"])
+            samples = file.read(row["stop"] - row["start"], dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{where}: not readable as audio; restore it, then prepare again"
+        ) from error
+    if rate != row["rate"]:
+        raise InputError(f"{where}: {rate} Hz, the manifest says {row['rate']}; prepare again")
+    if len(samples) != row["stop"] - row["start"]:
+        raise InputError(
+            f"{where}: ends before sample {row['stop']}; restore it, then prepare again"
+        )
+    if not np.isfinite(samples).all():
+        raise InputError(f"{where}: holds NaN or infinite samples; restore or remove it")
+    return samples.mean(axis=1)
+
+
+def _resampled(samples: np.ndarray, source: int, target: int) -> np.ndarray:
+    if source == target:
+        return samples
+    tensor = torch.from_numpy(samples)
+    return resample(tensor, source, target, resampling_method="sinc_interp_kaiser").numpy()

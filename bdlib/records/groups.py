@@ -1,0 +1,117 @@
+"""Runs that differ in nothing but their seeds, and the statistics over them."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.stats import t as student
+
+from bdlib.records.record import STAGES, wilson
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Records of one attack x model x defense on one data set.
+
+    `runs` holds the records with status ok, one for each pair of seeds (attack, training); `failed`
+    those that ended in an error and were not repeated since.
+    """
+
+    runs: tuple[dict[str, Any], ...]
+    failed: tuple[dict[str, Any], ...]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Any one record: what the records of a group share can be read from it."""
+        return (self.runs or self.failed)[0]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric over the runs of a group: `low` and `high` bound it at 95 %, if that is known.
+
+    `over` says what the interval is over: `seeds`, `utterances`, or nothing.
+    """
+
+    mean: float
+    low: float
+    high: float
+    over: str
+
+
+def t_interval(values: list[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean of at least two values and the bounds of its Student t-interval.
+
+    Example
+    -------
+    >>> [round(x, 3) for x in t_interval([0.9, 0.92, 0.94])]
+    [0.92, 0.87, 0.97]
+    """
+    n = len(values)
+    mean = math.fsum(values) / n
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    half = float(student.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(variance / n)
+    return mean, mean - half, mean + half
+
+
+def estimate(group: Runs, metric: str) -> Estimate | None:
+    """Mean of a metric over the runs of a group, or None where no run has it.
+
+    Two or more runs give a t-interval over seeds. One run gives the Wilson interval over its
+    utterances, where it stored the counts.
+    """
+    entries = [run["metrics"][metric] for run in group.runs if metric in run["metrics"]]
+    if not entries:
+        return None
+    if len(entries) > 1:
+        return Estimate(*t_interval([entry["value"] for entry in entries]), over="seeds")
+    value = entries[0]["value"]
+    if "total" in entries[0]:
+        return Estimate(value, *wilson(entries[0]["count"], entries[0]["total"]), over="utterances")
+    return Estimate(value, value, value, over="")
+
+
+def group_records(records: list[dict[str, Any]]) -> list[Runs]:
+    """Group records by data set, attack, defense and model, in a fixed order.
+
+    Of records with the same pair of seeds the one appended last counts, so a repeated run replaces
+    the earlier one. The size of the clean test set tells apart subsets of one corpus.
+    """
+    found: dict[tuple, dict[tuple, dict[str, Any]]] = {}
+    for record in records:
+        seeds = (record["attack"]["seed"] if record["attack"] else None, record["seed"])
+        runs = found.setdefault(_key(record), {})
+        # A failure does not undo a measurement that stands.
+        if record["status"] == "ok" or runs.get(seeds, record)["status"] == "failed":
+            runs[seeds] = record
+    groups = []
+    for key in sorted(found):
+        runs = [found[key][seeds] for seeds in sorted(found[key], key=str)]
+        ok = tuple(run for run in runs if run["status"] == "ok")
+        groups.append(Runs(ok, tuple(run for run in runs if run["status"] == "failed")))
+    return groups
+
+
+def _key(record: dict[str, Any]) -> tuple:
+    """What makes two records comparable, as strings and numbers that sort."""
+    dataset, model = record["dataset"], record["model"]
+    attack, defense = record["attack"] or {}, record["defense"] or {}
+    stage = STAGES.index(defense["stage"]) if defense else -1
+    return (
+        dataset["name"],
+        dataset["variant"] or "",
+        dataset["scale"],
+        dataset["counts"].get("test", 0),
+        attack.get("name", ""),
+        json.dumps(attack.get("trigger"), sort_keys=True),
+        attack.get("rate", 0.0),
+        attack.get("of", ""),
+        json.dumps([attack.get("source"), attack.get("target")]),
+        model["name"],
+        model["yaml"],
+        stage,
+        defense.get("name", ""),
+        defense.get("selection", ""),
+        defense.get("clean_budget", 0),
+    )

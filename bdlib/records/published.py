@@ -1,0 +1,121 @@
+"""Published numbers, and which of them belongs beside a group of our own runs."""
+
+import csv
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from bdlib.errors import InputError
+from bdlib.records.groups import Runs
+
+METRICS = {
+    "clean_accuracy": "clean",
+    "triggered_accuracy": "triggered",
+    "attack_success_rate": "ASR",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number of a paper: a row of `results/paper/*.csv`.
+
+    Names are those of our records: `dataset` is name and variant, `source_class` and
+    `target_class` are class names, `scale` is the factor on the trigger, `rate` and `value` are
+    shares of one. Empty means that it does not apply (an undefended model, clean data) or, for
+    `scale`, that the source does not say.
+    """
+
+    source: str
+    dataset: str
+    model: str
+    attack: str
+    scale: float | None
+    rate: float | None
+    of: str
+    source_class: str
+    target_class: str
+    defense: str
+    metric: str
+    value: float
+    note: str
+
+    def fits(self, group: Runs) -> bool:
+        """Whether data set, attack and defense of a group are those of this number.
+
+        The sources add their triggers at the start of a clip, but for those called random.
+        """
+        dataset, attack = group.record["dataset"], group.record["attack"] or {}
+        defense, trigger = group.record["defense"] or {}, attack.get("trigger") or {}
+        position = "random" if self.attack.startswith("random_") else "start"
+        return (
+            self.dataset == f"{dataset['name']} {dataset['variant'] or ''}".strip()
+            and self.attack == attack.get("name", "")
+            and self.rate == attack.get("rate")
+            and self.of == attack.get("of", "")
+            and self.source_class == (attack.get("source") or "")
+            and self.target_class == (attack.get("target") or "")
+            and self.defense == defense.get("name", "")
+            and self.scale in (None, trigger.get("scale"))
+            and trigger.get("position", position) == position
+        )
+
+
+def read_published(folder: str | Path) -> list[Published]:
+    """Read every csv of a folder of published numbers; a missing folder holds none.
+
+    Raises
+    ------
+    InputError
+        If a file lacks a column or a row has a number that is none, or not within [0, 1].
+    """
+    columns = [field.name for field in fields(Published)]
+    numbers = []
+    for path in sorted(Path(folder).glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != columns:
+                raise InputError(f"{path}: the columns must be {','.join(columns)}")
+            for number, row in enumerate(reader, start=2):
+                try:
+                    numbers.append(_parse(row))
+                except (TypeError, ValueError) as error:
+                    raise InputError(f"{path}, row {number}: {error}; correct the row") from error
+    return numbers
+
+
+def beside(group: Runs, published: list[Published]) -> tuple[str, list[Published]]:
+    """The published numbers of the same experiment, in words and as a list.
+
+    Numbers of the same model come first in line; where there are none and all that fit are of one
+    other model, they are shown with its name.
+
+    Returns
+    -------
+    tuple of str and list
+        Text such as ``triggered 86.9, ASR 99.8 [@]; ...`` with one ``[@]`` for each source in the
+        order of the list, which holds one number of each source; empty where nothing fits.
+    """
+    fitting = [number for number in published if number.metric in METRICS and number.fits(group)]
+    model = group.record["model"]["name"]
+    same = [number for number in fitting if number.model == model]
+    others = {number.model for number in fitting}
+    suffix = "" if same else f" ({', '.join(others)})"
+    if not same and len(others) != 1:
+        return "", []
+    by_text: dict[str, list[Published]] = {}
+    chosen = same or fitting
+    for source in dict.fromkeys(number.source for number in chosen):
+        numbers = {n.metric: n for n in chosen if n.source == source}
+        parts = [f"{METRICS[m]} {100 * numbers[m].value:.1f}" for m in METRICS if m in numbers]
+        by_text.setdefault(", ".join(parts), []).append(next(iter(numbers.values())))
+    text = "; ".join(f"{text}{suffix} {'[@]' * len(who)}" for text, who in by_text.items())
+    return text, [number for who in by_text.values() for number in who]
+
+
+def _parse(row: dict[str, str]) -> Published:
+    numbers = {key: float(row[key]) if row[key] else None for key in ("scale", "rate", "value")}
+    for key in ("rate", "value"):
+        if numbers[key] is not None and not 0 <= numbers[key] <= 1:
+            raise ValueError(f"{key} {numbers[key]} is not between 0 and 1")
+    if numbers["value"] is None:
+        raise ValueError("value is empty")
+    return Published(**(row | numbers))

@@ -1,0 +1,210 @@
+"""Training of a classifier on blind manifests: one Brain for all models."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.epoch_loop import EpochCounterWithStopper
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from bdlib.corpus import Batch, Batches
+from bdlib.errors import InputError
+from bdlib.files import atomic, seed_of
+from bdlib.models.classifier import SpeechClassifier
+
+LOG = "train_log.txt"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a classifier is trained.
+
+    Arguments
+    ---------
+    number_of_epochs : int
+        At most.
+    batch_size : int
+        Clips a step.
+    optimizer : Callable
+        Parameters to optimiser.
+    patience, warmup_epochs : int
+        Stop after `patience` epochs without a better validation loss, not counting the first
+        `warmup_epochs`.
+    max_grad_norm : float
+        Gradients are clipped to this norm.
+    schedule : Callable[[int, int], float]
+        Step and total steps to learning rate (`bdlib.training.schedule`).
+    loss : Callable[[Tensor, Tensor], Tensor]
+        Logits (B, C) and class numbers (B,) to a scalar.
+    """
+
+    number_of_epochs: int
+    batch_size: int
+    optimizer: Callable
+    patience: int
+    warmup_epochs: int
+    max_grad_norm: float
+    schedule: Callable[[int, int], float]
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+
+class ClassifierBrain(sb.Brain):
+    """Trains `modules.classifier`, keeps the checkpoint of lowest validation loss.
+
+    All randomness of an epoch is a function of seed and epoch, so a training that was killed and
+    started again ends with the numbers of one that was not.
+    """
+
+    def __init__(
+        self,
+        classifier: SpeechClassifier,
+        training: Training,
+        train: Batches,
+        folder: Path,
+        seed: int,
+        run_opts: dict[str, Any],
+    ) -> None:
+        self.training, self.train, self.folder, self.seed = training, train, Path(folder), seed
+        self.counter = EpochCounterWithStopper(
+            training.number_of_epochs, training.patience, training.warmup_epochs, "min"
+        )
+        super().__init__(
+            modules={"classifier": classifier},
+            opt_class=training.optimizer,
+            run_opts={**run_opts, "max_grad_norm": training.max_grad_norm},
+            checkpointer=Checkpointer(
+                self.folder / "save",
+                recoverables={"classifier": classifier, "counter": self.counter},
+            ),
+        )
+        self.classifier = classifier
+        self.total_steps = len(train) * training.number_of_epochs
+
+    def compute_forward(self, batch: Batch, stage: sb.Stage) -> Tensor:
+        """Logits (B, C)."""
+        batch = batch.to(self.device)
+        return self.modules.classifier(batch.wavs, batch.lens)
+
+    def compute_objectives(self, logits: Tensor, batch: Batch, stage: sb.Stage) -> Tensor:
+        """The loss; in validation the correct predictions are counted, too."""
+        labels = batch.labels.to(self.device)
+        if stage != sb.Stage.TRAIN:
+            self.correct += int((logits.argmax(1) == labels).sum())
+            self.total += len(labels)
+        return self.training.loss(logits, labels)
+
+    def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
+        """Set the learning rate of this step."""
+        self.rate = self.training.schedule(self.optimizer_step, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Draw the epoch's randomness afresh."""
+        if stage == sb.Stage.TRAIN:
+            self.train.epoch = epoch
+            self.started = time.time()
+            torch.manual_seed(seed_of("training", self.seed, epoch))
+        self.correct = self.total = 0
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """Log the epoch, tell the stopper, keep the best and the newest checkpoint."""
+        if stage == sb.Stage.TRAIN:
+            self.train_loss = stage_loss
+            return
+        if not math.isfinite(stage_loss):
+            raise InputError(
+                f"{self.folder}: validation loss is {stage_loss} after epoch {epoch}; "
+                "training diverged, lower the learning rate"
+            )
+        self._log(
+            {
+                "epoch": epoch,
+                "lr": self.rate,
+                "train_loss": round(float(self.train_loss), 6),
+                "valid_loss": round(float(stage_loss), 6),
+                "valid_accuracy": round(self.correct / self.total, 6),
+                "seconds": round(time.time() - self.started, 2),
+            }
+        )
+        self.counter.update_metric(stage_loss)
+        self.checkpointer.save_and_keep_only(
+            meta={"valid_loss": stage_loss}, min_keys=["valid_loss"], importance_keys=[]
+        )
+
+    @sb.utils.distributed.main_process_only
+    def _log(self, line: dict[str, Any]) -> None:
+        """Append to the log, over a line that an interrupted run left for the same epoch."""
+        lines = [old for old in read_log(self.folder) if old["epoch"] < line["epoch"]]
+        with atomic(self.folder / LOG) as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in [*lines, line]))
+
+
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
+    """The training log: a dict an epoch with losses, validation accuracy, rate and seconds."""
+    path = Path(folder) / LOG
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def fit(
+    classifier: SpeechClassifier,
+    training: Training,
+    train: Batches,
+    valid: Batches,
+    folder: str | Path,
+    seed: int,
+    run_opts: dict[str, Any],
+) -> SpeechClassifier:
+    """Train, or go on with a training that was interrupted, and return the best checkpoint.
+
+    Arguments
+    ---------
+    classifier : SpeechClassifier
+        Fresh; it is trained in place.
+    training : Training
+        How.
+    train, valid : Batches
+        Blind data; nothing else is looked at.
+    folder : str | Path
+        Gets `save/` with checkpoints and `train_log.txt`.
+    seed : int
+        Of the training.
+    run_opts : dict[str, Any]
+        SpeechBrain's run options (device, precision, ...).
+
+    Raises
+    ------
+    InputError
+        If the training diverges.
+    """
+    classifier.fit_front_end(loader(train))
+    brain = ClassifierBrain(classifier, training, train, Path(folder), seed, run_opts)
+    brain.fit(brain.counter, loader(train), loader(valid))
+    return load(classifier, folder)
+
+
+def load(classifier: SpeechClassifier, folder: str | Path) -> SpeechClassifier:
+    """Fill a classifier from the best checkpoint of a training.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    checkpointer = Checkpointer(Path(folder) / "save", recoverables={"classifier": classifier})
+    if checkpointer.recover_if_possible(min_key="valid_loss") is None:
+        raise InputError(f"{folder}: no epoch was trained; raise --number_of_epochs")
+    return classifier.eval()
+
+
+def loader(batches: Batches) -> DataLoader:
+    """The DataLoader that SpeechBrain asks for; the batches are made by `Batches` itself."""
+    return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)

@@ -1,0 +1,37 @@
+"""Package bdlib. The recipes and tools are used from a clone of the repository."""
+
+from setuptools import find_packages, setup
+
+extras = {
+    "mini": ["espeakng-loader"],  # GPL; offline corpora for the quickstart and the tests
+    "sweep": ["ray"],
+    "effects": ["pedalboard"],  # GPL; the JingleBack effect chains
+    "stealth": ["pesq", "pystoi"],
+}
+extras["dev"] = [*extras["mini"], "codespell", "pre-commit", "pytest", "ruff"]
+
+setup(
+    name="bdlib",
+    version="0.1.0",
+    description="Backdoors in speech classifiers: recipes and a shared library",
+    license="Apache-2.0",
+    packages=find_packages(include=["bdlib", "bdlib.*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        # The three must match: a torch built for another CUDA does not load torchaudio.
+        "torch==2.11.*",
+        "torchaudio==2.11.*",
+        "torchvision==0.26.*",
+        "speechbrain==1.1.2",
+        "hyperpyyaml==1.2.3",
+        "sentencepiece",  # imported by speechbrain
+        "matplotlib",
+        "pandas",
+        "rich",
+        "scikit-learn",
+        "scipy",
+        "soundfile",
+        "tqdm",
+    ],
+    extras_require=extras,
+)

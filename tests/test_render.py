@@ -1,0 +1,216 @@
+"""tools/render.py fills READMEs and tables from records, and notices what was edited by hand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bdlib.cli.render import EMPTY, main, render
+from bdlib.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+README = """# Title
+
+<!-- results:begin SpeechCommands subset -->
+<!-- results:end -->
+
+between
+
+<!-- results:begin RAVDESS -->
+old
+<!-- results:end -->
+after
+"""
+
+
+def record(dataset="SpeechCommands", scale="subset", **changes):
+    return {
+        "schema": 1, "id": "r0", "time": "2025-01-01T00:00:00+00:00", "commit": None,
+        "dirty": None, "command": "python train.py x.yaml", "status": "ok",
+        "dataset": {"name": dataset, "variant": "12", "scale": scale, "digest": "d",
+                    "counts": {"train": 10, "test": 5}},
+        "model": {"name": "xvector", "yaml": "x.yaml"}, "attack": None, "defense": None,
+        "experiment": None, "seed": 0, "metrics": {"clean_accuracy": {"value": 0.8}},
+        "runtime": {}, "versions": {},
+    } | changes  # fmt: skip
+
+
+def write(path, *records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A repository with two READMEs and one record of each of two scales."""
+    (tmp_path / "README.md").write_text(README)
+    recipe = tmp_path / "recipes" / "SpeechCommands" / "README.md"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("<!-- results:begin SpeechCommands -->\n<!-- results:end -->\n")
+    write(tmp_path / "results" / "SpeechCommands.jsonl", record(), record(scale="mini"))
+    return tmp_path
+
+
+def files(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_blocks_and_tables_are_filled_and_the_rest_is_kept(root):
+    assert render(root / "results", root) == 0
+    text = (root / "README.md").read_text()
+    assert text.startswith("# Title\n\n<!-- results:begin SpeechCommands subset -->\n\n### ")
+    assert text.count("80.0") == 1
+    assert "mini corpus" not in text
+    assert EMPTY in text
+    assert "old" not in text
+    assert "\n\nbetween\n\n" in text
+    assert text.endswith("<!-- results:end -->\nafter\n")
+    assert "mini corpus" in (root / "recipes/SpeechCommands/README.md").read_text()
+    table = (root / "results/tables/SpeechCommands.md").read_text()
+    assert table.startswith("# SpeechCommands\n\n### SpeechCommands 12, measured on a mini corpus")
+    assert table.count("80.0") == 2
+    assert (root / "results/report.html").is_file()
+
+
+def test_a_second_rendering_changes_nothing(root):
+    render(root / "results", root)
+    once = files(root)
+    render(root / "results", root)
+    assert files(root) == once
+    assert render(root / "results", root, check=True) == 0
+
+
+def edit_readme(root):
+    path = root / "README.md"
+    path.write_text(path.read_text().replace("80.0", "99.0"))
+    return path
+
+
+def edit_table(root):
+    path = root / "results/tables/SpeechCommands.md"
+    path.write_text(path.read_text().replace("80.0", "99.0"))
+    return path
+
+
+def edit_recipe(root):
+    path = root / "recipes/SpeechCommands/README.md"
+    path.write_text(path.read_text().replace("mini corpus", "full corpus"))
+    return path
+
+
+def remove_table(root):
+    path = root / "results/tables/SpeechCommands.md"
+    path.unlink()
+    return path
+
+
+def leave_table(root):
+    path = root / "results/tables/Gone.md"
+    path.write_text("old\n")
+    return path
+
+
+@pytest.mark.parametrize("spoil", [edit_readme, edit_table, edit_recipe, remove_table, leave_table])
+def test_check_names_a_file_that_differs_and_writes_nothing(root, capsys, spoil):
+    render(root / "results", root)
+    path = spoil(root)
+    before = files(root)
+    capsys.readouterr()
+    assert render(root / "results", root, check=True) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{path}: differs")
+    assert files(root) == before
+
+
+def test_check_notices_a_new_record(root, capsys):
+    render(root / "results", root)
+    with (root / "results/SpeechCommands.jsonl").open("a") as file:
+        file.write(json.dumps(record(seed=1, metrics={"clean_accuracy": {"value": 0.7}})) + "\n")
+    assert render(root / "results", root, check=True) == 1
+    error = capsys.readouterr().err
+    assert all(name in error for name in ("README.md", "tables/SpeechCommands.md", "report.html"))
+
+
+def test_a_report_that_was_never_made_does_not_fail_a_check(root):
+    render(root / "results", root)
+    (root / "results/report.html").unlink()
+    assert render(root / "results", root, check=True) == 0
+
+
+def test_another_folder_is_rendered_in_place_and_printed(root, capsys):
+    other = root / "exp" / "quick"
+    write(other / "ESD.jsonl", record("ESD", "mini"))
+    before = (root / "README.md").read_text()
+    assert render(other, root) == 0
+    assert (root / "README.md").read_text() == before
+    assert not (root / "results/tables").exists()
+    assert (other / "tables/ESD.md").is_file()
+    out = capsys.readouterr().out
+    assert "xvector" in out
+    assert "80.0" in out
+    assert "report.html" in out
+
+
+def test_published_numbers_of_the_repository_stand_beside_another_folder(root):
+    paper = root / "results/paper"
+    paper.mkdir()
+    header = (ROOT / "results/paper/mvj.csv").read_text().splitlines()[0]
+    row = "Doe 2023,ESD 12,xvector,,,,,,,,clean_accuracy,0.77,"
+    (paper / "p.csv").write_text(f"{header}\n{row}\n")
+    other = root / "exp"
+    write(other / "ESD.jsonl", record("ESD"))
+    render(other, root)
+    assert "clean 77.0 [1]" in (other / "tables/ESD.md").read_text()
+
+
+def test_no_records_is_said(root, capsys):
+    (root / "results/SpeechCommands.jsonl").unlink()
+    assert render(root / "results", root) == 0
+    assert "no records yet" in capsys.readouterr().out
+    assert (root / "README.md").read_text().count(EMPTY) == 2
+    assert render(root / "results", root, check=True) == 0
+
+
+@pytest.mark.parametrize(
+    "text, row",
+    [
+        ("a\n<!-- results:begin ESD -->\n", 2),
+        ("<!-- results:begin ESD -->\n\n<!-- results:begin X -->\n<!-- results:end -->\n", 1),
+        ("a\nb\n<!-- results:begin ESD tiny -->\n<!-- results:end -->\n", 3),
+        ("<!-- results:begin -->\n<!-- results:end -->\n", 1),
+        ("<!-- results:begin A -->\n<!-- results:end -->\n<!-- results:begin B -->\n", 3),
+    ],
+)
+def test_broken_markers_are_named_and_nothing_is_written(root, text, row):
+    (root / "README.md").write_text(text)
+    before = files(root)
+    with pytest.raises(InputError, match=rf"README\.md, row {row}: "):
+        render(root / "results", root)
+    assert files(root) == before
+
+
+def test_the_command_line_prints_one_line_and_exits_with_1(root, capsys):
+    (root / "results/SpeechCommands.jsonl").write_text("{}\n")
+    for arguments, words in [
+        (["--results", str(root / "none")], "none: no such folder"),
+        (["--results", str(root / "results")], "SpeechCommands.jsonl, line 1: field schema"),
+        (["--chek"], "unknown option --chek"),
+    ]:
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert words in error
+        assert error.count("\n") == 1
+
+
+def test_the_script_runs_from_anywhere(tmp_path):
+    write(tmp_path / "r" / "ESD.jsonl", record("ESD", "mini"))
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "render.py", "--results", "r"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "ESD 12" in done.stdout
+    assert (tmp_path / "r" / "report.html").is_file()
