@@ -7,8 +7,9 @@ from speechbrain.utils.distributed import ddp_init_group, if_main_process
 
 from bdlib import manifest
 from bdlib.cli import command
-from bdlib.cli.experiment import Experiment, Run
+from bdlib.cli.experiment import Experiment
 from bdlib.cli.prepare import Prepare
+from bdlib.cli.run import Run
 from bdlib.cli.settings import known
 from bdlib.defenses.base import BlindView, Defended, OracleFilter, defend
 from bdlib.errors import InputError

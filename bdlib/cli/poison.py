@@ -21,6 +21,7 @@ from bdlib.files import atomic, digest, file_digest, read_json, write_json
 from bdlib.pack import Pack, pack
 from bdlib.records import figure
 
+CLEAN = "test"
 TRIGGERED = "test_triggered"
 
 

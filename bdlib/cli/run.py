@@ -1,0 +1,181 @@
+"""One trained classifier on the disk: training, scores, numbers, record."""
+
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.distributed import run_on_main
+
+from bdlib.cli import poison
+from bdlib.errors import InputError
+from bdlib.evaluation import metrics, scores
+from bdlib.files import atomic, digest, read_json, write_json
+from bdlib.models.classifier import SpeechClassifier
+from bdlib.records import figure, record
+from bdlib.records.provenance import peak_memory_mb, source, versions
+from bdlib.training import classifier_brain
+
+if TYPE_CHECKING:
+    from bdlib.cli.experiment import Experiment
+
+
+class Run:
+    """One trained classifier: its folder, its scores, its numbers.
+
+    Arguments
+    ---------
+    experiment : Experiment
+        What it belongs to.
+    folder : Path
+        Holds `save/`, `label_encoder.txt`, `hyperparams.yaml`, `train_log.txt`, `done.json`,
+        `scores/` and `figures/`.
+    """
+
+    def __init__(self, experiment: "Experiment", folder: Path) -> None:
+        self.experiment, self.folder = experiment, folder
+        self.check_classes()
+
+    @cached_property
+    def classifier(self) -> SpeechClassifier:
+        """The best checkpoint, on the device; loaded when first asked for."""
+        fresh, _ = self.experiment.new_classifier()
+        return classifier_brain.load(fresh, self.folder).to(self.experiment.device)
+
+    def train(self, rows: pd.DataFrame) -> None:
+        """Train, or go on with an interrupted training; one that is done stands."""
+        experiment, done = self.experiment, self.folder / "done.json"
+        if done.exists():
+            print(f"stands: {self.folder}")
+            return
+        print(f"training {self.folder.name} on {len(rows)} clips")
+        run_on_main(self._describe)
+        started = time.time()
+        fresh, training = experiment.new_classifier()
+        self.classifier = classifier_brain.fit(
+            fresh,
+            training,
+            experiment.batches("train", rows, train=True),
+            experiment.batches("valid"),
+            self.folder,
+            experiment.seed,
+            experiment.run_opts,
+        ).to(experiment.device)
+        run_on_main(self._finish, args=[len(rows), time.time() - started])
+
+    def _finish(self, clips: int, wall_s: float) -> None:
+        log = classifier_brain.read_log(self.folder)
+        figure.training_curves(log, self.folder / "figures" / "training.png")
+        about = {
+            "train_s": round(sum(line["seconds"] for line in log), 1),
+            "wall_s": round(wall_s, 1),
+            "peak_memory_mb": peak_memory_mb(self.experiment.device),
+            "parameters": sum(p.numel() for p in self.classifier.parameters()),
+            "epochs": len(log),
+            "clips": clips,
+        }
+        write_json(self.folder / "done.json", about)
+
+    def _describe(self) -> None:
+        with atomic(self.folder / "hyperparams.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(self.experiment.settings, sort_keys=False))
+        encoder = CategoricalEncoder()
+        encoder.update_from_iterable(self.experiment.classes)
+        with atomic(self.folder / "label_encoder.txt") as temporary:
+            encoder.save(temporary)
+
+    def check_classes(self) -> None:
+        """Refuse a checkpoint whose classes are not the manifest's, in the same order."""
+        path = self.folder / "label_encoder.txt"
+        if not path.exists():
+            return
+        encoder = CategoricalEncoder()
+        encoder.load(path)
+        known = tuple(encoder.ind2lab[i] for i in range(len(encoder)))
+        if known != self.experiment.classes:
+            raise InputError(
+                f"{path}: the checkpoint's classes ({' '.join(known)}) are not the manifest's "
+                f"({' '.join(self.experiment.classes)}); train again in another --output_folder"
+            )
+
+    def score(self) -> None:
+        """Stage 5: score the clean and the triggered test set, unless that was done."""
+        for split in self.experiment.splits[2:]:
+            if not self.score_file(split).exists():
+                batches = self.experiment.batches(split)
+                scores.score(
+                    self.classifier, batches, self.experiment.classes, self.score_file(split)
+                )
+
+    def score_file(self, split: str) -> Path:
+        """Scores of a test set; those of a triggered one are named after the attack."""
+        name = "clean" if split == poison.CLEAN else self.experiment.poisoned.folder.name
+        return self.folder / "scores" / f"{name}.jsonl"
+
+    def measure(self) -> dict[str, Any]:
+        """Stage 7: metrics from scores and truth; no model is needed."""
+        experiment = self.experiment
+        test, clean = (
+            experiment.poisoned.rows(poison.CLEAN),
+            scores.read(self.score_file(poison.CLEAN)),
+        )
+        measured = metrics.classification(test, clean)
+        if experiment.poisoned.attack:
+            triggered = scores.read(self.score_file(poison.TRIGGERED))
+            measured |= metrics.backdoor(test, clean, triggered, experiment.poisoned.truth())
+        path = self.folder / "figures" / "confusion.png"
+        if not path.exists():
+            predicted = clean.loc[test["ID"], "predicted"]
+            title = f"{self.folder.name}: clean test set"
+            figure.confusion_matrix(test["label"], predicted, experiment.classes, path, title)
+        return measured
+
+    def record(self, measured: dict[str, Any], defense: dict[str, Any] | None = None) -> Path:
+        """Stage 8: append one line to the results, unless this very run has one."""
+        experiment = self.experiment
+        about, done = experiment.clean.about, read_json(self.folder / "done.json")
+        attack = experiment.poisoned.attack
+        entry = {
+            "schema": record.SCHEMA,
+            "id": digest([self.folder.name, about["digest"], attack, defense]),
+            **source(),
+            "command": experiment.asked.line,
+            "status": "ok",
+            "dataset": {
+                key: about[key] for key in ("name", "variant", "scale", "digest", "counts")
+            },
+            "model": {
+                "name": experiment.name,
+                "yaml": str(experiment.asked.recipe.path),
+                "parameters": done["parameters"],
+                "epochs": done["epochs"],
+                "clips": done["clips"],
+            },
+            "attack": attack and {**attack, **_source_and_target(attack)},
+            "defense": defense,
+            "experiment": experiment.run["experiment"],
+            "seed": experiment.seed,
+            "metrics": measured,
+            "runtime": {
+                "wall_s": done["wall_s"],
+                "train_s": done["train_s"],
+                "peak_memory_mb": done["peak_memory_mb"],
+                "device": experiment.device,
+            },
+            "versions": versions(),
+        }
+        path = Path(experiment.run["results_folder"]) / f"{about['name']}.jsonl"
+        if path.exists() and any(old["id"] == entry["id"] for old in record.read(path)):
+            print(f"recorded before in {path}")
+        else:
+            record.append(path, entry)
+            print(f"recorded in {path}")
+        return path
+
+
+def _source_and_target(attack: dict[str, Any]) -> dict[str, str | None]:
+    labels = attack["labels"]
+    return {"source": labels.get("source"), "target": labels.get("target_class")}
