@@ -1,6 +1,8 @@
 """One experiment on the disk: each stage is made when asked for, and skipped where it stands."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import speechbrain as sb
@@ -14,7 +16,7 @@ from bdlib.cli.run import Run
 from bdlib.corpus import Batches
 from bdlib.files import digest
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.training.classifier_brain import Training
+from bdlib.training.classifier_brain import ClassifierBrain, Training
 
 TRAIN_KEYS = (
     "number_of_epochs",
@@ -85,8 +87,8 @@ class Experiment:
             shard,
         )
 
-    def new_classifier(self) -> tuple[SpeechClassifier, Training]:
-        """An untrained classifier and how to train it, drawn by the training seed."""
+    def new_classifier(self) -> tuple[SpeechClassifier, Training, Callable[..., ClassifierBrain]]:
+        """An untrained classifier, drawn by the training seed, how to train it, and by what."""
         sb.utils.seed.seed_everything(self.seed)
         built = self.asked.recipe.build()
         model, train = built["model"], built["train"]
@@ -95,7 +97,15 @@ class Experiment:
             loss=model["loss"],
             **{name: train[name] for name in TRAIN_KEYS},
         )
-        return model["classifier"](n_classes=len(self.classes)), training
+        brain = model.get("brain", ClassifierBrain)
+        return model["classifier"](n_classes=len(self.classes)), training, brain
+
+    @property
+    def training_defense(self) -> dict[str, Any] | None:
+        """The defense that the model's own training is, for the record; None for most models."""
+        name = self.settings["model"].get("defense")
+        about = {"stage": "training", "selection": "fixed", "clean_budget": 0}
+        return {"name": name, **about} if name else None
 
     def train(self, rows: pd.DataFrame, tag: str = "") -> Run:
         """Stage 4: train on rows of the training split, or load what was trained on them before."""

@@ -42,7 +42,7 @@ class Run:
     @cached_property
     def classifier(self) -> SpeechClassifier:
         """The best checkpoint, on the device; loaded when first asked for."""
-        fresh, _ = self.experiment.new_classifier()
+        fresh, _, _ = self.experiment.new_classifier()
         return classifier_brain.load(fresh, self.folder).to(self.experiment.device)
 
     def train(self, rows: pd.DataFrame) -> None:
@@ -54,7 +54,7 @@ class Run:
         print(f"training {self.folder.name} on {len(rows)} clips")
         run_on_main(self._describe)
         started = time.time()
-        fresh, training = experiment.new_classifier()
+        fresh, training, brain = experiment.new_classifier()
         self.classifier = classifier_brain.fit(
             fresh,
             training,
@@ -63,6 +63,7 @@ class Run:
             self.folder,
             experiment.seed,
             experiment.run_opts,
+            brain,
         ).to(experiment.device)
         run_on_main(self._finish, args=[len(rows), time.time() - started])
 

@@ -30,6 +30,6 @@ def main(prepare: Prepare) -> None:
         if asked.extra.stop_stage >= 7:
             measured = trained.measure()
             print(summary(measured))
-            trained.record(measured)
+            trained.record(measured, experiment.training_defense)
 
     command.guarded(run)

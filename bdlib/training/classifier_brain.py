@@ -1,5 +1,6 @@
 """Training of a classifier on blind manifests: one Brain for all models."""
 
+import copy
 import json
 import math
 import time
@@ -17,10 +18,16 @@ from torch.utils.data import DataLoader
 
 from bdlib.corpus import Batch, Batches
 from bdlib.errors import InputError
-from bdlib.files import atomic, seed_of
+from bdlib.files import atomic, read_json, seed_of, write_json
 from bdlib.models.classifier import SpeechClassifier
 
 LOG = "train_log.txt"
+ROLLBACKS = "rollbacks.json"
+MOST_ROLLBACKS = 3
+
+
+class Diverged(InputError):
+    """A training left the region where its loss means anything."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,10 @@ class ClassifierBrain(sb.Brain):
         folder: Path,
         seed: int,
         run_opts: dict[str, Any],
+        caution: float = 1.0,
     ) -> None:
         self.training, self.train, self.folder, self.seed = training, train, Path(folder), seed
+        self.caution = caution
         self.counter = EpochCounterWithStopper(
             training.number_of_epochs, training.patience, training.warmup_epochs, "min"
         )
@@ -103,7 +112,8 @@ class ClassifierBrain(sb.Brain):
 
     def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
         """Set the learning rate of this step."""
-        self.rate = self.training.schedule(self.optimizer_step, self.total_steps)
+        rate = self.training.schedule(self.optimizer_step, self.total_steps)
+        self.rate = rate * self.caution
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
 
@@ -121,10 +131,7 @@ class ClassifierBrain(sb.Brain):
             self.train_loss = stage_loss
             return
         if not math.isfinite(stage_loss):
-            raise InputError(
-                f"{self.folder}: validation loss is {stage_loss} after epoch {epoch}; "
-                "training diverged, lower the learning rate"
-            )
+            raise Diverged(f"validation loss is {stage_loss} after epoch {epoch}")
         self._log(
             {
                 "epoch": epoch,
@@ -162,8 +169,12 @@ def fit(
     folder: str | Path,
     seed: int,
     run_opts: dict[str, Any],
+    brain: Callable[..., ClassifierBrain] = ClassifierBrain,
 ) -> SpeechClassifier:
     """Train, or go on with a training that was interrupted, and return the best checkpoint.
+
+    A training that diverges goes back to its newest checkpoint, or to the beginning, with half the
+    learning rate (and half the Langevin step), at most `MOST_ROLLBACKS` times.
 
     Arguments
     ---------
@@ -179,16 +190,34 @@ def fit(
         Of the training.
     run_opts : dict[str, Any]
         SpeechBrain's run options (device, precision, ...).
+    brain : Callable[..., ClassifierBrain]
+        The class that trains.
 
     Raises
     ------
     InputError
-        If the training diverges.
+        If the training diverges once more than that.
     """
+    folder = Path(folder)
     classifier.fit_front_end(loader(train))
-    brain = ClassifierBrain(classifier, training, train, Path(folder), seed, run_opts)
-    brain.fit(brain.counter, loader(train), loader(valid))
-    return load(classifier, folder)
+    start = copy.deepcopy(classifier.state_dict())
+    rollbacks = read_json(folder / ROLLBACKS) if (folder / ROLLBACKS).exists() else []
+    while True:
+        caution = 0.5 ** len(rollbacks)
+        trainer = brain(classifier, training, train, folder, seed, run_opts, caution=caution)
+        try:
+            trainer.fit(trainer.counter, loader(train), loader(valid))
+            return load(classifier, folder)
+        except Diverged as error:
+            rollbacks.append(f"epoch {trainer.counter.current}: {error}")
+            if len(rollbacks) > MOST_ROLLBACKS:
+                raise InputError(
+                    f"{folder}: training diverged {len(rollbacks)} times, the last in "
+                    f"{rollbacks[-1]}; lower the learning rate (--lr)"
+                ) from error
+            write_json(folder / ROLLBACKS, rollbacks)
+            print(f"diverged in {rollbacks[-1]}; going back with half the step")
+            classifier.load_state_dict(start)
 
 
 def load(classifier: SpeechClassifier, folder: str | Path) -> SpeechClassifier:

@@ -56,6 +56,26 @@ class OneCycle:
 
 
 @dataclass(frozen=True)
+class Staircase:
+    """Linear warm-up to `lr`, then times `factor` at each milestone, all as shares of the run.
+
+    The defaults are those of MVJ's public configuration: 1000 of 26 x 1336 steps, and epochs
+    5, 8, ..., 23 of 26.
+    """
+
+    lr: float
+    warmup: float = 1000 / (26 * 1336)
+    milestones: tuple[float, ...] = tuple(epoch / 26 for epoch in range(5, 24, 3))
+    factor: float = 0.6
+
+    def __call__(self, step: int, total: int) -> float:
+        """Rate at optimiser step `step` (from 0) of `total`."""
+        share = (step + 1) / total
+        passed = sum(step >= milestone * total for milestone in self.milestones)
+        return self.lr * min(share / self.warmup, 1.0) * self.factor**passed
+
+
+@dataclass(frozen=True)
 class Cyclic:
     """`cycles` triangles up to `lr` (SpeechBrain's ECAPA recipe), sized to the run."""
 

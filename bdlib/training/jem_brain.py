@@ -1,0 +1,154 @@
+"""Training of a joint energy-based model over views (MVJ), and of its semi-supervised form."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from torch import Tensor
+
+from bdlib.corpus import Batch, Batches
+from bdlib.models.wide_resnet import WideResNet
+from bdlib.training.classifier_brain import ClassifierBrain, Diverged, Training
+from bdlib.training.sgld import Sampler, SgldSettings
+
+
+def generative_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log p(x|y), with the partition function of each class estimated over the whole batch.
+
+    ``(1/B) * sum_i [logsumexp_j Q[j, y_i] - Q[i, y_i]]``, j over real and sampled rows. The weights
+    of its gradient sum to one, so a bad sample counts for nothing and positive and negative parts
+    stay balanced (as in the public code of the authors of MVJ; Eq. 5 writes a plain expectation).
+
+    Arguments
+    ---------
+    logits : Tensor
+        Q, (B + S, C): B real rows, then S samples.
+    labels : Tensor
+        (B,) classes of the real rows.
+    """
+    real = logits[: len(labels)].gather(1, labels[:, None]).squeeze(1)
+    return (logits.logsumexp(0)[labels] - real).mean()
+
+
+def plain_generative_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log p(x) as in the first JEM: mean logsumexp of samples minus that of real rows.
+
+    Grathwohl et al. 2020, Eq. 2 with E(x) = -logsumexp_y. Arguments as in `generative_loss`.
+    """
+    heights = logits.logsumexp(1)
+    return heights[len(labels) :].mean() - heights[: len(labels)].mean()
+
+
+def entropy_loss(logits: Tensor, count: int, log_prior: Tensor | None) -> Tensor:
+    """The second term of Eq. 8: the loss of every class, weighted by what the model believes.
+
+    Arguments
+    ---------
+    logits : Tensor
+        Q, (B + S, C); the first `count` rows are real.
+    count : int
+        B.
+    log_prior : Tensor | None
+        (C,) log frequency of each label in the training set, for MVJ. None for MVD, where only
+        -log p(y|x) remains and the term is the entropy.
+    """
+    real = logits[:count]
+    loss = -real.log_softmax(1)
+    if log_prior is not None:
+        loss = loss - (real - logits.logsumexp(0)) - log_prior
+    return (real.softmax(1) * loss).sum(1).mean()
+
+
+@dataclass(frozen=True)
+class SemiSup:
+    """How far the labels are believed: gamma = first + step * epoch (Eq. 8; 0.1 to 0.475)."""
+
+    first: float = 0.1
+    step: float = 0.015
+
+    def gamma(self, epoch: int) -> float:
+        """Weight of the unlabelled term in an epoch, counted from 0."""
+        return self.first + self.step * epoch
+
+
+class ViewBrain(ClassifierBrain):
+    """Trains on views: MVD, MVJ, JEM, each with or without the semi-supervised term.
+
+    Arguments
+    ---------
+    sgld : SgldSettings | None
+        None trains the discriminator alone (MVD).
+    generative : Callable[[Tensor, Tensor], Tensor]
+        `generative_loss` (MVJ) or `plain_generative_loss` (JEM).
+    semi : SemiSup | None
+        None trusts the labels.
+    """
+
+    #: Any higher mean logsumexp or loss is an explosion (Grathwohl et al. abort there).
+    EXPLODED = 1e8
+
+    def __init__(
+        self,
+        classifier: WideResNet,
+        training: Training,
+        train: Batches,
+        folder: Path,
+        seed: int,
+        run_opts: dict[str, Any],
+        caution: float = 1.0,
+        sgld: SgldSettings | None = None,
+        generative: Callable[[Tensor, Tensor], Tensor] = generative_loss,
+        semi: SemiSup | None = None,
+    ) -> None:
+        super().__init__(classifier, training, train, folder, seed, run_opts, caution)
+        self.generative, self.semi, self.sampler = generative, semi, None
+        counts = torch.bincount(train.labels, minlength=classifier.head.out_features)
+        self.log_prior = (counts / counts.sum()).clamp_min(1e-12).log().to(self.device)
+        if sgld is not None:
+            shape = (classifier.view_frames, classifier.front_end.size)
+            sgld = replace(sgld, step_size=sgld.step_size * caution)
+            self.sampler = Sampler(sgld, classifier.head.out_features, shape).to(self.device)
+            self.checkpointer.add_recoverable("sampler", self.sampler)
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Also lengthen the chains."""
+        super().on_stage_start(stage, epoch)
+        if stage == sb.Stage.TRAIN and self.sampler is not None:
+            self.sampler.start_epoch(epoch)
+
+    def compute_forward(self, batch: Batch, stage: sb.Stage) -> Tensor:
+        """Logits (B, C); in training (B + S, C), the samples last."""
+        if stage != sb.Stage.TRAIN or (self.sampler is None and self.semi is None):
+            return super().compute_forward(batch, stage)
+        batch, net = batch.to(self.device), self.classifier
+        views = net.random_views(net.features(batch.wavs, batch.lens))
+        if self.sampler is not None:
+            samples = self.sampler.draw(self._one_view, batch.labels)
+            views = torch.cat([views, samples])
+        return self._one_view(views)
+
+    def _one_view(self, views: Tensor) -> Tensor:
+        return self.classifier.view_logits(views).squeeze(1).float()
+
+    def compute_objectives(self, logits: Tensor, batch: Batch, stage: sb.Stage) -> Tensor:
+        """Eq. 4 (MVJ) or its first term (MVD); with `semi`, Eq. 8."""
+        if stage != sb.Stage.TRAIN:
+            return super().compute_objectives(logits, batch, stage)
+        labels = batch.labels.to(self.device)
+        count = len(labels)
+        loss = self.training.loss(logits[:count], labels)
+        if self.sampler is not None:
+            loss = loss + self.generative(logits, labels)
+        if self.semi is not None:
+            gamma = self.semi.gamma(self.counter.current - 1)
+            prior = self.log_prior if self.sampler is not None else None
+            loss = (1 - gamma) * loss + gamma * entropy_loss(logits, count, prior)
+        return loss
+
+    def check_loss_isfinite(self, loss: Tensor) -> None:
+        """Stop at once where SpeechBrain would wait: a broken chain never mends."""
+        if not abs(float(loss)) < self.EXPLODED:
+            raise Diverged(f"training loss is {float(loss):.3g}")
