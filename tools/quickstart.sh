@@ -6,13 +6,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/environment.sh
 
-results=$PWD/recipes/SpeechCommands/exp/quickstart
-PYTHON=$python recipes/SpeechCommands/run.sh --data_folder mini --results_folder "$results" \
+PYTHON=$python recipes/SpeechCommands/run.sh --data_folder mini --results_folder exp/quickstart \
   --experiment=quickstart --number_of_epochs=20 "$@"
 
 echo
 echo "This was synthetic speech. What to look at:"
-echo "  $results/report.html                        the table with every run's details"
-echo "  recipes/SpeechCommands/exp/poison/*/attack.png       what the trigger does to a clip"
-echo "  recipes/SpeechCommands/exp/train/*/figures/          training curves, confusion matrices"
-echo "  recipes/SpeechCommands/README.md                     the same on real speech"
+cd recipes/SpeechCommands
+for path in exp/quickstart/report.html exp/poison/*/attack.png exp/train/*/figures/*.png README.md; do
+  echo "  recipes/SpeechCommands/$path"
+done
