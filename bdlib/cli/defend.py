@@ -14,7 +14,7 @@ from bdlib.cli.settings import known
 from bdlib.defenses.base import BlindView, Defended, OracleFilter, defend
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
-from bdlib.files import atomic
+from bdlib.files import atomic, digest
 
 
 def main(prepare: Prepare) -> None:
@@ -52,13 +52,20 @@ def _defended(experiment: Experiment) -> tuple[Run, Defended]:
     runs: list[Run] = []
 
     def train(rows):
-        runs.append(experiment.train(rows, document.path.stem))
+        tag = document.path.stem if len(rows) < len(everything) else ""
+        runs.append(experiment.train(rows, tag))
         return runs[-1].classifier
 
-    rows = manifest.blind(experiment.poisoned.rows("train"))
-    view = BlindView(rows, experiment.packs["train"], experiment.classes, experiment.seed, train)
+    everything = manifest.blind(experiment.poisoned.rows("train"))
+    view = BlindView(
+        everything, experiment.packs["train"], experiment.classes, experiment.seed, train
+    )
     left = defend(defense, view)
-    manifest.write(rows[rows["ID"].isin(left.kept)], runs[-1].folder / "kept.csv")
+    if left.kept is None:
+        name = f"{document.path.stem}-{digest(document.plain(), 8)}"
+        return runs[-1].guarded(left.classifier, name), left
+    kept = everything[everything["ID"].isin(left.kept)]
+    manifest.write(kept, runs[-1].folder / "kept.csv")
     with atomic(runs[-1].folder / "suspicion.json") as temporary:
         temporary.write_text(json.dumps(left.scores, indent=0) + "\n")
     return runs[-1], left
@@ -69,7 +76,7 @@ def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
     settings = {k: v for k, v in document.plain().items() if k != "defense"}
     defense = document.build()["defense"]
     measured = trained.measure()
-    if experiment.poisoned.attack:
+    if experiment.poisoned.attack and left.kept is not None:
         everyone = experiment.poisoned.rows("train").set_index("ID").index
         measured |= metrics.filtering(everyone, left.kept, experiment.poisoned.truth())
     print(metrics.summary(measured))

@@ -1,5 +1,6 @@
 """One trained classifier on the disk: training, scores, numbers, record."""
 
+import copy
 import time
 from functools import cached_property
 from pathlib import Path
@@ -31,12 +32,12 @@ class Run:
     experiment : Experiment
         What it belongs to.
     folder : Path
-        Holds `save/`, `label_encoder.txt`, `hyperparams.yaml`, `train_log.txt`, `done.json`,
+        Of the training; holds `save/`, `label_encoder.txt`, `hyperparams.yaml`, `train_log.txt`, `done.json`,
         `scores/` and `figures/`.
     """
 
     def __init__(self, experiment: "Experiment", folder: Path) -> None:
-        self.experiment, self.folder = experiment, folder
+        self.experiment, self.folder, self.shown = experiment, folder, folder
         self.check_classes()
 
     @cached_property
@@ -102,6 +103,12 @@ class Run:
                 f"({' '.join(self.experiment.classes)}); train again in another --output_folder"
             )
 
+    def guarded(self, classifier: SpeechClassifier, name: str) -> "Run":
+        """This training behind an inference defense, with scores and figures of its own."""
+        other = copy.copy(self)
+        other.classifier, other.shown = classifier, self.folder / "guarded" / name
+        return other
+
     def score(self) -> None:
         """Stage 5: score the clean and the triggered test set, unless that was done."""
         for split in self.experiment.splits[2:]:
@@ -114,7 +121,7 @@ class Run:
     def score_file(self, split: str) -> Path:
         """Scores of a test set; those of a triggered one are named after the attack."""
         name = "clean" if split == poison.CLEAN else self.experiment.poisoned.folder.name
-        return self.folder / "scores" / f"{name}.jsonl"
+        return self.shown / "scores" / f"{name}.jsonl"
 
     def measure(self) -> dict[str, Any]:
         """Stage 7: metrics from scores and truth; no model is needed."""
@@ -127,7 +134,7 @@ class Run:
         if experiment.poisoned.attack:
             triggered = scores.read(self.score_file(poison.TRIGGERED))
             measured |= metrics.backdoor(test, clean, triggered, experiment.poisoned.truth())
-        path = self.folder / "figures" / "confusion.png"
+        path = self.shown / "figures" / "confusion.png"
         if not path.exists():
             predicted = clean.loc[test["ID"], "predicted"]
             title = f"{self.folder.name}: clean test set"

@@ -71,6 +71,25 @@ class OracleFilter(FilterDefense):
         self.poisoned = frozenset(poisoned)
 
 
+class InferenceDefense(ABC):
+    """Stands before or around a trained classifier when it is used."""
+
+    stage = "inference"
+    selection = "fixed"
+
+    @abstractmethod
+    def guard(self, classifier: SpeechClassifier, seed: int) -> SpeechClassifier:
+        """The classifier behind the defense; the one given is not changed.
+
+        Arguments
+        ---------
+        classifier : SpeechClassifier
+            Trained.
+        seed : int
+            For whatever the defense draws at test time.
+        """
+
+
 @dataclass(frozen=True)
 class Defended:
     """What a defense leaves behind.
@@ -90,7 +109,7 @@ class Defended:
     scores: dict[str, float] | None = None
 
 
-def defend(defense: FilterDefense, view: BlindView) -> Defended:
+def defend(defense: FilterDefense | InferenceDefense, view: BlindView) -> Defended:
     """Turn a defense into a defended classifier; the only place that asks for its type.
 
     Raises
@@ -98,8 +117,10 @@ def defend(defense: FilterDefense, view: BlindView) -> Defended:
     InputError
         If a filter removes everything or a whole class.
     """
+    if isinstance(defense, InferenceDefense):
+        return Defended(defense.guard(view.train(view.rows), view.seed))
     if not isinstance(defense, FilterDefense):
-        raise InputError(f"{type(defense).__name__}: not a defense; derive it from FilterDefense")
+        raise InputError(f"{type(defense).__name__}: not a defense; derive it from one of base.py")
     scores = defense.scores(view)
     rows = view.rows[view.rows["ID"].isin(set(defense.keep(scores)))].reset_index(drop=True)
     emptied = sorted(set(view.rows["label"]) - set(rows["label"]))

@@ -1,0 +1,98 @@
+"""Test-time noise and one Langevin step for view models (MVJ section 4.4, Table 4)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bdlib.defenses.base import InferenceDefense
+from bdlib.errors import InputError
+from bdlib.models.classifier import SpeechClassifier
+from bdlib.models.wide_resnet import WideResNet
+
+
+@dataclass
+class FeatureNoise(InferenceDefense):
+    """Gaussian noise on the normalised features, then optionally one step uphill.
+
+    Noise weakens a faint trigger more than the speech; the step then moves the clip towards what
+    the model finds likely. The step is noise-free: ``x + alpha / 2 * gradient`` of the sum over
+    views of logsumexp_y, the reading of footnote 12 and of F in section 4.4 that is a likelihood.
+
+    Arguments
+    ---------
+    noise : float
+        Deviation of the noise, in deviations of the training features; drawn once a clip.
+    step_size : float
+        alpha; 0 leaves the step out.
+    coverage : bool
+        Divide the gradient of each frame by the number of views that see it.
+    """
+
+    noise: float = 0.3
+    step_size: float = 0.0
+    coverage: bool = False
+
+    def guard(self, classifier: SpeechClassifier, seed: int) -> SpeechClassifier:
+        """See `InferenceDefense`.
+
+        Raises
+        ------
+        InputError
+            If the classifier has no views.
+        """
+        if not isinstance(classifier, WideResNet):
+            raise InputError("feature noise: needs a model with views: base_wrn, mvd or mvj")
+        return NoisyViews(classifier, self, seed)
+
+
+class NoisyViews(SpeechClassifier):
+    """A view model behind `FeatureNoise`.
+
+    `eval` starts the noise anew, so that a test set scored twice gets the same answers.
+    """
+
+    def __init__(self, net: WideResNet, defense: FeatureNoise, seed: int) -> None:
+        super().__init__(net.front_end)
+        self.net, self.defense, self.seed = net, defense, seed
+        self.eval()
+
+    def train(self, mode: bool = True) -> "NoisyViews":
+        """See the class."""
+        self.generator = torch.Generator().manual_seed(self.seed)
+        return super().train(mode)
+
+    def features(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """The features after noise and step, (B, T, F)."""
+        features = self.net.features(wavs, lens)
+        noise = torch.randn(features.shape, generator=self.generator).to(features.device)
+        features = features + self.defense.noise * noise
+        return self._uphill(features) if self.defense.step_size else features
+
+    @torch.enable_grad()  # scoring runs without gradients
+    def _uphill(self, features: Tensor) -> Tensor:
+        features = features.detach().requires_grad_(True)
+        height = self.net.view_logits(features).float().logsumexp(2).sum()
+        (gradient,) = torch.autograd.grad(height, features)
+        if self.defense.coverage:
+            gradient = gradient / self._views_of_frames(features.shape[1]).to(features)[:, None]
+        return (features + 0.5 * self.defense.step_size * gradient).detach()
+
+    def _views_of_frames(self, frames: int) -> Tensor:
+        """How many views see each frame, (T,)."""
+        place = torch.arange(frames)
+        first = (place - self.net.view_frames + 1).clamp_min(0)
+        last = place.clamp_max(frames - self.net.view_frames)
+        return last - first + 1
+
+    def embed(self, features: Tensor, lens: Tensor) -> Tensor:
+        """See `SpeechClassifier`."""
+        return self.net.embed(features, lens)
+
+    def classify(self, embeddings: Tensor) -> Tensor:
+        """See `SpeechClassifier`."""
+        return self.net.classify(embeddings)
+
+    def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """Waveforms (B, samples) to logits (B, C), joined over views."""
+        return self.net.join(self.net.view_logits(self.features(wavs, lens)).float())
