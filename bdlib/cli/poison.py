@@ -1,5 +1,6 @@
 """Stages 2 and 3: manifests and an attack to poisoned manifests, the truth, and packs."""
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +72,10 @@ def ensure(asked: Command, clean: Manifests, output: Path) -> Poisoned:
 
 def _poisoner(asked: Command, classes: list[str]) -> Poisoner:
     poison = asked.recipe.plain()["poison"]
-    for key in ("source", "target"):
-        asked.labels.place(key, poison[key])
-    asked.labels.place("classes", classes)
     policy = asked.labels.build()["policy"]
+    known = {"source": poison["source"], "target_class": poison["target"], "classes": classes}
+    wanted = [field.name for field in dataclasses.fields(policy)]
+    policy = policy(**{name: known[name] for name in wanted})
     policy.check(classes)
     trigger = asked.attack.build()["trigger"]
     return Poisoner(trigger, policy, poison["rate"], poison["of"], poison["poison_seed"])

@@ -14,6 +14,7 @@ import yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from bdlib.errors import InputError
 
@@ -59,7 +60,7 @@ class Document:
 
     def place(self, name: str, value: Any) -> bool:
         """Take an override if this document has the key, at the top or in one section."""
-        settings = self.plain()
+        settings, value = self.plain(), _quoted(value)
         sections = [s for s, keys in settings.items() if isinstance(keys, dict) and name in keys]
         if name in settings and not isinstance(settings[name], dict):
             self.overrides[name] = value
@@ -85,6 +86,13 @@ def _plain(node: yaml.Node) -> Any:
     if node.tag.startswith("!"):
         return f"{node.tag} {node.value}".strip()
     return yaml.constructor.SafeConstructor().construct_object(node)
+
+
+def _quoted(value: Any) -> Any:
+    """Texts in quotes, for the words `no`, `on` and `off` are truth values to a YAML 1.1 parser."""
+    if isinstance(value, list):
+        return [_quoted(item) for item in value]
+    return DoubleQuotedScalarString(value) if isinstance(value, str) else value
 
 
 def parse(overrides: str) -> dict[str, Any]:

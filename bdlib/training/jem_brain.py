@@ -150,5 +150,5 @@ class ViewBrain(ClassifierBrain):
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
         """Stop at once where SpeechBrain would wait: a broken chain never mends."""
-        if not abs(float(loss)) < self.EXPLODED:
-            raise Diverged(f"training loss is {float(loss):.3g}")
+        if not abs(float(loss.detach())) < self.EXPLODED:
+            raise Diverged(f"training loss is {float(loss.detach()):.3g}")

@@ -1,0 +1,248 @@
+"""Run the cells of an experiment that have no record yet, each as a program of its own, on Ray."""
+
+import argparse
+import ctypes
+import itertools
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from bdlib.cli.command import guarded
+from bdlib.errors import InputError
+from bdlib.files import digest
+from bdlib.records import record
+from bdlib.records.provenance import source, versions
+
+KEYS = {"experiment", "models", "seeds", "grid", "options", "scales"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of an experiment.
+
+    Arguments
+    ---------
+    folder : Path
+        The recipe it runs in.
+    program : str
+        `train` or `defend`.
+    yaml : str
+        The recipe's yaml.
+    options : tuple[str, ...]
+        ``--key=value``, in a fixed order.
+    """
+
+    folder: Path
+    program: str
+    yaml: str
+    options: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """The command as a record tells it."""
+        return " ".join(["python", f"{self.program}.py", self.yaml, *self.options])
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return self.folder / "exp" / "sweep" / f"{digest(self.line)}.log"
+
+
+def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
+    """All cells of an experiment file at a scale, in a fixed order.
+
+    The file holds `experiment` (its name), `models` and `seeds`, `options` for every cell, a `grid`
+    of lists whose combinations are cells (a key ``defense`` chooses `defend.py`; null is none), and
+    under `scales` what differs at ``full``, ``subset`` or ``mini``.
+
+    Raises
+    ------
+    InputError
+        For a file that is missing, no mapping, or has an unknown key or no such scale.
+    """
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+        unknown = set(data) - KEYS
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise InputError(f"{path}: not an experiment file ({error})") from error
+    if unknown:
+        raise InputError(f"{path}: unknown key {sorted(unknown)[0]}; known are {sorted(KEYS)}")
+    at = data.get("scales", {}).get(scale)
+    if at is None:
+        raise InputError(f"{path}: no scale {scale}; there are {' '.join(data.get('scales', {}))}")
+    grids = at.get("grid", data.get("grid", {}))
+    options = {"experiment": data["experiment"], **data.get("options", {}), **at.get("options", {})}
+    if scale == "mini":
+        options |= {"data_folder": "mini", "results_folder": "exp/results"}
+    elif data_folder is None:
+        raise InputError(f"give --data_folder, the {path.resolve().parents[1].name} corpus")
+    else:
+        options["data_folder"] = data_folder
+    return list(
+        dict.fromkeys(
+            _cell(path.resolve().parents[1], model, {**options, **choice, "seed": seed})
+            for choice in _combinations(grids)
+            for model in at.get("models", data.get("models"))
+            for seed in at.get("seeds", data.get("seeds", [0]))
+        )
+    )
+
+
+def _combinations(grids: Any) -> Iterator[dict[str, Any]]:
+    """A mapping of lists, or a list of such mappings, to single choices.
+
+    A key may join several options with commas, ``"source,target": [[no, on], [yes, up]]``.
+    """
+    for grid in grids if isinstance(grids, list) else [grids]:
+        for values in itertools.product(*grid.values()):
+            choice: dict[str, Any] = {}
+            for names, value in zip(grid, values, strict=True):
+                joined = names.split(",")
+                choice |= dict(zip(joined, value if len(joined) > 1 else [value], strict=True))
+            yield choice
+
+
+def _cell(folder: Path, model: str, options: dict[str, Any]) -> Cell:
+    options = {key: value for key, value in options.items() if value is not None}
+    program = "defend" if "defense" in options else "train"
+    listed = tuple(f"--{key}={value}" for key, value in options.items())
+    return Cell(folder, program, f"hparams/{model}.yaml", (*listed, "--noprogressbar"))
+
+
+def done(results: Path) -> dict[str, str]:
+    """Commands that have a record below a results folder, and the status of the newest."""
+    found = {}
+    for path in sorted(results.glob("*.jsonl")):
+        found |= {entry["command"]: entry["status"] for entry in record.read(path)}
+    return found
+
+
+def pending(listed: Sequence[Cell], results: Path, retry: bool) -> list[Cell]:
+    """The cells without a record; with `retry` also those whose newest record is a failure."""
+    known: dict[str, str] = {}
+    for path in sorted(results.glob("*.jsonl")):
+        known |= {entry["command"]: entry["status"] for entry in record.read(path)}
+    skip = {"ok"} if retry else {"ok", "failed"}
+    return [cell for cell in listed if known.get(cell.line) not in skip]
+
+
+def run(cell: Cell) -> tuple[int, float]:
+    """Run a cell with its output in its log; exit code and seconds. It dies with its parent."""
+    cell.log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    with cell.log.open("w") as log:
+        code = subprocess.run(
+            [sys.executable, *cell.line.split()[1:]],
+            cwd=cell.folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+            preexec_fn=_die_with_parent,
+        ).returncode
+    return code, time.time() - started
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a lost worker leaves no orphan
+
+
+def record_failure(cell: Cell, scale: str, results: Path, seconds: float) -> None:
+    """Append a failed record with the last lines of the log."""
+    options = dict(option[2:].partition("=")[::2] for option in cell.options)
+    entry = {
+        "schema": record.SCHEMA,
+        "id": digest(["failed", cell.line, time.time()]),
+        **source(),
+        "command": cell.line,
+        "status": "failed",
+        "error": "\n".join(cell.log.read_text(errors="replace").splitlines()[-5:]),
+        "dataset": {
+            "name": cell.folder.name,
+            "variant": None,
+            "scale": scale,
+            "digest": "",
+            "counts": {},
+        },
+        "model": {"name": Path(cell.yaml).stem, "yaml": cell.yaml},
+        "attack": None,
+        "defense": None,
+        "experiment": options["experiment"],
+        "seed": int(options["seed"]),
+        "metrics": {},
+        "runtime": {"wall_s": round(seconds, 1)},
+        "versions": versions(),
+    }
+    record.append(results / f"{cell.folder.name}.jsonl", entry)
+
+
+def sweep(listed: Sequence[Cell], asked: argparse.Namespace, results: Path) -> int:
+    """Run cells on Ray as resources allow; the number that failed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError('sweeps need Ray: pip install -e ".[sweep]"') from error
+    ray.init(address=asked.address, log_to_driver=False, logging_level="error")
+    cpus = asked.cpus_per_cell or ray.cluster_resources()["CPU"]
+    remote = ray.remote(num_cpus=cpus, num_gpus=asked.gpus_per_cell, max_retries=3)(run)
+    waiting = {remote.remote(cell): cell for cell in listed}
+    failed = 0
+    try:
+        with tqdm(total=len(listed), unit="cell", desc=asked.experiment.stem) as progress:
+            while waiting:
+                (ready,), _ = ray.wait(list(waiting), num_returns=1)
+                cell = waiting.pop(ready)
+                code, seconds = ray.get(ready)
+                if code:
+                    failed += 1
+                    record_failure(cell, asked.scale, results, seconds)
+                    tqdm.write(f"failed: {cell.line}\n  its log: {cell.log}")
+                progress.update()
+    finally:
+        ray.shutdown()
+    return failed
+
+
+def main() -> None:
+    """``tools/sweep.py``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment", type=Path, help="recipes/<Dataset>/experiments/<name>.yaml")
+    parser.add_argument("--scale", default="full", choices=record.SCALES)
+    parser.add_argument("--data_folder", help="the corpus; not needed for --scale mini")
+    parser.add_argument("--max-runs", type=int, help="run at most so many cells")
+    parser.add_argument("--retry-failed", action="store_true", help="try failed cells again")
+    parser.add_argument("--dry-run", action="store_true", help="list the cells and stop")
+    parser.add_argument(
+        "--export-commands", action="store_true", help="print shell commands and stop"
+    )
+    parser.add_argument("--address", help="a Ray cluster; default: this machine alone")
+    parser.add_argument("--cpus_per_cell", type=float, help="default: all, one cell at a time")
+    parser.add_argument("--gpus_per_cell", type=float, default=0, help="0.25 packs four on a GPU")
+    asked = parser.parse_args()
+
+    def program() -> None:
+        listed = cells(asked.experiment, asked.scale, asked.data_folder)
+        results = listed[0].folder / "../../results"
+        if asked.scale == "mini":
+            results = listed[0].folder / "exp" / "results"
+        todo = pending(listed, results, asked.retry_failed)
+        if asked.export_commands:
+            for cell in todo:
+                print(f"cd {shlex.quote(str(cell.folder))} && {cell.line}")
+            return
+        print(f"{len(listed)} cells, {len(listed) - len(todo)} have a record, {len(todo)} to run")
+        todo = todo[: asked.max_runs]
+        if asked.dry_run:
+            print("\n".join(cell.line for cell in todo))
+        elif todo and sweep(todo, asked, results):
+            raise InputError(f"{asked.experiment}: cells failed; --retry-failed tries them again")
+
+    guarded(program)
