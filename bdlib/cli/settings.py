@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from bdlib.errors import InputError
 
 COMMON = Path(__file__).resolve().parents[2] / "recipes" / "common"
+_YAML = YAML(typ="safe", pure=True)
 TYPE = "()"  # key under which a plain view keeps the yaml tag of an object
 
 
@@ -42,10 +42,11 @@ class Document:
         try:
             with self.path.open(encoding="utf-8") as file:
                 resolved = resolve_references(file, self.overrides or None)
-            return _plain(yaml.compose(resolved))
+            # YAML 1.2: to a parser of YAML 1.1 the classes `no`, `on` and `off` are truth values.
+            return _plain(_YAML.compose(resolved))
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read ({error.strerror})") from error
-        except (YAMLError, yaml.YAMLError, KeyError, ValueError) as error:
+        except (YAMLError, KeyError, ValueError) as error:
             raise InputError(f"{self.path}: not a recipe yaml ({_line(error)})") from error
 
     def build(self) -> dict[str, Any]:
@@ -60,7 +61,7 @@ class Document:
 
     def place(self, name: str, value: Any) -> bool:
         """Take an override if this document has the key, at the top or in one section."""
-        settings, value = self.plain(), _quoted(value)
+        settings = self.plain()
         sections = [s for s, keys in settings.items() if isinstance(keys, dict) and name in keys]
         if name in settings and not isinstance(settings[name], dict):
             self.overrides[name] = value
@@ -77,22 +78,15 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _plain(node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
+def _plain(node: Node) -> Any:
+    if isinstance(node, MappingNode):
         values = {key.value: _plain(value) for key, value in node.value}
         return {TYPE: node.tag, **values} if node.tag.startswith("!") else values
-    if isinstance(node, yaml.SequenceNode):
+    if isinstance(node, SequenceNode):
         return [_plain(item) for item in node.value]
     if node.tag.startswith("!"):
         return f"{node.tag} {node.value}".strip()
-    return yaml.constructor.SafeConstructor().construct_object(node)
-
-
-def _quoted(value: Any) -> Any:
-    """Texts in quotes, for the words `no`, `on` and `off` are truth values to a YAML 1.1 parser."""
-    if isinstance(value, list):
-        return [_quoted(item) for item in value]
-    return DoubleQuotedScalarString(value) if isinstance(value, str) else value
+    return _YAML.constructor.construct_object(node)
 
 
 def parse(overrides: str) -> dict[str, Any]:
