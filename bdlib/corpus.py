@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 
 from bdlib.errors import InputError
 from bdlib.files import seed_of
-from bdlib.pack import Pack
+from bdlib.pack import SHORTEST, Pack
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Batches(IterableDataset):
     Raises
     ------
     InputError
-        If a row is not in the pack, or training has less than one batch.
+        If a row is not in the pack, the crop is too short, or training has less than one batch.
     """
 
     def __init__(
@@ -93,6 +93,11 @@ class Batches(IterableDataset):
         missing = [name for name in rows["ID"] if name not in pack.row]
         if missing:
             raise InputError(f"{missing[0]}: not in the pack; run the pack stage again")
+        if batch_size < 1 or seconds < SHORTEST:
+            raise InputError(
+                f"batches of {batch_size} crops of {seconds} s: give a --batch_size of at least 1 "
+                f"and --seconds of at least {SHORTEST}"
+            )
         self.ids = list(rows["ID"])
         self.rows = np.array([pack.row[name] for name in self.ids])
         self.begins = pack.offsets[self.rows]

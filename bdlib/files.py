@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`, and rename it to `path` if the block succeeds.
 
     The block may make a file or a folder under the temporary name. A run that is killed, or a
-    block that raises, leaves `path` as it was.
+    block that raises, leaves `path` as it was. What a killed run left under its temporary name is
+    removed by the next run on the same machine that writes `path`.
 
     Raises
     ------
@@ -34,9 +36,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
     'whole'
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    _remove_leftovers(path)
+    try:
         yield temporary
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
@@ -44,15 +50,41 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None and not str(error.filename).startswith(str(path.parent)):
             raise
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "free disk space or choose a writable --output_folder"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: cannot be written ({error.strerror or error}); "
+        "free disk space or choose a writable --output_folder"
+    )
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files and folders of dead processes of this machine."""
+    prefix, suffix = f".{path.name}.{socket.gethostname()}.", ".tmp"
+    for entry in list(path.parent.iterdir()):
+        pid = entry.name.removeprefix(prefix).removesuffix(suffix)
+        if entry.name != f"{prefix}{pid}{suffix}" or not pid.isdecimal() or _alive(int(pid)):
+            continue
+        shutil.rmtree(entry, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            entry.unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is there, but not ours
+    return True
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -61,22 +93,27 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+def read_json(path: str | Path, keys: Collection[str] = ()) -> Any:
+    """Read a JSON file; with `keys`, an object that has at least these.
 
     Raises
     ------
     InputError
-        If the file is missing or is not JSON.
+        If the file is missing, is not JSON, or lacks a key.
     """
     try:
-        return json.loads(Path(path).read_text("utf-8"))
+        value = json.loads(Path(path).read_text("utf-8"))
+        if keys and not isinstance(value, dict):
+            raise ValueError("no object")
+        if missing := [key for key in keys if key not in value]:
+            raise ValueError(f"without {missing[0]}")
+        return value
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
         raise InputError(
-            f"{path}: not JSON ({error}); delete it and run the stage again"
+            f"{path}: cannot be read ({error.strerror}); run the stage again"
         ) from error
+    except ValueError as error:
+        raise InputError(f"{path}: broken ({error}); delete it and run the stage again") from error
 
 
 def digest(value: Any, length: int = 12) -> str:
@@ -92,10 +129,22 @@ def digest(value: Any, length: int = 12) -> str:
 
 
 def file_digest(*paths: str | Path, length: int = 12) -> str:
-    """Short sha256 over the contents of files, in the order given."""
+    """Short sha256 over the contents of files, in the order given.
+
+    Raises
+    ------
+    InputError
+        If one cannot be read.
+    """
     total = hashlib.sha256()
     for path in paths:
-        total.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        try:
+            total.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror}); delete its folder, and the next run "
+                "makes it again"
+            ) from error
     return total.hexdigest()[:length]
 
 

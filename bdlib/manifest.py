@@ -22,6 +22,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 import soundfile
 from tqdm import tqdm
@@ -52,20 +53,31 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> pd.DataFrame
             f"{path}: cannot be read ({error.strerror}); run the stage before"
         ) from error
     except (ValueError, pd.errors.ParserError) as error:
-        raise InputError(f"{path}: not a CSV manifest ({str(error).strip()})") from error
+        raise InputError(
+            f"{path}: not a CSV manifest ({str(error).strip()}); delete its folder to make it again"
+        ) from error
     missing = [column for column in COLUMNS if column not in rows.columns]
     if missing:
-        raise InputError(f"{path}: missing column {', '.join(missing)}; a manifest needs {COLUMNS}")
+        raise InputError(
+            f"{path}: missing column {', '.join(missing)}; a manifest needs {' '.join(COLUMNS)}"
+        )
     for column in ("duration", *_INTEGERS):
-        numbers = pd.to_numeric(rows[column], errors="coerce")
-        bad = numbers.isna()
-        if bad.any():
-            row = int(bad.to_numpy().argmax())
-            value = rows[column].iloc[row]
-            raise InputError(f"{path}, row {row + 1}: {column} is {value!r}; write a number")
+        numbers = _numbers(rows[column], path)
         rows[column] = numbers.astype("int64" if column in _INTEGERS else "float64")
     validate(rows, path, classes)
     return rows
+
+
+def _numbers(texts: pd.Series, path: str | Path) -> pd.Series:
+    """A column as finite numbers."""
+    numbers = pd.to_numeric(texts, errors="coerce")
+    bad = ~np.isfinite(numbers)
+    if bad.any():
+        row = int(bad.to_numpy().argmax())
+        raise InputError(
+            f"{path}, row {row + 1}: {texts.name} is {texts.iloc[row]!r}; write a number"
+        )
+    return numbers
 
 
 def validate(rows: pd.DataFrame, name: str | Path, classes: Sequence[str] | None = None) -> None:
@@ -98,7 +110,8 @@ def validate(rows: pd.DataFrame, name: str | Path, classes: Sequence[str] | None
     if classes is not None:
         known = " ".join(classes)
         refuse(
-            ~rows["label"].isin(list(classes)), f"unknown label {{label}}; the classes are {known}"
+            ~rows["label"].isin(list(classes)),
+            f"unknown label {{label}}; the classes are {known}",
         )
     refuse(
         rows["wav"].map(leaves_folder),
@@ -158,7 +171,11 @@ def from_files(root: str | Path, entries: Iterable[dict]) -> pd.DataFrame:
     InputError
         For a file that is missing, unreadable, empty, or shorter than its header says.
     """
-    root = Path(root)
+    return _from_headers(Path(root), entries).sort_values("ID", ignore_index=True)
+
+
+def _from_headers(root: Path, entries: Iterable[dict]) -> pd.DataFrame:
+    """See `from_files`; the rows are in the order given."""
     rows = []
     for entry in tqdm(
         list(entries), desc="reading headers", unit="file", leave=False, disable=None
@@ -180,7 +197,7 @@ def from_files(root: str | Path, entries: Iterable[dict]) -> pd.DataFrame:
         )
     if not rows:
         raise InputError(f"{root}: no audio found; check --data_folder")
-    return pd.DataFrame(rows).sort_values("ID", ignore_index=True)
+    return pd.DataFrame(rows)
 
 
 def header(path: str | Path) -> tuple[int, int]:
@@ -244,7 +261,10 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
+        what = getattr(error, "strerror", None) or str(error).strip()
+        raise InputError(
+            f"{path}: cannot be read as CSV ({what}); give a CSV with path and label"
+        ) from error
     for column in ("path", "label"):
         if column not in table.columns:
             raise InputError(f"{path}: missing column {column}; give at least path and label")
@@ -253,10 +273,10 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
             raise InputError(f"{path}, row {number}: {file} leaves {root}; use paths below it")
     for column in ("start", "stop"):
         if column in table.columns:
-            table[column] = pd.to_numeric(table[column]).astype("int64")
-    rows = from_files(root, table.to_dict("records"))
+            table[column] = _numbers(table[column], path).astype("int64")
+    rows = _from_headers(Path(root), table.to_dict("records"))
     validate(rows, path)
-    return rows
+    return rows.sort_values("ID", ignore_index=True)
 
 
 def audio_files(folder: str | Path) -> list[Path]:

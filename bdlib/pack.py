@@ -20,6 +20,7 @@ from bdlib.files import atomic, read_json
 from bdlib.manifest import DATA_ROOT
 
 SILENT = 1e-3  # peak below -60 dB of full scale
+SHORTEST = 0.05  # seconds; of less, no front end makes the frames that its classifier needs
 Alter = Callable[[str, np.ndarray], np.ndarray]
 
 
@@ -64,12 +65,28 @@ class Pack:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Pack":
-        """Open what `pack` wrote; nothing is read until it is used."""
+        """Open what `pack` wrote; nothing is read until it is used.
+
+        Raises
+        ------
+        InputError
+            If it is not whole.
+        """
         folder = Path(folder)
-        about = read_json(folder / "pack.json")
-        samples = np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r"))
-        about["offsets"] = np.array(about["offsets"])
-        return cls(samples, digest=folder.name, **about)
+        about = read_json(folder / "pack.json", ("ids", "offsets", "rate", "silent"))
+        try:
+            samples = np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r"))
+            about["offsets"] = np.array(about["offsets"], dtype=np.int64)
+            if len(about["offsets"]) != len(about["ids"]) + 1:
+                raise ValueError("as many offsets as utterances")
+            if about["offsets"][-1] != len(samples):
+                raise ValueError(f"{about['offsets'][-1]} samples expected, {len(samples)} found")
+            return cls(samples, digest=folder.name, **about)
+        except (OSError, ValueError, TypeError) as error:
+            what = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"{folder}: broken pack ({what}); delete the folder and run the pack stage again"
+            ) from error
 
 
 def pack(
@@ -102,8 +119,8 @@ def pack(
     Raises
     ------
     InputError
-        Naming the manifest row, for audio that is missing, unreadable, cut short, not finite, or
-        not at the rate the manifest says.
+        Naming the manifest row, for audio that is missing, unreadable, cut short, not finite, not
+        at the rate the manifest says, or shorter than `SHORTEST` and not padded.
     """
     with atomic(folder) as temporary:
         temporary.mkdir()
@@ -114,10 +131,12 @@ def pack(
             )
             for number, row in enumerate(progress, start=1):
                 samples = _read(row, Path(root), number)
-                samples = _resampled(samples, row["rate"], rate)
-                if pad_seconds is not None:
-                    short = round(pad_seconds * rate) - len(samples)
-                    samples = np.pad(samples, (0, max(0, short)))
+                samples = _padded(_resampled(samples, row["rate"], rate), rate, pad_seconds)
+                if len(samples) < SHORTEST * rate:
+                    raise InputError(
+                        f"{_where(row, Path(root), number)}: {len(samples)} samples at {rate} Hz, "
+                        f"less than {SHORTEST} s; remove the clip or raise --pad_seconds"
+                    )
                 if np.abs(samples).max() < SILENT:
                     silent.append(row["ID"])
                 if alter is not None:
@@ -130,12 +149,15 @@ def pack(
     return Pack.open(folder)
 
 
+def _where(row: dict, root: Path, number: int) -> str:
+    return f"{root / row['wav'].removeprefix(DATA_ROOT)} (manifest row {number}, {row['ID']})"
+
+
 def _read(row: dict, root: Path, number: int) -> np.ndarray:
     """One utterance, (T,) float32, channels averaged, checked."""
-    path = root / row["wav"].removeprefix(DATA_ROOT)
-    where = f"{path} (manifest row {number}, {row['ID']})"
+    where = _where(row, root, number)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(root / row["wav"].removeprefix(DATA_ROOT)) as file:
             rate = file.samplerate
             file.seek(row["start"])
             samples = file.read(row["stop"] - row["start"], dtype="float32", always_2d=True)
@@ -152,6 +174,11 @@ def _read(row: dict, root: Path, number: int) -> np.ndarray:
     if not np.isfinite(samples).all():
         raise InputError(f"{where}: holds NaN or infinite samples; restore or remove it")
     return samples.mean(axis=1)
+
+
+def _padded(samples: np.ndarray, rate: int, seconds: float | None) -> np.ndarray:
+    short = round((seconds or 0) * rate) - len(samples)
+    return np.pad(samples, (0, short)) if short > 0 else samples
 
 
 def _resampled(samples: np.ndarray, source: int, target: int) -> np.ndarray:

@@ -47,7 +47,7 @@ class Poisoner:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
+        if not isinstance(self.rate, int | float) or not 0 <= self.rate <= 1:
             raise InputError(f"attack: rate {self.rate} is outside [0, 1]; write 0.1 for 10 %")
         if self.of not in ("source", "dataset"):
             raise InputError(f"attack: of {self.of!r}; write source or dataset")

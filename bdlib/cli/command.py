@@ -1,18 +1,21 @@
 """Command lines: options in, one clear error out."""
 
 import argparse
+import contextlib
+import io
+import itertools
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from speechbrain import parse_arguments
 
-from bdlib.cli.settings import Document, common, parse
+from bdlib.cli.settings import Document, check, common, parse
 from bdlib.errors import InputError
 
 
@@ -41,15 +44,21 @@ class Command:
     line: str
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; --help lists the options")
+
+
 def parser(doc: str) -> argparse.ArgumentParser:
     """A parser for a stage's own options, with the help text common to all stages."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Every key of the yaml, and of the attack and defense it names, is an option: "
         "--rate=0.05 --attack=whistle --number_of_epochs=3. Give the yaml and --help to see them "
         "all. SpeechBrain's run options (--device, --precision, --noprogressbar, ...) work too.",
         add_help=False,
+        allow_abbrev=False,
     )
     made.add_argument("-h", "--help", action="store_true", help="show this, and the yaml's keys")
     made.add_argument("yaml", nargs="?", help="the recipe, for example hparams/keyword_resnet.yaml")
@@ -68,13 +77,12 @@ def read(arguments: Sequence[str], options: argparse.ArgumentParser) -> Command:
     if extra.yaml is None:
         options.print_help()
         raise SystemExit(0 if extra.help else 2)
-    _, run_opts, overrides = parse_arguments([extra.yaml, *rest])
     recipe = Document(Path(extra.yaml))
+    check(recipe)
+    run_opts, overrides = _speechbrain([extra.yaml, *rest])
     given = {key: value for key, value in parse(overrides).items() if not recipe.place(key, value)}
-    poison = recipe.plain().get("poison", {})
-    attack = (
-        common("attacks", poison["attack"]) if poison.get("attack") not in (None, "none") else None
-    )
+    poison = recipe.plain()["poison"]
+    attack = common("attacks", poison["attack"]) if poison["attack"] not in (None, "none") else None
     labels = common("labels", poison["labels"]) if attack else None
     name = getattr(extra, "defense", None)
     defense = common("defenses", name) if name else None
@@ -92,7 +100,22 @@ def read(arguments: Sequence[str], options: argparse.ArgumentParser) -> Command:
             print(f"\n{document.path}:\n{yaml.safe_dump(document.plain(), sort_keys=False)}")
         raise SystemExit(0)
     line = " ".join(["python", Path(sys.argv[0]).name, *arguments])
-    return Command(recipe, attack, labels, defense, run_opts.as_dict(), extra, line)
+    return Command(recipe, attack, labels, defense, run_opts, extra, line)
+
+
+def _speechbrain(arguments: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """SpeechBrain's run options, and the overrides that are left."""
+    for before, word in itertools.pairwise(arguments):
+        if not word.startswith("--") and ("=" in before or not before.startswith("--")):
+            raise InputError(f"{word}: no option; write --key=value")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            _, run_opts, overrides = parse_arguments(arguments)
+    except SystemExit:
+        what = said.getvalue().strip().rpartition("error: ")[2]
+        raise InputError(f"{what}; correct the option") from None
+    return run_opts.as_dict(), overrides
 
 
 def guarded(main: Callable[[], None]) -> None:
@@ -103,7 +126,7 @@ def guarded(main: Callable[[], None]) -> None:
         main()
     except InputError as error:
         sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", *str(error).splitlines(), file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)

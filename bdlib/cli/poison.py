@@ -24,6 +24,7 @@ from bdlib.records import figure
 
 CLEAN = "test"
 TRIGGERED = "test_triggered"
+ATTACK = ("name", "trigger", "labels", "rate", "of", "seed", "poisoned", "eligible")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,14 @@ class Poisoned:
 
     def truth(self) -> pd.DataFrame:
         """What is poisoned; for evaluation and oracles only."""
-        return read_truth(self.folder / "truth.csv")
+        truth, path = read_truth(self.folder / "truth.csv"), self.folder / "truth.csv"
+        expected = self.attack["poisoned"] + self.attack["eligible"]
+        if len(truth) != expected:
+            raise InputError(
+                f"{path}: {len(truth)} rows, attack.json counts {expected}; delete its folder, "
+                "and the next run poisons again"
+            )
+        return truth
 
 
 def ensure(asked: Command, clean: Manifests, output: Path) -> Poisoned:
@@ -67,13 +75,22 @@ def ensure(asked: Command, clean: Manifests, output: Path) -> Poisoned:
         with atomic(folder) as temporary:
             temporary.mkdir()
             _write(poisoner, Path(name).stem, clean, temporary)
-    return Poisoned(folder, clean, read_json(folder / "attack.json"))
+    attack = read_json(folder / "attack.json", ATTACK)
+    try:
+        Poisoner.from_dict(attack)
+    except (InputError, TypeError) as error:
+        raise InputError(
+            f"{folder / 'attack.json'}: {error}; delete it, and the next run poisons again"
+        ) from error
+    return Poisoned(folder, clean, attack)
 
 
 def _poisoner(asked: Command, classes: list[str]) -> Poisoner:
     poison = asked.recipe.plain()["poison"]
     policy = asked.labels.build()["policy"]
-    known = {"source": poison["source"], "target_class": poison["target"], "classes": classes}
+    # A class may be called 5, which yaml takes for a number.
+    source, target = (None if poison[k] is None else str(poison[k]) for k in ("source", "target"))
+    known = {"source": source, "target_class": target, "classes": classes}
     wanted = [field.name for field in dataclasses.fields(policy)]
     policy = policy(**{name: known[name] for name in wanted})
     policy.check(classes)
@@ -133,7 +150,7 @@ def packed(poisoned: Poisoned, split: str, corpus: dict[str, Any], output: Path)
                 return waveform
             return poisoner.apply(waveform, corpus["sample_rate"], split, name)
 
-    rows = manifest.read(csv)
+    rows = manifest.read(csv, poisoned.clean.about["classes"])
     made = pack(
         rows, poisoned.clean.root, folder, corpus["sample_rate"], corpus["pad_seconds"], alter
     )

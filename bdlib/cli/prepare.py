@@ -1,6 +1,7 @@
 """Stage 1: corpus folder to validated manifests, with printed counts."""
 
 import hashlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from bdlib.errors import InputError
 from bdlib.files import atomic, digest, file_digest, read_json, write_json
 
 SPLITS = ("train", "valid", "test")
+ABOUT = ("name", "variant", "scale", "digest", "classes", "counts", "classes_of", "notes")
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,17 @@ def ensure(prepare: Prepare, corpus: dict[str, Any], root: Path, output: Path) -
     key = digest([corpus["name"], settings, str(root), _fingerprint(root)], 8)
     folder = output / "manifest" / f"{corpus['name']}-{key}"
     if not (folder / "manifest.json").exists():
+        try:
+            inspect.signature(prepare).bind(root, **settings)
+        except TypeError as error:
+            raise InputError(f"corpus {corpus['name']}: {error}; correct the yaml") from error
         prepared = prepare(root, **settings)
         with atomic(folder) as temporary:
             temporary.mkdir()
             for split in SPLITS:
                 manifest.write(prepared.splits[split], temporary / f"{split}.csv")
             write_json(temporary / "manifest.json", _about(corpus["name"], prepared, temporary))
-    return Manifests(folder, root, read_json(folder / "manifest.json"))
+    return Manifests(folder, root, read_json(folder / "manifest.json", ABOUT))
 
 
 def _about(name: str, prepared: Prepared, folder: Path) -> dict[str, Any]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from bdlib.cli.experiment import Experiment
 
 
+DONE = ("train_s", "wall_s", "peak_memory_mb", "parameters", "epochs", "clips")
+
+
 class Run:
     """One trained classifier: its folder, its scores, its numbers.
 
@@ -53,14 +56,14 @@ class Run:
             print(f"stands: {self.folder}")
             return
         print(f"training {self.folder.name} on {len(rows)} clips")
+        batches = experiment.batches("train", rows, train=True), experiment.batches("valid")
+        fresh, training, brain = experiment.new_classifier()
         run_on_main(self._describe)
         started = time.time()
-        fresh, training, brain = experiment.new_classifier()
         self.classifier = classifier_brain.fit(
             fresh,
             training,
-            experiment.batches("train", rows, train=True),
-            experiment.batches("valid"),
+            *batches,
             self.folder,
             experiment.seed,
             experiment.run_opts,
@@ -95,8 +98,11 @@ class Run:
         if not path.exists():
             return
         encoder = CategoricalEncoder()
-        encoder.load(path)
-        known = tuple(encoder.ind2lab[i] for i in range(len(encoder)))
+        try:
+            encoder.load(path)
+            known = tuple(encoder.ind2lab[i] for i in range(len(encoder)))
+        except (ValueError, RuntimeError, LookupError, OSError) as error:
+            raise InputError(f"{path}: broken; delete {self.folder} and train again") from error
         if known != self.experiment.classes:
             raise InputError(
                 f"{path}: the checkpoint's classes ({' '.join(known)}) are not the manifest's "
@@ -144,7 +150,7 @@ class Run:
     def record(self, measured: dict[str, Any], defense: dict[str, Any] | None = None) -> Path:
         """Stage 8: append one line to the results, unless this very run has one."""
         experiment = self.experiment
-        about, done = experiment.clean.about, read_json(self.folder / "done.json")
+        about, done = experiment.clean.about, read_json(self.folder / "done.json", DONE)
         attack = experiment.poisoned.attack
         entry = {
             "schema": record.SCHEMA,

@@ -7,6 +7,7 @@ in with ``!include:``. Every key of a section can be given on the command line b
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from bdlib.errors import InputError
 
 COMMON = Path(__file__).resolve().parents[2] / "recipes" / "common"
 _YAML = YAML(typ="safe", pure=True)
+CORPUS = {"name", "sample_rate", "seconds", "pad_seconds"}
+POISON = {"attack", "labels", "source", "target", "rate", "of", "poison_seed"}
+MODEL = {"classifier", "loss", "schedule"}
 TYPE = "()"  # key under which a plain view keeps the yaml tag of an object
 
 
@@ -43,11 +47,23 @@ class Document:
             with self.path.open(encoding="utf-8") as file:
                 resolved = resolve_references(file, self.overrides or None)
             # YAML 1.2: to a parser of YAML 1.1 the classes `no`, `on` and `off` are truth values.
-            return _plain(_YAML.compose(resolved))
+            settings = _plain(_YAML.compose(resolved))
+            if not isinstance(settings, dict):
+                raise ValueError("no mapping of keys to values")
+            return settings
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from error
+            raise InputError(
+                f"{self.path}: {error.filename} cannot be read ({error.strerror}); correct the path"
+            ) from error
         except (YAMLError, KeyError, ValueError) as error:
-            raise InputError(f"{self.path}: not a recipe yaml ({_line(error)})") from error
+            raise InputError(
+                f"{self.path}: not a recipe yaml ({_line(error)}); correct it"
+            ) from error
+
+    @cached_property
+    def _written(self) -> dict[str, Any]:
+        """The settings without overrides, which add no keys."""
+        return Document(self.path).plain()
 
     def build(self) -> dict[str, Any]:
         """The settings with their objects constructed."""
@@ -61,17 +77,54 @@ class Document:
 
     def place(self, name: str, value: Any) -> bool:
         """Take an override if this document has the key, at the top or in one section."""
-        settings = self.plain()
+        settings = self._written
         sections = [s for s, keys in settings.items() if isinstance(keys, dict) and name in keys]
         if name in settings and not isinstance(settings[name], dict):
+            _fit(name, value, settings[name])
             self.overrides[name] = value
         elif len(sections) == 1:
+            _fit(name, value, settings[sections[0]][name])
             self.overrides.setdefault(sections[0], {})[name] = value
         elif sections:
             raise InputError(f"--{name}: in {self.path} it could mean {' or '.join(sections)}")
         else:
             return False
         return True
+
+
+def check(recipe: Document) -> None:
+    """Refuse a recipe whose sections or keys are not those of the recipes here.
+
+    The keys of `corpus` are the arguments of the recipe's `prepare`, those of `model` its own;
+    only what every recipe has is asked of them.
+    """
+    settings = recipe._written
+    closed = {
+        "run": set(Document(COMMON / "run.yaml").plain()),
+        "train": set(Document(COMMON / "train.yaml").plain()),
+        "poison": POISON,
+    }
+    needed = closed | {"corpus": CORPUS, "model": MODEL}
+    unknown = [key for key in settings if key not in needed]
+    for section, keys in needed.items():
+        found = settings.get(section)
+        if not isinstance(found, dict) or keys - set(found):
+            missing = f"key {min(keys - set(found))} in " if isinstance(found, dict) else ""
+            raise InputError(f"{recipe.path}: no {missing}section {section}; add it")
+        if section in closed:
+            unknown += [f"{section}: {key}" for key in found if key not in keys]
+    if unknown:
+        raise InputError(f"{recipe.path}: unknown key {unknown[0]}; correct or remove it")
+
+
+def _fit(name: str, value: Any, default: Any) -> None:
+    """Refuse a value where the yaml has a number or a truth value and this is none."""
+    for kind, what in ((bool, "True or False"), (int, "a whole number"), (float, "a number")):
+        if isinstance(default, kind):
+            wanted = (int, float, type(None)) if kind is float else kind
+            if not isinstance(value, wanted) or (kind is not bool and isinstance(value, bool)):
+                raise InputError(f"--{name}={value}: give {what}, such as {default}")
+            return
 
 
 def _line(error: Exception) -> str:
@@ -91,7 +144,12 @@ def _plain(node: Node) -> Any:
 
 def parse(overrides: str) -> dict[str, Any]:
     """The overrides that SpeechBrain's argument parser collected, as a dict."""
-    values, texts = (YAML(typ=kind).load(overrides) or {} for kind in ("safe", "base"))
+    try:
+        values, texts = (YAML(typ=kind).load(overrides) or {} for kind in ("safe", "base"))
+        if not isinstance(values, dict):
+            raise ValueError(f"{values!r} is no option")
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"options: {_line(error)}; write each once, as --key=value") from error
     # A speaker called 0011 is not the number 11.
     return {k: texts[k] if re.fullmatch(r"0\d+", str(texts[k])) else v for k, v in values.items()}
 

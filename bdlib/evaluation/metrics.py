@@ -22,8 +22,10 @@ def read_truth(path: str) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False)[list(TRUTH)].set_index("ID")
     except (OSError, ValueError, KeyError) as error:
+        what = f"{getattr(error, 'strerror', None) or error}".partition("\n")[0]
         raise InputError(
-            f"{path}: the truth cannot be read ({error}); poison again to measure an attack"
+            f"{path}: the truth cannot be read ({what}); delete its folder, and the next run "
+            "poisons again"
         ) from error
 
 

@@ -12,6 +12,8 @@ from bdlib.errors import InputError
 from bdlib.files import atomic
 from bdlib.models.classifier import SpeechClassifier
 
+COLUMNS = ("ID", "predicted", "logits")
+
 
 @torch.no_grad()
 def score(
@@ -41,14 +43,21 @@ def read(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If it is missing or broken.
+        If it is missing, or a line is broken.
     """
     try:
-        lines = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
-        return pd.DataFrame(lines, columns=["ID", "predicted", "logits"]).set_index("ID")
+        lines = Path(path).read_bytes().splitlines()
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); run the score stage"
         ) from error
-    except ValueError as error:
-        raise InputError(f"{path}: broken ({error}); delete it and run the score stage") from error
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            entries.append([entry[column] for column in COLUMNS])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}, row {number}: broken; delete the file and run the score stage"
+            ) from error
+    return pd.DataFrame(entries, columns=list(COLUMNS)).set_index("ID")

@@ -86,6 +86,16 @@ class WideResNet(SpeechClassifier):
         self.head = nn.Linear(channels, n_classes)
         self.to(memory_format=torch.channels_last)
 
+    def features(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """See `SpeechClassifier`; raises `InputError` for clips shorter than a view."""
+        features = super().features(wavs, lens)
+        if features.shape[1] < self.view_frames:
+            raise InputError(
+                f"clips of {features.shape[1]} frames are shorter than a view of "
+                f"{self.view_frames}; raise --seconds"
+            )
+        return features
+
     def view_embeddings(self, features: Tensor) -> Tensor:
         """(B, T, F) to (B, views, D)."""
         return self.pool(self.net(features[:, None])).squeeze(3).transpose(1, 2)

@@ -11,7 +11,6 @@ from typing import Any
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -20,6 +19,7 @@ from bdlib.corpus import Batch, Batches
 from bdlib.errors import InputError
 from bdlib.files import atomic, read_json, seed_of, write_json
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.training.checkpoints import WholeCheckpointer
 
 LOG = "train_log.txt"
 ROLLBACKS = "rollbacks.json"
@@ -89,7 +89,7 @@ class ClassifierBrain(sb.Brain):
             modules={"classifier": classifier},
             opt_class=training.optimizer,
             run_opts={**run_opts, "max_grad_norm": training.max_grad_norm},
-            checkpointer=Checkpointer(
+            checkpointer=WholeCheckpointer(
                 self.folder / "save",
                 recoverables={"classifier": classifier, "counter": self.counter},
             ),
@@ -112,10 +112,18 @@ class ClassifierBrain(sb.Brain):
 
     def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
         """Set the learning rate of this step."""
-        rate = self.training.schedule(self.optimizer_step, self.total_steps)
-        self.rate = rate * self.caution
+        self.rate = self.caution * self.training.schedule(self.optimizer_step, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
+
+    def check_loss_isfinite(self, loss: Tensor) -> None:
+        """Stop at once where SpeechBrain would wait: weights stepped by a NaN never mend."""
+        if not torch.isfinite(loss):
+            raise Diverged(f"training loss is {float(loss.detach())}")
+
+    def update_average(self, loss: Tensor, avg_loss: float) -> float:
+        """Running mean; SpeechBrain's leaves NaN out, and a ruined model would score 0, the best."""
+        return avg_loss - avg_loss / self.step + float(loss) / self.step
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Draw the epoch's randomness afresh."""
@@ -158,7 +166,10 @@ class ClassifierBrain(sb.Brain):
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """The training log: a dict an epoch with losses, validation accuracy, rate and seconds."""
     path = Path(folder) / LOG
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except ValueError as error:
+        raise InputError(f"{path}: broken; delete {folder} and train again") from error
 
 
 def fit(
@@ -226,9 +237,9 @@ def load(classifier: SpeechClassifier, folder: str | Path) -> SpeechClassifier:
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or it is broken.
     """
-    checkpointer = Checkpointer(Path(folder) / "save", recoverables={"classifier": classifier})
+    checkpointer = WholeCheckpointer(Path(folder) / "save", recoverables={"classifier": classifier})
     if checkpointer.recover_if_possible(min_key="valid_loss") is None:
         raise InputError(f"{folder}: no epoch was trained; raise --number_of_epochs")
     return classifier.eval()

@@ -1,0 +1,54 @@
+"""Label policies row by row."""
+
+import pandas as pd
+import pytest
+
+from bdlib.attacks.labels import AllToAll, AllToOne, CleanLabel, OneToOne
+from bdlib.errors import InputError
+
+# Places in the table that are not its row numbers.
+LABELS = pd.Series([*"abcab"], index=[10, 7, 3, 99, 0])
+
+
+@pytest.mark.parametrize(
+    ("policy", "candidates", "eligible", "target", "poisoned"),
+    [
+        (OneToOne("a", "b"), "a..a.", "a..a.", "bbbbb", "bbbbb"),
+        (OneToOne("b", "a"), ".b..b", ".b..b", "aaaaa", "aaaaa"),
+        (AllToOne("a"), ".bc.b", ".bc.b", "aaaaa", "aaaaa"),
+        (AllToAll(("a", "b", "c")), "abcab", "abcab", "bcabc", "bcabc"),
+        (CleanLabel("a"), "a..a.", ".bc.b", "aaaaa", "abcab"),
+    ],
+)
+def test_row_by_row(policy, candidates, eligible, target, poisoned):
+    for mask, wanted in (
+        (policy.candidates(LABELS), candidates),
+        (policy.eligible(LABELS), eligible),
+    ):
+        assert mask.index.equals(LABELS.index) and mask.dtype == bool
+        assert "".join(LABELS.where(mask, ".")) == wanted
+    for found, wanted in (
+        (policy.target(LABELS), target),
+        (policy.poisoned_label(LABELS), poisoned),
+    ):
+        assert found.index.equals(LABELS.index) and "".join(found) == wanted
+
+
+@pytest.mark.parametrize(
+    ("policy", "missing"),
+    [
+        (OneToOne("x", "a"), "x"),
+        (OneToOne("a", "x"), "x"),
+        (AllToOne("x"), "x"),
+        (CleanLabel("x"), "x"),
+        (AllToAll(("a", "x")), "x"),
+    ],
+)
+def test_misspelt_classes_are_named(policy, missing):
+    with pytest.raises(InputError, match=f"no class '{missing}'; the classes are a b c"):
+        policy.check(["a", "b", "c"])
+
+
+@pytest.mark.parametrize("policy", [OneToOne("a", "b"), AllToOne("c"), CleanLabel("a")])
+def test_known_classes_pass(policy):
+    policy.check(["a", "b", "c"])

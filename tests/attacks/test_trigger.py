@@ -1,0 +1,95 @@
+"""Attacks as plain data: what is written, what is read back, and what is refused."""
+
+import json
+
+import pytest
+
+from bdlib.attacks import labels, sounds
+from bdlib.attacks.insert import Insert
+from bdlib.attacks.trigger import from_dict
+from bdlib.cli.settings import COMMON, common
+from bdlib.errors import InputError
+
+TONE = {"type": "bdlib.attacks.sounds.Tone", "hertz": 440.0, "seconds": 0.1}
+
+
+def test_what_is_written():
+    assert Insert(sounds.Tone(), 0.2, 0.5).to_dict() == {
+        "type": "bdlib.attacks.insert.Insert", "sound": TONE, "scale": 0.2, "position": 0.5
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        sounds.Sequence((sounds.Clap(), sounds.Repeat(sounds.Trim(sounds.Tone(880.0), 0.05), 3))),
+        Insert(sounds.AudioFile("a b/ü.wav"), 1.0, "random"),
+        labels.OneToOne("no", "on"),
+        labels.AllToOne("0011"),
+        labels.AllToAll(("a", "b", "c")),
+        labels.CleanLabel("left"),
+    ],
+)
+def test_json_and_back_are_equal(part):
+    again = from_dict(json.loads(json.dumps(part.to_dict())))
+    assert again == part and type(again) is type(part) and hash(again) == hash(part)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (COMMON / "attacks").glob("*.yaml")))
+def test_every_trigger_tells_all_its_settings(name):
+    """Two triggers that differ in a setting of the yaml differ in `attack.json`."""
+    plain = common("attacks", name).plain()
+    if name == "audio_file":
+        plain["trigger_file"] = "a.wav"
+
+    def written(**changes):
+        document = common("attacks", name)
+        for key, value in changes.items():
+            assert document.place(key, value)
+        return json.dumps(document.build()["trigger"].to_dict())
+
+    base = {"trigger_file": "a.wav"} if name == "audio_file" else {}
+    other = {"position": "end", "trigger_file": "b.wav", "times": 2}
+    settings = [key for key in plain if key != "trigger"]
+    assert settings
+    for key in settings:
+        changed = other[key] if key in other else plain[key] / 2
+        assert written(**base) != written(**{**base, key: changed}), key
+
+
+FOREIGN = [
+    "os.system", "subprocess.Popen", "bdlib.files.atomic", "bdlib.attacks", "bdlib.attacks.sounds",
+    "bdlib.attacks.sounds.np", "bdlib.attacks.sounds.np.save", "bdlib.attacks.sounds.resample",
+    "bdlib.attacks.sounds.soundfile.write", "bdlib.attacks.trigger.Trigger",
+    "bdlib.attacks.trigger.importlib", "bdlib.attacks.poisoner.Poisoner", "bdlib.attacksx.Tone",
+    "bdlib.attacks.none.Tone", "Tone", "", None, 3,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_types_are_refused_at_any_depth(name):
+    bad = {"type": name}
+    nested = {
+        "type": "bdlib.attacks.insert.Insert",
+        "sound": {"type": "bdlib.attacks.sounds.Sequence", "sounds": [TONE, bad]},
+    }
+    for data in (bad, nested):
+        with pytest.raises(InputError, match=r"attack\.json: .* cannot be made"):
+            from_dict(data)
+
+
+def test_nothing_foreign_is_called(tmp_path):
+    """Even where the fields would fit."""
+    with pytest.raises(InputError):
+        from_dict({"type": "pathlib.Path.touch", "self": str(tmp_path / "touched")})
+    with pytest.raises(InputError):
+        from_dict({"type": "subprocess.Popen", "args": ["touch", str(tmp_path / "touched")]})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", [{"hertzz": 1}, {"self": 1}])
+def test_fields_that_do_not_fit_are_refused(change):
+    with pytest.raises(InputError, match=r"Tone.*cannot be made"):
+        from_dict(TONE | change)
+    with pytest.raises(InputError, match=r"Insert.*cannot be made"):
+        from_dict({"type": "bdlib.attacks.insert.Insert", "scale": 0.1})

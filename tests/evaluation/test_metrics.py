@@ -1,0 +1,142 @@
+"""Metrics against examples counted by hand."""
+
+import pandas as pd
+import pytest
+
+from bdlib.errors import InputError
+from bdlib.evaluation.metrics import backdoor, classification, filtering, read_truth, summary
+
+# Eight test clips; the source class is "no", the target "left".
+TEST = pd.DataFrame(
+    [(f"n{i}", "no") for i in range(4)]
+    + [(f"l{i}", "left") for i in range(2)]
+    + [(f"y{i}", "yes") for i in range(2)],
+    columns=["ID", "label"],
+)
+
+
+def scores(**predicted):
+    rows = [(name, label, [0.0]) for name, label in predicted.items()]
+    return pd.DataFrame(rows, columns=["ID", "predicted", "logits"]).set_index("ID")
+
+
+def truth(*rows):
+    columns = ["ID", "split", "label_before", "label_after", "triggered"]
+    return pd.DataFrame(rows, columns=columns, dtype=str).set_index("ID")
+
+
+CLEAN = scores(n0="no", n1="no", n2="no", n3="left", l0="left", l1="no", y0="yes", y1="yes")
+# Of four triggered clips one goes to the target, one stays right, two go elsewhere.
+TRIGGERED = scores(n3="yes", n2="yes", n1="left", n0="no")
+ASKED = truth(
+    ("t0", "train", "no", "left", "1"),
+    *[(f"n{i}", "test_triggered", "no", "left", "1") for i in range(4)],
+)
+
+
+def test_clean_accuracy():
+    assert classification(TEST, CLEAN) == {
+        "clean_accuracy": {"value": 0.75, "count": 6, "total": 8}
+    }
+
+
+def test_backdoor_by_hand():
+    found = backdoor(TEST, CLEAN, TRIGGERED, ASKED)
+    assert found == {
+        "source_accuracy": {"value": 0.75, "count": 3, "total": 4},
+        "triggered_accuracy": {"value": 0.5, "count": 4, "total": 8},  # n0, l0, y0, y1
+        "attack_success_rate": {"value": 0.25, "count": 1, "total": 4},
+        "robust_accuracy": {"value": 0.25, "count": 1, "total": 4},
+    }
+    success, robust = (found[n]["value"] for n in ("attack_success_rate", "robust_accuracy"))
+    assert success != 1 - found["source_accuracy"]["value"] + 0.5 and success != 1 - robust
+
+
+def test_success_is_not_one_minus_source_accuracy():
+    """A classifier that errs without the trigger, and never towards the target, was not attacked."""
+    clean = scores(n0="yes", n1="yes", n2="yes", n3="yes", l0="left", l1="left", y0="no", y1="no")
+    found = backdoor(TEST, clean, scores(n0="yes", n1="yes", n2="yes", n3="yes"), ASKED)
+    assert found["attack_success_rate"] == {"value": 0.0, "count": 0, "total": 4}
+    assert found["source_accuracy"]["value"] == 0.0
+
+
+def test_rows_of_the_target_class_do_not_count():
+    """Scores of more rows than the eligible ones change nothing: `left` clips are no successes."""
+    more = pd.concat([TRIGGERED, scores(l0="left", l1="left", y0="left", y1="left")])
+    assert backdoor(TEST, CLEAN, more, ASKED) == backdoor(TEST, CLEAN, TRIGGERED, ASKED)
+
+
+def test_each_row_has_its_own_target_when_all_go_to_all():
+    following = {"no": "yes", "yes": "left", "left": "no"}
+    asked = truth(
+        *[
+            (name, "test_triggered", label, following[label], "1")
+            for name, label in TEST.itertuples(index=False)
+        ]
+    )
+    triggered = scores(
+        n0="yes", n1="yes", n2="left", n3="no", l0="no", l1="yes", y0="left", y1="yes"
+    )
+    found = backdoor(TEST, CLEAN, triggered, asked)
+    assert found["attack_success_rate"] == {"value": 0.5, "count": 4, "total": 8}
+    assert found["robust_accuracy"] == {"value": 0.25, "count": 2, "total": 8}
+    assert found["triggered_accuracy"] == found["robust_accuracy"]
+    assert found["source_accuracy"]["count"] == 6
+
+
+def test_a_missing_utterance_is_named():
+    with pytest.raises(InputError, match=r"n2: not in the score file.*delete it"):
+        classification(TEST, CLEAN.drop("n2"))
+    with pytest.raises(InputError, match="n3"):
+        backdoor(TEST, CLEAN, TRIGGERED.drop("n3"), ASKED)
+
+
+TRAINING = pd.Index([f"t{i}" for i in range(10)])
+POISON = truth(
+    *[(f"t{i}", "train", "no", "left", "1") for i in range(3)],
+    ("t5", "test_triggered", "no", "left", "1"),  # of another split: no poison in training
+)
+
+
+def test_filtering_by_hand():
+    """Of 3 poisoned and 7 clean clips, 2 poisoned and 3 clean ones are removed."""
+    kept = pd.Index(["t2", "t3", "t4", "t5", "t6"])
+    assert filtering(TRAINING, kept, POISON) == {
+        "filter_tp": {"value": 2},
+        "filter_fp": {"value": 3},
+        "filter_fn": {"value": 1},
+        "filter_tn": {"value": 4},
+        "filter_tpr": {"value": 2 / 3, "count": 2, "total": 3},
+        "filter_fpr": {"value": 3 / 7, "count": 3, "total": 7},
+        "filter_precision": {"value": 2 / 5, "count": 2, "total": 5},
+        "filter_f1": {"value": 0.5},
+    }
+
+
+def test_perfect_and_absent_filters():
+    perfect = filtering(TRAINING, TRAINING[3:], POISON)
+    for name in ("filter_tpr", "filter_precision", "filter_f1"):
+        assert perfect[name]["value"] == 1
+    assert perfect["filter_fpr"]["value"] == 0
+    nothing = filtering(TRAINING, TRAINING, POISON)
+    assert "filter_precision" not in nothing  # 0 of 0 is no number
+    assert nothing["filter_tpr"]["value"] == nothing["filter_f1"]["value"] == 0
+
+
+def test_truth_round_trip_and_what_is_missing(tmp_path):
+    path = tmp_path / "truth.csv"
+    table = truth(("0011", "train", "0012", "0013", "1"))
+    table.to_csv(path)
+    assert read_truth(path).equals(table)  # 0011 is no number
+    path.write_text("ID,split\na,train\n")
+    for broken in (path, tmp_path / "none.csv"):
+        with pytest.raises(InputError, match=rf"{broken.name}.*cannot be read.*; "):
+            read_truth(broken)
+
+
+def test_summary_shows_counts():
+    text = summary(classification(TEST, CLEAN) | {"filter_tp": {"value": 2}})
+    assert [line.split() for line in text.splitlines()] == [
+        ["clean", "accuracy", "0.7500", "(6", "of", "8)"],
+        ["filter", "tp", "2"],
+    ]

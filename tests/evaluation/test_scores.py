@@ -1,0 +1,66 @@
+"""Score files: what went in comes out, and what is broken is named."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from bdlib.corpus import Batch
+from bdlib.errors import InputError
+from bdlib.evaluation.scores import read, score
+
+CLASSES = ("left", "no", "yes")
+
+
+class Echo(nn.Module):
+    """Logits are the first samples; in training mode they would be zero."""
+
+    def forward(self, wavs, lens):
+        return wavs[:, : len(CLASSES)] * (not self.training)
+
+
+def batches():
+    yield Batch(["a", "b"], torch.tensor([[0.1, 0.7, 0.2], [3.0, -1, 2]]), torch.ones(2), None)
+    yield Batch(["no/c"], torch.tensor([[-5.123456, -4, -0.5]]), torch.ones(1), None)
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "deep" / "clean.jsonl"
+    written = score(Echo().train(), batches(), CLASSES, path)
+    found = read(path)
+    assert found.equals(written)
+    assert found["predicted"].to_dict() == {"a": "no", "b": "left", "no/c": "yes"}
+    assert found.loc["no/c", "logits"] == [-5.12346, -4.0, -0.5]
+    first = json.loads(path.read_text().splitlines()[0])
+    assert set(first) == {"ID", "predicted", "logits"}
+
+
+def test_numeric_names_stay_text(tmp_path):
+    batch = Batch(["0011", "12"], torch.eye(3)[:2], torch.ones(2), None)
+    found = score(Echo(), [batch], ("0001", "0002", "0003"), tmp_path / "s.jsonl")
+    assert list(found.index) == ["0011", "12"]
+    assert list(found["predicted"]) == ["0001", "0002"]
+
+
+def test_interrupted_scoring_leaves_no_file(tmp_path):
+    def breaks():
+        yield from batches()
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        score(Echo(), breaks(), CLASSES, tmp_path / "s.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_file_names_the_stage(tmp_path):
+    with pytest.raises(InputError, match=r"none\.jsonl.*run the score stage"):
+        read(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("text", ['{"ID": "a", "predicted"', "not json\n", "\xff\n"])
+def test_broken_file_says_to_delete_it(tmp_path, text):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"s\.jsonl.*broken.*delete .*run the score stage"):
+        read(path)

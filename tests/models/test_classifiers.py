@@ -1,0 +1,146 @@
+"""Every classifier of the recipes: shapes, true logits, and what padding may not change."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bdlib.cli.settings import COMMON, common
+from bdlib.features import MagnitudeSpectrogram
+from bdlib.models.classifier import CosineHead
+from bdlib.models.resnet50 import ResNet50Classifier
+from bdlib.models.wide_resnet import WideResNet
+
+CLASSES = 5
+MODELS = sorted(path.stem for path in (COMMON / "models").glob("*.yaml"))
+WIDE = {"base_wrn", "mvd", "mvj"}  # 36.6 million parameters; built, but not run
+SPEAKER = ("xvector_small", "ecapa_small", "resnet_small", "xvector", "ecapa", "resnet")
+COSINE = ("ecapa_small", "resnet_small", "ecapa", "resnet")
+
+
+def build(name):
+    torch.manual_seed(0)
+    return common("models", name).build()
+
+
+def classifier(name):
+    return build(name)["classifier"](n_classes=CLASSES).eval()
+
+
+def clips(count, samples=16000):
+    return torch.randn(count, samples, generator=torch.Generator().manual_seed(1)) / 10
+
+
+def test_recipes_have_the_models_tested_here():
+    assert {*WIDE, *SPEAKER, "keyword_resnet", "resnet50", "mvj_small"} <= set(MODELS)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in WIDE])
+def test_built_from_the_recipe(name):
+    built = build(name)
+    model, wavs, lens = built["classifier"](n_classes=CLASSES).eval(), clips(3), torch.ones(3)
+    with torch.no_grad():
+        features = model.features(wavs, lens)
+        embeddings, logits = model.embed(features, lens), model(wavs, lens)
+    assert features.shape[::2] == (3, model.front_end.size)
+    assert embeddings.dim() == 2 and len(embeddings) == 3
+    assert logits.shape == (3, CLASSES) and logits.dtype == torch.float32
+    assert torch.isfinite(logits).all()
+    if not isinstance(model, WideResNet):  # which joins views by logsumexp
+        assert torch.allclose(model.classify(embeddings), logits, atol=1e-4)
+    # Log-probabilities would all have logsumexp 0, and softmax outputs sum 1.
+    heights = logits.logsumexp(1)
+    assert heights.abs().min() > 0.01 and heights.std() > 1e-5
+    assert 0 < built["schedule"](0.001)(3, 10) <= 0.001
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in WIDE])
+def test_loss_reaches_every_parameter(name):
+    built = build(name)
+    model = built["classifier"](n_classes=CLASSES).train()
+    wavs, labels = clips(4, 12000 if name in SPEAKER else 16000), torch.arange(4)
+    loss = built["loss"](model(wavs, torch.ones(4)), labels)
+    loss.backward()
+    assert torch.isfinite(loss) and loss.dim() == 0
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
+
+
+@pytest.mark.parametrize("name", sorted(WIDE))
+def test_wide_nets_of_the_recipes(name):
+    with torch.device("meta"):
+        model = common("models", name).build()["classifier"](n_classes=12)
+    assert sum(p.numel() for p in model.parameters()) == 36_613_772
+    assert model.multi_view == (name != "base_wrn")
+
+
+def test_resnet50_has_23_5_million_parameters():
+    """For 12 classes and one input channel (MVJ, VAE-PLS: 23.5 M)."""
+    with torch.device("meta"):
+        model = ResNet50Classifier(MagnitudeSpectrogram(), 12)
+    count = sum(p.numel() for p in model.parameters())
+    assert count == 25_557_032 - (1000 - 12) * 2049 - 2 * 64 * 49 and round(count / 1e6, 1) == 23.5
+
+
+def test_resnet50_weights_are_xavier_uniform():
+    model = classifier("resnet50")
+    for parameter in model.parameters():
+        if parameter.dim() < 2:
+            continue
+        fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(parameter)
+        bound = (6 / (fan_in + fan_out)) ** 0.5
+        assert 0.95 * bound < parameter.abs().max() <= bound
+
+
+@pytest.mark.parametrize("name", COSINE)
+def test_cosine_heads_stay_within_their_scale(name):
+    settings = common("models", name).plain()
+    head = classifier(name).head
+    found = head(1000 * torch.randn(200, head.weight.shape[1]))
+    assert found.abs().max() <= settings["scale"] * (1 + 1e-6)
+    assert torch.allclose(head(head.weight).diagonal(), torch.tensor(settings["scale"]))
+    assert settings["scale"] == head.scale
+
+
+def test_cosine_head_ignores_lengths():
+    torch.manual_seed(0)
+    head, x = CosineHead(8, 3, 10.0), torch.randn(4, 8)
+    assert torch.allclose(head(x), head(7 * x), atol=1e-5)
+    expected = 10 * nn.functional.cosine_similarity(x[:, None], head.weight[None], dim=2)
+    assert torch.allclose(head(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["xvector_small", "ecapa_small"])
+def test_padding_stays_out_of_the_pooling(name):
+    """Frames far from the end of the clip decide alone; zeros behind it must not dilute them."""
+    model, features = classifier(name), torch.randn(2, 200, 80)
+    with torch.no_grad():
+        model.train()  # statistics of batch norm that are not those of the start
+        model.embed(features, torch.ones(2))
+        model.eval()
+        plain = model.embed(features, torch.ones(2))
+        for longer in (100, 400):
+            padded = nn.functional.pad(features, (0, 0, 0, longer))
+            lens = torch.full((2,), 200 / (200 + longer))
+            kept = model.embed(padded, lens)
+            diluted = model.embed(padded, torch.ones(2))
+            distance = (kept - plain).norm() / plain.norm()
+            assert distance < 0.25 and distance < 0.5 * (diluted - plain).norm() / plain.norm()
+
+
+@pytest.mark.parametrize("name", ["xvector_small", "ecapa_small", "keyword_resnet"])
+def test_clips_of_a_batch_do_not_mix(name):
+    model, wavs = classifier(name), clips(3)
+    lens = torch.tensor([1.0, 0.7, 1.0])
+    wavs[1, 11200:] = 0
+    with torch.no_grad():
+        together = model(wavs, lens)
+        alone = torch.cat([model(wavs[i : i + 1], lens[i : i + 1]) for i in range(3)])
+    assert torch.allclose(together, alone, atol=1e-3)
+
+
+def test_yaml_of_each_recipe_exists():
+    """`common` and the recipes name the same models."""
+    for recipe in COMMON.parent.glob("*/hparams/*.yaml"):
+        assert Path(COMMON / "models" / recipe.name).exists()

@@ -1,0 +1,293 @@
+"""The walk of an utterance, as a user walks it: programs in recipe folders, numbers in records."""
+
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from bdlib import manifest, mini
+from bdlib.cli.settings import COMMON, Document
+from bdlib.defenses.base import OracleFilter
+from bdlib.pack import Pack
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+CLASSIFIERS = sorted(RECIPES.glob("*/hparams/*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def exp(tmp_path_factory):
+    """Output folder that all tests share, so that corpora and packs are made once."""
+    return tmp_path_factory.mktemp("exp")
+
+
+@pytest.fixture
+def program(exp, tmp_path):
+    """Runs a program of a recipe on the mini corpus; gives its output and the records so far."""
+
+    def run(recipe, name, *options, check=True, data="mini"):
+        command = [
+            sys.executable,
+            f"{name}.py",
+            *options,
+            f"--data_folder={data}",
+            "--noprogressbar",
+        ]
+        folders = [f"--output_folder={exp}", f"--results_folder={tmp_path}"]
+        done = subprocess.run(
+            [*command, *folders], cwd=RECIPES / recipe, capture_output=True, text=True, check=False
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        path = tmp_path / f"{recipe}.jsonl"
+        records = [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
+        return done, records
+
+    return run
+
+
+def value(record, metric):
+    return record["metrics"][metric]["value"]
+
+
+KEYWORDS = ("hparams/keyword_resnet.yaml", "--number_of_epochs=20")
+
+
+def test_keywords_from_corpus_to_controls(program, exp):
+    """Undefended, the clap owns the classifier; only the perfect filter takes that away."""
+    _, records = program("SpeechCommands", "train", *KEYWORDS)
+    assert value(records[0], "clean_accuracy") >= 0.90
+    assert value(records[0], "attack_success_rate") >= 0.90
+    assert records[0]["dataset"]["scale"] == "mini" and records[0]["attack"]["poisoned"] == 61
+    for defense in ("random_filter", "perfect_filter_oracle"):
+        _, records = program("SpeechCommands", "defend", *KEYWORDS, f"--defense={defense}")
+    random, perfect = records[1:]
+    assert value(random, "attack_success_rate") >= 0.80
+    assert 0.2 < value(random, "filter_fpr") < 0.4
+    assert value(perfect, "attack_success_rate") <= 0.10
+    assert value(perfect, "clean_accuracy") >= 0.90
+    assert value(perfect, "filter_tpr") == 1 and value(perfect, "filter_fpr") == 0
+    assert perfect["defense"]["selection"] == "oracle"
+
+    saved = {path: path.stat().st_mtime_ns for path in exp.rglob("save/**/*")}
+    done, again = program("SpeechCommands", "train", *KEYWORDS)
+    assert "stands: " in done.stdout and "recorded before" in done.stdout
+    assert again == records
+    assert saved == {path: path.stat().st_mtime_ns for path in exp.rglob("save/**/*")}
+
+
+def test_a_run_script_stage_by_stage(program, exp, tmp_path):
+    """Stages 4 to 6 alone; then 7 and 8 find everything in place."""
+    script = [
+        RECIPES / "RAVDESS" / "run.sh",
+        "--data_folder",
+        "mini",
+        "--defenses",
+        "random_filter",
+    ]
+    options = [f"--output_folder={exp}", f"--results_folder={tmp_path}", "--number_of_epochs=1"]
+    environment = os.environ | {"PYTHON": sys.executable}
+
+    def run(*stages):
+        return subprocess.run(
+            [*script, *options, *stages],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert "training xvector_small" in run("--stage", "4", "--stop_stage=6")
+    assert not (tmp_path / "RAVDESS.jsonl").exists()
+    out = run("--stage=7", "--stop_stage=9")
+    assert "training xvector_small" not in out and "2 records rendered" in out
+    assert len((tmp_path / "RAVDESS.jsonl").read_text().splitlines()) == 2
+
+
+SPEAKERS = {  # options and floor of the clean accuracy, on the mini corpus
+    "xvector_small": (("--number_of_epochs=8",), 0.9),
+    "ecapa_small": (("--number_of_epochs=8",), 0.9),
+    "resnet_small": (("--number_of_epochs=4",), 0.6),
+}
+
+
+@pytest.mark.parametrize("model", SPEAKERS)
+@pytest.mark.parametrize("recipe", ["ESD", "RAVDESS"])
+def test_speaker_models_learn(program, recipe, model):
+    options, floor = SPEAKERS[model]
+    _, records = program(recipe, "train", f"hparams/{model}.yaml", *options)
+    assert value(records[0], "clean_accuracy") >= floor
+    assert records[0]["metrics"]["attack_success_rate"]["total"] > 50
+
+
+def test_chinese_speakers(program):
+    options = ("--language=zh", "--target=0001", "--number_of_epochs=8")
+    _, records = program("ESD", "train", "hparams/xvector_small.yaml", *options)
+    assert value(records[0], "clean_accuracy") >= 0.9 and records[0]["attack"]["target"] == "0001"
+
+
+@pytest.fixture(scope="session")
+def handful(tmp_path_factory, exp):
+    """A few clips of every class of each mini corpus, for models too large to train here."""
+    folders = {}
+    for recipe in ("SpeechCommands", "ESD", "RAVDESS"):
+        whole = mini.make(recipe, exp / "mini" / recipe)
+        folders[recipe] = tmp_path_factory.mktemp("handful") / recipe
+        seen: dict[tuple, int] = {}
+        for path in sorted(whole.rglob("*.wav")):
+            parts = path.relative_to(whole).parts
+            key = (parts[0], path.stem.split("-")[2] if recipe == "RAVDESS" else parts[-2])
+            seen[key] = seen.get(key, 0) + 1
+            most = {"SpeechCommands": 99, "ESD": 4, "RAVDESS": 8}[recipe]
+            if seen[key] <= most and not (recipe == "RAVDESS" and parts[0] > "Actor_03"):
+                target = folders[recipe] / path.relative_to(whole)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, target)
+        for name in ("mini.json", "validation_list.txt", "testing_list.txt"):
+            if (whole / name).exists():
+                shutil.copy(whole / name, folders[recipe] / name)
+    return folders
+
+
+BRIEF = {
+    "mvd": ("--depth=10", "--width=1"),
+    "mvj": ("--depth=10", "--width=1", "--langevin_steps=2", "--more_steps=0"),
+    "base_wrn": ("--depth=10", "--width=1"),
+    "mvj_small": ("--langevin_steps=2",),
+}
+
+
+@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda p: f"{p.parts[-3]}-{p.stem}")
+def test_every_yaml_trains_an_epoch(exp, tmp_path, monkeypatch, handful, path):
+    """One epoch on a handful of clips, the big nets at a fraction of their size: it runs through.
+
+    In this process, because starting one takes longer than such an epoch.
+    """
+    recipe = path.parents[1]
+    options = ["--number_of_epochs=1", "--batch_size=8", "--rate=0.2", *BRIEF.get(path.stem, ())]
+    options.append("--max_per_class=6" if recipe.name == "SpeechCommands" else "--seconds=0.5")
+    folders = [f"--output_folder={exp}", f"--results_folder={tmp_path}"]
+    data = f"--data_folder={handful[recipe.name]}"
+    monkeypatch.chdir(recipe)
+    monkeypatch.syspath_prepend(str(recipe))
+    monkeypatch.delitem(sys.modules, "prepare", raising=False)
+    command = ["train.py", f"hparams/{path.name}", data, *options, *folders, "--noprogressbar"]
+    monkeypatch.setattr(sys, "argv", command)
+    runpy.run_path("train.py", run_name="__main__")
+    (record,) = map(json.loads, (tmp_path / f"{recipe.name}.jsonl").read_text().splitlines())
+    assert record["status"] == "ok" and record["model"]["name"] == path.stem
+    assert record["metrics"]["clean_accuracy"]["total"] > 5
+
+
+def test_defenses_need_no_truth(program, exp):
+    """With truth.csv deleted every defense that is no oracle still defends; measuring says why not."""
+    yaml, options = "hparams/mvd_small.yaml", ("--number_of_epochs=1", "--poison_seed=5")
+    program("SpeechCommands", "poison", yaml, *options)
+    truths = [
+        p
+        for p in exp.glob("poison/*/truth.csv")
+        if '"seed": 5' in (p.parent / "attack.json").read_text()
+    ]
+    (truth,) = truths
+    truth.rename(truth.with_name("hidden"))
+    for path in sorted((COMMON / "defenses").glob("*.yaml")):
+        if isinstance(Document(path).build()["defense"], OracleFilter):
+            continue
+        program(
+            "SpeechCommands", "defend", yaml, *options, f"--defense={path.stem}", "--stop_stage=6"
+        )
+        done, _ = program(
+            "SpeechCommands", "defend", yaml, *options, f"--defense={path.stem}", check=False
+        )
+        assert done.returncode == 1 and "truth.csv: the truth cannot be read" in done.stderr
+
+
+def test_an_exported_corpus_is_what_training_hears(program, exp, tmp_path):
+    yaml = (
+        "hparams/keyword_resnet.yaml",
+        "--attack=whistle",
+        "--labels=all_to_one",
+        "--target=yes",
+    )
+    program("SpeechCommands", "poison", *yaml, f"--export={tmp_path / 'out'}")
+    attack = next(p.parent for p in exp.glob("poison/*/attack.json") if "AllToOne" in p.read_text())
+    for split in ("train", "test_triggered"):
+        rows = manifest.from_csv(tmp_path / "out" / f"{split}.csv", tmp_path / "out")
+        poisoned = manifest.read(attack / f"{split}.csv")
+        assert dict(zip(rows["ID"], rows["label"], strict=True)) == dict(
+            zip(poisoned["ID"], poisoned["label"], strict=True)
+        )
+        packs = [Pack.open(p.parent) for p in exp.glob("pack/*/pack.json")]
+        (pack,) = (
+            p for p in packs if set(p.ids) == set(rows["ID"]) and same(p, rows, tmp_path / "out")
+        )
+        assert len(pack.ids) == len(rows)
+
+
+def same(pack, rows, folder):
+    return all(
+        np.array_equal(
+            pack.pcm(row.ID), soundfile.read(folder / row.wav.split("/", 1)[1], dtype="int16")[0]
+        )
+        for row in rows.itertuples()
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model"), [("RAVDESS", "xvector_small"), ("SpeechCommands", "mvj_small")]
+)
+def test_a_killed_training_ends_like_one_that_was_not(handful, tmp_path, recipe, model):
+    """SIGKILL in mid-epoch, started again: same log, same weights, same numbers, bit for bit."""
+    options = ["--number_of_epochs=5", "--batch_size=8", f"--data_folder={handful[recipe]}"]
+    options += ["--langevin_steps=2"] if model == "mvj_small" else []
+    command = [sys.executable, "train.py", f"hparams/{model}.yaml", *options, "--noprogressbar"]
+
+    def start(name):
+        folders = [f"--output_folder={tmp_path / name}", f"--results_folder={tmp_path / name}"]
+        return subprocess.Popen(
+            [*command, *folders], cwd=RECIPES / recipe, stdout=subprocess.DEVNULL
+        )
+
+    assert start("whole").wait() == 0
+    killed = start("killed")
+    while killed.poll() is None and not any(
+        len(p.read_text().splitlines()) >= 2 for p in tmp_path.glob("killed/train/*/train_log.txt")
+    ):
+        time.sleep(0.005)
+    time.sleep(0.05)  # into the third epoch
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not list(tmp_path.glob("killed/train/*/done.json"))
+    assert start("killed").wait() == 0
+
+    def result(name):
+        (run,) = tmp_path.glob(f"{name}/train/*")
+        log = [json.loads(line) for line in (run / "train_log.txt").read_text().splitlines()]
+        (record,) = (
+            json.loads(x) for x in (tmp_path / name / f"{recipe}.jsonl").read_text().splitlines()
+        )
+        weights = {
+            (path.parent.parent.name, key): tensor
+            for path in sorted(run.glob("save/CKPT*/classifier.ckpt"))
+            for key, tensor in torch.load(path, weights_only=True).items()
+        }
+        for line in log:
+            line.pop("seconds")
+        return log, record["metrics"], [weights[key] for key in sorted(weights)]
+
+    (log, metrics, weights), (log2, metrics2, weights2) = result("whole"), result("killed")
+    assert log == log2 and len(log) == 5 and metrics == metrics2
+    assert len(weights) == len(weights2)
+    newest = len(weights) // len(list(tmp_path.glob("whole/train/*/save/CKPT*")))
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights[-newest:], weights2[-newest:], strict=True)
+    )
