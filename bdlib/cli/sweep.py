@@ -242,7 +242,9 @@ def main() -> None:
         todo = todo[: asked.max_runs]
         if asked.dry_run:
             print("\n".join(cell.line for cell in todo))
-        elif todo and sweep(todo, asked, results):
-            raise InputError(f"{asked.experiment}: cells failed; --retry-failed tries them again")
+        elif todo and (failed := sweep(todo, asked, results)):
+            raise InputError(
+                f"{failed} cells failed; their records say why, --retry-failed tries again"
+            )
 
     guarded(program)

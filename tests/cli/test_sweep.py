@@ -1,0 +1,92 @@
+"""Experiments as data: which cells there are, which are left, and what a failed one leaves."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bdlib.cli import sweep
+from bdlib.cli.command import parser, read
+from bdlib.errors import InputError
+from bdlib.records import record
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+EXPERIMENTS = sorted(RECIPES.glob("*/experiments/*.yaml"))
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A small experiment of a recipe that fails at once."""
+    path = tmp_path / "recipe" / "experiments" / "t.yaml"
+    path.parent.mkdir(parents=True)
+    data = {
+        "experiment": "t",
+        "seeds": [0, 1],
+        "options": {"attack": "clap"},
+        "grid": {"scale": [0.1, 0.5], "source,target": [["no", "on"], ["yes", "up"]]},
+        "scales": {"subset": {"models": ["a", "b"]}, "mini": {"models": ["a"], "seeds": [0]}},
+    }
+    path.write_text(yaml.safe_dump(data))
+    (tmp_path / "recipe" / "train.py").write_text("import sys; print('why'); sys.exit(3)")
+    return path
+
+
+def test_cells_are_all_combinations(table):
+    found = sweep.cells(table, "subset", "corpus")
+    assert len(found) == 2 * 2 * 2 * 2 == len({cell.line for cell in found})
+    assert found == sweep.cells(table, "subset", "corpus")
+    first = "--experiment=t --attack=clap --data_folder=corpus --scale=0.1 --source=no --target=on"
+    assert found[0].line == f"python train.py hparams/a.yaml {first} --seed=0 --noprogressbar"
+    assert len(sweep.cells(table, "mini")) == 4
+
+
+def test_bad_experiments_are_refused(table):
+    for scale, folder, message in (
+        ("full", "x", "no scale full"),
+        ("subset", None, "--data_folder"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sweep.cells(table, scale, folder)
+    table.write_text("experimant: t\n")
+    with pytest.raises(InputError, match="unknown key experimant"):
+        sweep.cells(table, "mini")
+    with pytest.raises(InputError, match="not an experiment file"):
+        sweep.cells(table.with_name("absent.yaml"), "mini")
+
+
+def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_path):
+    listed = sweep.cells(table, "mini")
+    code, seconds = sweep.run(listed[0])
+    assert code == 3 and listed[0].log.read_text() == "why\n"
+    sweep.record_failure(listed[0], "mini", tmp_path, seconds)
+    (entry,) = record.read(tmp_path / "recipe.jsonl")
+    assert entry["status"] == "failed" and entry["error"] == "why"
+    assert sweep.pending(listed, tmp_path, retry=False) == listed[1:]
+    assert sweep.pending(listed, tmp_path, retry=True) == listed
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("scale", ["full", "subset", "mini"])
+def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path, scale):
+    for cell in sweep.cells(path, scale, "corpus"):
+        monkeypatch.chdir(cell.folder)
+        options = parser("")
+        options.add_argument("--defense")
+        asked = read(cell.line.split()[2:], options)
+        assert asked.recipe.plain()["run"]["experiment"] == path.stem
+        assert asked.attack is not None
+
+
+def test_sweep_on_ray(table, tmp_path, monkeypatch, capsys):
+    """Cells run as programs; the failures are counted, told and recorded."""
+    pytest.importorskip("ray")
+    listed = sweep.cells(table, "mini")[:2]
+    command = ["sweep.py", str(table), "--scale", "mini", "--max-runs", "2"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as stop:
+        sweep.main()
+    assert stop.value.code == 1 and "2 cells failed" in capsys.readouterr().err
+    folder = tmp_path / "recipe" / "exp" / "results"
+    assert [entry["status"] for entry in record.read(folder / "recipe.jsonl")] == ["failed"] * 2
+    assert not sweep.pending(listed, folder, retry=False)
