@@ -105,10 +105,14 @@ def validate(rows: pd.DataFrame, name: str | Path, classes: Sequence[str] | None
             raise InputError(f"{name}, row {row + 1}: " + what.format(**rows.iloc[row].to_dict()))
 
     refuse(rows["ID"] == "", "the ID is empty; give every utterance a name")
+    refuse(
+        rows["ID"].map(lambda name: leaves_folder(DATA_ROOT + str(name))),
+        "ID {ID} is no name: exported files are called after it; leave out .. and a leading /",
+    )
     refuse(rows["ID"].duplicated(), "ID {ID} is there twice; make IDs unique")
     refuse(rows["label"] == "", "{ID} has no label; every utterance needs one")
     if classes is not None:
-        known = " ".join(classes)
+        known = " ".join(classes).replace("{", "{{").replace("}", "}}")
         refuse(
             ~rows["label"].isin(list(classes)),
             f"unknown label {{label}}; the classes are {known}",

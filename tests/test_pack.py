@@ -9,6 +9,7 @@ from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.cli.settings import COMMON, common
 from bdlib.errors import InputError
+from bdlib.files import seed_of
 from bdlib.pack import Pack, pack
 
 RATE = 16000
@@ -70,7 +71,9 @@ def test_a_poisoned_pack_is_the_trigger_on_the_clean_one(corpus, tmp_path, name)
     for name in clean.ids:
         wanted = clean.waveform(name)
         if name in poisoned:
-            wanted = poisoner.apply(wanted, RATE, "train", name)
+            seed = seed_of("trigger", 0, "train", name)
+            draw = np.random.Generator(np.random.PCG64(seed))
+            wanted = poisoner.trigger(wanted, RATE, draw)
             assert not np.array_equal(dirty.pcm(name), clean.pcm(name))
         assert np.array_equal(dirty.pcm(name), quantised(wanted)), name
 

@@ -4,16 +4,13 @@ import json
 import os
 import runpy
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from bdlib import manifest, mini
 from bdlib.cli.settings import COMMON, Document
@@ -59,7 +56,7 @@ def value(record, metric):
     return record["metrics"][metric]["value"]
 
 
-KEYWORDS = ("hparams/keyword_resnet.yaml", "--number_of_epochs=20")
+KEYWORDS = ("hparams/keyword_resnet.yaml", "--number_of_epochs=14")
 
 
 def test_keywords_from_corpus_to_controls(program, exp):
@@ -219,7 +216,7 @@ def test_an_exported_corpus_is_what_training_hears(program, exp, tmp_path):
         "--target=yes",
     )
     program("SpeechCommands", "poison", *yaml, f"--export={tmp_path / 'out'}")
-    attack = next(p.parent for p in exp.glob("poison/*/attack.json") if "AllToOne" in p.read_text())
+    (attack,) = exp.glob("poison/whistle-*")
     for split in ("train", "test_triggered"):
         rows = manifest.from_csv(tmp_path / "out" / f"{split}.csv", tmp_path / "out")
         poisoned = manifest.read(attack / f"{split}.csv")
@@ -239,55 +236,4 @@ def same(pack, rows, folder):
             pack.pcm(row.ID), soundfile.read(folder / row.wav.split("/", 1)[1], dtype="int16")[0]
         )
         for row in rows.itertuples()
-    )
-
-
-@pytest.mark.parametrize(
-    ("recipe", "model"), [("RAVDESS", "xvector_small"), ("SpeechCommands", "mvj_small")]
-)
-def test_a_killed_training_ends_like_one_that_was_not(handful, tmp_path, recipe, model):
-    """SIGKILL in mid-epoch, started again: same log, same weights, same numbers, bit for bit."""
-    options = ["--number_of_epochs=5", "--batch_size=8", f"--data_folder={handful[recipe]}"]
-    options += ["--langevin_steps=2"] if model == "mvj_small" else []
-    command = [sys.executable, "train.py", f"hparams/{model}.yaml", *options, "--noprogressbar"]
-
-    def start(name):
-        folders = [f"--output_folder={tmp_path / name}", f"--results_folder={tmp_path / name}"]
-        return subprocess.Popen(
-            [*command, *folders], cwd=RECIPES / recipe, stdout=subprocess.DEVNULL
-        )
-
-    assert start("whole").wait() == 0
-    killed = start("killed")
-    while killed.poll() is None and not any(
-        len(p.read_text().splitlines()) >= 2 for p in tmp_path.glob("killed/train/*/train_log.txt")
-    ):
-        time.sleep(0.005)
-    time.sleep(0.05)  # into the third epoch
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert not list(tmp_path.glob("killed/train/*/done.json"))
-    assert start("killed").wait() == 0
-
-    def result(name):
-        (run,) = tmp_path.glob(f"{name}/train/*")
-        log = [json.loads(line) for line in (run / "train_log.txt").read_text().splitlines()]
-        (record,) = (
-            json.loads(x) for x in (tmp_path / name / f"{recipe}.jsonl").read_text().splitlines()
-        )
-        weights = {
-            (path.parent.parent.name, key): tensor
-            for path in sorted(run.glob("save/CKPT*/classifier.ckpt"))
-            for key, tensor in torch.load(path, weights_only=True).items()
-        }
-        for line in log:
-            line.pop("seconds")
-        return log, record["metrics"], [weights[key] for key in sorted(weights)]
-
-    (log, metrics, weights), (log2, metrics2, weights2) = result("whole"), result("killed")
-    assert log == log2 and len(log) == 5 and metrics == metrics2
-    assert len(weights) == len(weights2)
-    newest = len(weights) // len(list(tmp_path.glob("whole/train/*/save/CKPT*")))
-    assert all(
-        torch.equal(a, b) for a, b in zip(weights[-newest:], weights2[-newest:], strict=True)
     )

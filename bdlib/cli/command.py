@@ -80,7 +80,12 @@ def read(arguments: Sequence[str], options: argparse.ArgumentParser) -> Command:
     recipe = Document(Path(extra.yaml))
     check(recipe)
     run_opts, overrides = _speechbrain([extra.yaml, *rest])
-    given = {key: value for key, value in parse(overrides).items() if not recipe.place(key, value)}
+    given = parse(overrides)
+    if (
+        "max_grad_norm" in run_opts["overridden_args"]
+    ):  # SpeechBrain's by name, the recipe's by right
+        given["max_grad_norm"] = run_opts["max_grad_norm"]
+    given = {key: value for key, value in given.items() if not recipe.place(key, value)}
     poison = recipe.plain()["poison"]
     attack = common("attacks", poison["attack"]) if poison["attack"] not in (None, "none") else None
     labels = common("labels", poison["labels"]) if attack else None

@@ -1,8 +1,10 @@
 """Stage 6 (and after it 4, 5, 7 and 8): apply a defense, and record what it leaves."""
 
+import dataclasses
 import json
 import sys
 
+import pandas as pd
 from speechbrain.utils.distributed import ddp_init_group, if_main_process
 
 from bdlib import manifest
@@ -15,6 +17,8 @@ from bdlib.defenses.base import BlindView, Defended, OracleFilter, defend
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
 from bdlib.files import atomic, digest
+from bdlib.models.classifier import SpeechClassifier
+from bdlib.sampling import rank
 
 
 def main(prepare: Prepare) -> None:
@@ -46,29 +50,37 @@ def main(prepare: Prepare) -> None:
 def _defended(experiment: Experiment) -> tuple[Run, Defended]:
     document = experiment.asked.defense
     defense = document.build()["defense"]
+    everything = manifest.blind(experiment.poisoned.rows("train"))
+    # Names and attributes give away what an utterance was before (left/..., word=backward).
+    alias = {name: f"u{n:07}" for n, name in enumerate(rank(everything["ID"], 0, "alias"))}
+    name_of = {blind: name for name, blind in alias.items()}
     if isinstance(defense, OracleFilter) and experiment.poisoned.attack:
         truth = experiment.poisoned.truth()
-        defense.reveal(truth.index[truth["split"] == "train"])
+        defense.reveal([alias[name] for name in truth.index[truth["split"] == "train"]])
     runs: list[Run] = []
 
-    def train(rows):
+    def train(rows: pd.DataFrame) -> SpeechClassifier:
         tag = document.path.stem if len(rows) < len(everything) else ""
-        runs.append(experiment.train(rows, tag))
+        chosen = everything["ID"].isin({name_of[blind] for blind in rows["ID"]})
+        runs.append(experiment.train(everything[chosen].reset_index(drop=True), tag))
         return runs[-1].classifier
 
-    everything = manifest.blind(experiment.poisoned.rows("train"))
+    rows = everything.assign(ID=everything["ID"].map(alias)).sort_values("ID", ignore_index=True)
+    pack = experiment.packs["train"]
+    pack = dataclasses.replace(pack, ids=[alias[name] for name in pack.ids])
     view = BlindView(
-        everything, experiment.packs["train"], experiment.classes, experiment.seed, train
+        rows[["ID", "duration", "label"]], pack, experiment.classes, experiment.seed, train
     )
     left = defend(defense, view)
     if left.kept is None:
         name = f"{document.path.stem}-{digest(document.plain(), 8)}"
         return runs[-1].guarded(left.classifier, name), left
-    kept = everything[everything["ID"].isin(left.kept)]
-    manifest.write(kept, runs[-1].folder / "kept.csv")
+    kept = pd.Index([name_of[blind] for blind in left.kept])
+    manifest.write(everything[everything["ID"].isin(kept)], runs[-1].folder / "kept.csv")
+    scores = {name_of[blind]: score for blind, score in left.scores.items()}
     with atomic(runs[-1].folder / "suspicion.json") as temporary:
-        temporary.write_text(json.dumps(left.scores, indent=0) + "\n")
-    return runs[-1], left
+        temporary.write_text(json.dumps(scores, indent=0) + "\n")
+    return runs[-1], Defended(left.classifier, kept, scores)
 
 
 def _record(experiment: Experiment, trained: Run, left: Defended) -> None:

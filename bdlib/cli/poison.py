@@ -69,7 +69,7 @@ def ensure(asked: Command, clean: Manifests, output: Path) -> Poisoned:
         return Poisoned(clean.folder, clean, None)
     poisoner = _poisoner(asked, clean.about["classes"])
     name = asked.recipe.plain()["poison"]["attack"]
-    key = digest([clean.about["digest"], str(clean.root), poisoner.to_dict()], 8)
+    key = digest([clean.about["digest"], clean.about["fingerprint"], poisoner.to_dict()], 8)
     folder = output / "poison" / f"{Path(name).stem}-{key}"
     if not (folder / "attack.json").exists():
         with atomic(folder) as temporary:
@@ -131,7 +131,7 @@ def packed(poisoned: Poisoned, split: str, corpus: dict[str, Any], output: Path)
     attacked = poisoned.attack is not None and split in ("train", TRIGGERED)
     wanted = [
         file_digest(csv),
-        str(poisoned.clean.root),
+        poisoned.clean.about["fingerprint"],
         corpus["sample_rate"],
         corpus["pad_seconds"],
     ]

@@ -19,7 +19,10 @@ from bdlib.errors import InputError
 from bdlib.files import atomic, digest, file_digest, read_json, write_json
 
 SPLITS = ("train", "valid", "test")
-ABOUT = ("name", "variant", "scale", "digest", "classes", "counts", "classes_of", "notes")
+ABOUT = (
+    *("name", "variant", "scale", "digest", "classes", "counts", "classes_of", "notes"),
+    "fingerprint",
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def ensure(prepare: Prepare, corpus: dict[str, Any], root: Path, output: Path) -
     """
     own = ("name", "sample_rate", "seconds", "pad_seconds")
     settings = {key: value for key, value in corpus.items() if key not in own}
-    key = digest([corpus["name"], settings, str(root), _fingerprint(root)], 8)
+    fingerprint = _fingerprint(root)
+    key = digest([corpus["name"], settings, str(root), fingerprint], 8)
     folder = output / "manifest" / f"{corpus['name']}-{key}"
     if not (folder / "manifest.json").exists():
         try:
@@ -117,7 +121,8 @@ def ensure(prepare: Prepare, corpus: dict[str, Any], root: Path, output: Path) -
             temporary.mkdir()
             for split in SPLITS:
                 manifest.write(prepared.splits[split], temporary / f"{split}.csv")
-            write_json(temporary / "manifest.json", _about(corpus["name"], prepared, temporary))
+            about = _about(corpus["name"], prepared, temporary) | {"fingerprint": fingerprint}
+            write_json(temporary / "manifest.json", about)
     return Manifests(folder, root, read_json(folder / "manifest.json", ABOUT))
 
 
@@ -143,7 +148,7 @@ def _about(name: str, prepared: Prepared, folder: Path) -> dict[str, Any]:
 def _fingerprint(root: Path) -> str:
     """Digest of the names, sizes and times of all files, so that a changed corpus is noticed."""
     total = hashlib.sha256()
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, followlinks=True):
         folders.sort()
         for name in sorted(files):
             path = Path(folder) / name

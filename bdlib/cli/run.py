@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from bdlib.cli.experiment import Experiment
 
 
-DONE = ("train_s", "wall_s", "peak_memory_mb", "parameters", "epochs", "clips")
+DONE = (
+    *("train_s", "wall_s", "peak_memory_mb", "parameters", "epochs", "clips"),
+    *("device", "source", "versions"),
+)
 
 
 class Run:
@@ -81,6 +84,9 @@ class Run:
             "parameters": sum(p.numel() for p in self.classifier.parameters()),
             "epochs": len(log),
             "clips": clips,
+            "device": self.experiment.device,
+            "source": source(),
+            "versions": versions(),
         }
         write_json(self.folder / "done.json", about)
 
@@ -154,8 +160,10 @@ class Run:
         attack = experiment.poisoned.attack
         entry = {
             "schema": record.SCHEMA,
-            "id": digest([self.folder.name, about["digest"], attack, defense]),
-            **source(),
+            "id": digest(
+                [self.folder.name, about["digest"], attack, defense, experiment.run["experiment"]]
+            ),
+            **done["source"],
             "command": experiment.asked.line,
             "status": "ok",
             "dataset": {
@@ -177,9 +185,9 @@ class Run:
                 "wall_s": done["wall_s"],
                 "train_s": done["train_s"],
                 "peak_memory_mb": done["peak_memory_mb"],
-                "device": experiment.device,
+                "device": done["device"],
             },
-            "versions": versions(),
+            "versions": done["versions"],
         }
         path = Path(experiment.run["results_folder"]) / f"{about['name']}.jsonl"
         if path.exists() and any(old["id"] == entry["id"] for old in record.read(path)):

@@ -108,10 +108,12 @@ def _key(record: dict[str, Any]) -> tuple:
         attack.get("rate", 0.0),
         attack.get("of", ""),
         json.dumps([attack.get("source"), attack.get("target")]),
+        attack.get("labels", {}).get("type", ""),
         model["name"],
         model["yaml"],
         stage,
         defense.get("name", ""),
         defense.get("selection", ""),
         defense.get("clean_budget", 0),
+        json.dumps(defense.get("settings"), sort_keys=True),
     )

@@ -160,7 +160,8 @@ def _table(
     poisoned = [[(run["attack"] or {}).get("poisoned") for run in g.runs] for g in measured]
     columns["Poisoned clips"] = [_span(counts) for counts in poisoned]
     columns["Training clips"] = [
-        _span([run["dataset"]["counts"].get("train") for run in group.runs]) for group in measured
+        _span([r["model"].get("clips", r["dataset"]["counts"].get("train")) for r in group.runs])
+        for group in measured
     ]
     columns[PUBLISHED], footnotes = _footnoted([beside(group, published) for group in measured])
     kept = {title: cells for title, cells in columns.items() if any(cells)}

@@ -210,7 +210,7 @@ def fit(
         If the training diverges once more than that.
     """
     folder = Path(folder)
-    classifier.fit_front_end(loader(train))
+    classifier.to(train.device).fit_front_end(loader(train))
     start = copy.deepcopy(classifier.state_dict())
     rollbacks = read_json(folder / ROLLBACKS) if (folder / ROLLBACKS).exists() else []
     while True:

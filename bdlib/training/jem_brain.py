@@ -1,7 +1,7 @@
 """Training of a joint energy-based model over views (MVJ), and of its semi-supervised form."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bdlib.corpus import Batch, Batches
+from bdlib.errors import InputError
 from bdlib.models.wide_resnet import WideResNet
 from bdlib.training.classifier_brain import ClassifierBrain, Diverged, Training
 from bdlib.training.sgld import Sampler, SgldSettings
@@ -87,7 +88,7 @@ class ViewBrain(ClassifierBrain):
         None trusts the labels.
     """
 
-    #: Any higher mean logsumexp or loss is an explosion (Grathwohl et al. abort there).
+    #: Any larger loss is an explosion (Grathwohl et al. abort there).
     EXPLODED = 1e8
 
     def __init__(
@@ -103,14 +104,17 @@ class ViewBrain(ClassifierBrain):
         generative: Callable[[Tensor, Tensor], Tensor] = generative_loss,
         semi: SemiSup | None = None,
     ) -> None:
+        if run_opts.get("distributed_launch"):
+            raise InputError("energy-based training runs on one device; start it without torchrun")
         super().__init__(classifier, training, train, folder, seed, run_opts, caution)
         self.generative, self.semi, self.sampler = generative, semi, None
         counts = torch.bincount(train.labels, minlength=classifier.head.out_features)
         self.log_prior = (counts / counts.sum()).clamp_min(1e-12).log().to(self.device)
         if sgld is not None:
             shape = (classifier.view_frames, classifier.front_end.size)
-            sgld = replace(sgld, step_size=sgld.step_size * caution)
-            self.sampler = Sampler(sgld, classifier.head.out_features, shape).to(self.device)
+            self.sampler = Sampler(sgld, classifier.head.out_features, shape, caution).to(
+                self.device
+            )
             self.checkpointer.add_recoverable("sampler", self.sampler)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:

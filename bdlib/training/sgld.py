@@ -1,7 +1,7 @@
 """Negative samples for energy-based training: Langevin dynamics with replay buffers.
 
 As in the public code of the authors of MVJ (gard-clsp, sliding-window JEM), after Grathwohl et al.
-(2020). Everything lives on the device; nothing in the loop waits for it.
+(2020). Everything lives on the device; nothing in a chain waits for it.
 """
 
 from collections.abc import Callable
@@ -68,9 +68,9 @@ class Tuner(nn.Module):
     setting is drawn. State is in buffers, so that checkpoints carry it.
     """
 
-    def __init__(self, settings: SgldSettings) -> None:
+    def __init__(self, settings: SgldSettings, caution: float) -> None:
         super().__init__()
-        self.adaptive = settings.adaptive
+        self.adaptive, self.caution = settings.adaptive, caution
         start = (settings.step_size, settings.noise_divisor, settings.decay, settings.momentum)
         self.register_buffer("values", torch.tensor(start, dtype=torch.float64))
         self.register_buffer("active", torch.tensor(0))
@@ -86,7 +86,7 @@ class Tuner(nn.Module):
             active = int(self.active)
             values[active] *= FACTORS[active] ** (1 - choice)
         step, divisor, decay, momentum = values
-        return [step, divisor, min(decay, 1.0), min(momentum, 0.9)], choice
+        return [step * self.caution, divisor, min(decay, 1.0), min(momentum, 0.9)], choice
 
     def report(self, choice: int, height: Tensor) -> None:
         """Tell how high, by mean logsumexp, the samples of a choice ended (scalar tensor)."""
@@ -119,12 +119,18 @@ class Sampler(nn.Module):
         C.
     shape : tuple[int, int]
         Frames and mels of a view.
+    caution : float
+        Factor of the step size after a divergence; not tuned, and not in checkpoints.
     """
 
-    def __init__(self, settings: SgldSettings, n_classes: int, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, settings: SgldSettings, n_classes: int, shape: tuple[int, int], caution: float = 1.0
+    ) -> None:
         super().__init__()
         self.settings, self.steps = settings, settings.steps
-        self.tuners = nn.ModuleDict({"free": Tuner(settings), "classes": Tuner(settings)})
+        self.tuners = nn.ModuleDict(
+            {kind: Tuner(settings, caution) for kind in ("free", "classes")}
+        )
         self.register_buffer("free", torch.randn(settings.buffer, *shape))
         kept = torch.randn(n_classes, settings.class_buffer, *shape)
         self.register_buffer("classes", kept)

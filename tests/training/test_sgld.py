@@ -62,7 +62,7 @@ def test_free_samples_use_their_own_buffer_without_repetition():
 
 def test_tuner_keeps_the_best_choice_and_tunes_the_step_first():
     torch.manual_seed(0)
-    tuner = Tuner(SgldSettings())
+    tuner = Tuner(SgldSettings(), 1.0)
     for _ in range(CALLS):
         (step, *_), choice = tuner.propose()
         tuner.report(choice, torch.tensor(-abs(step - 0.2 / 0.9)))
@@ -71,14 +71,14 @@ def test_tuner_keeps_the_best_choice_and_tunes_the_step_first():
 
 
 def test_tuner_ignores_a_choice_never_drawn():
-    tuner = Tuner(SgldSettings())
+    tuner = Tuner(SgldSettings(), 1.0)
     for _ in range(CALLS):
         tuner.report(1, torch.tensor(5.0))
     assert torch.isfinite(tuner.values).all() and float(tuner.values[0]) == 0.2
 
 
 def test_fixed_settings_stay():
-    tuner = Tuner(SgldSettings(adaptive=False))
+    tuner = Tuner(SgldSettings(adaptive=False), 1.0)
     for _ in range(2 * CALLS):
         values, choice = tuner.propose()
         tuner.report(choice, torch.tensor(1.0))

@@ -1,38 +1,57 @@
 """Utterances a second of packed loading, beside the plain SpeechBrain pipeline.
 
-Both read the same manifest, apply the same trigger to the same utterances, pad and crop to one
-second, and make batches of float32 on the CPU without workers; files and packs are in the page
-cache for both. The plain pipeline reads a file and applies the trigger each time; the pack was made
-once, and how long that took is reported, too. The last line is one JSON object.
+Both read one manifest, pad to one second, apply one trigger to the same utterances, crop to one
+second, shuffle, and make batches of float32 on the CPU without workers. The plain pipeline
+(`DynamicItemDataset`, `audio_io.load`, `SaveableDataLoader`, `PaddedBatch`) does all of it in every
+epoch; it calls `load` because `read_audio`, which wraps it, takes longer. The pack holds padded
+clips with their triggers; what making it costs is reported, too, and after how many epochs it has
+paid for itself on data alone. Files and packs are in the page cache for both, so no disk is
+measured. The two take turns, so that a slow moment strikes both. The last line is one JSON object.
 """
 
 import argparse
+import itertools
 import json
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile
 import speechbrain as sb
 import torch
 from speechbrain.dataio.audio_io import load
 from speechbrain.dataio.dataset import DynamicItemDataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from bdlib import manifest
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.labels import AllToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import Clap
+from bdlib.cli.command import guarded
+from bdlib.cli.prepare import corpus_folder
 from bdlib.corpus import Batches
-from bdlib.features import FrontEnd, SpeakerFbank
+from bdlib.errors import InputError
+from bdlib.features import FrontEnd, NormalizedFbank, SpeakerFbank
 from bdlib.models.keyword import SmallResNet
-from bdlib.pack import pack
+from bdlib.pack import Alter, pack
 from bdlib.records.provenance import versions
+from bdlib.sampling import rank
+from bdlib.training.classifier_brain import loader
 
 RATE, SECONDS, BATCH = 16000, 1.0, 64
+CROP = round(SECONDS * RATE)
+WARM_UP = 2  # steps of a training that are not timed
+
+Epochs = Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]
+"""Starts an epoch: batches of waveforms (B, T), relative lengths (B,), class numbers (B,)."""
 
 
 def synthetic(folder: Path, clips: int) -> Path:
@@ -41,122 +60,190 @@ def synthetic(folder: Path, clips: int) -> Path:
     for number in range(clips):
         path = folder / ("even", "odd")[number % 2] / f"{number:05}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, 0.1 * generator.standard_normal(RATE), RATE, subtype="PCM_16")
+        soundfile.write(path, 0.1 * generator.standard_normal(CROP), RATE, subtype="PCM_16")
     return folder
 
 
-def plain(csv: Path, root: Path, poisoner: Poisoner, poisoned: set[str]) -> Iterable:
+def listed(root: Path, clips: int) -> pd.DataFrame:
+    """A manifest of at most `clips` files of a corpus with a folder a class.
+
+    Raises
+    ------
+    InputError
+        If there is no audio, or some at another rate than 16 kHz: only the pack would resample it.
+    """
+    files = [file.relative_to(root).as_posix() for file in manifest.audio_files(root)]
+    files = [file for file in files if "/" in file and file[0] not in "._"]  # no noise files
+    chosen = rank(files, 0, "bench")[:clips]
+    rows = manifest.from_files(root, [{"path": f, "label": f.split("/")[0]} for f in chosen])
+    if len(other := rows[rows["rate"] != RATE]):
+        raise InputError(f"{other['wav'].iloc[0]}: not {RATE} Hz; give a Speech Commands folder")
+    return rows
+
+
+def plain(csv: Path, root: Path, alter: Alter, classes: list[str]) -> DataLoader:
     """SpeechBrain's own pipeline over a manifest, with the trigger applied as files are read."""
+    number = {name: i for i, name in enumerate(classes)}
 
     @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
     @sb.utils.data_pipeline.provides("signal")
-    def read(name: str, wav: str, start: str, stop: str) -> torch.Tensor:
-        length = int(stop) - int(start)
-        signal = load(wav, frame_offset=int(start), num_frames=length)[0].mean(0)
-        signal = torch.nn.functional.pad(signal, (0, max(0, RATE - len(signal))))[:RATE]
-        if name in poisoned:
-            signal = torch.from_numpy(poisoner.apply(signal.numpy(), RATE, "train", name))
-        return signal
+    def signal(name: str, wav: str, start: str, stop: str) -> Tensor:
+        first, end = int(start), int(stop)
+        channels = load(wav, frame_offset=first, num_frames=end - first)[0]
+        samples = channels.mean(0) if len(channels) > 1 else channels[0]
+        if len(samples) < CROP:
+            samples = torch.nn.functional.pad(samples, (0, CROP - len(samples)))
+        samples = torch.from_numpy(alter(name, samples.numpy()))
+        if room := len(samples) - CROP:
+            begin = int(torch.randint(room + 1, ()))
+            samples = samples[begin : begin + CROP]
+        return samples
 
-    data = DynamicItemDataset.from_csv(csv, replacements={"data_root": str(root)})
-    data.add_dynamic_item(read)
-    data.set_output_keys(["id", "signal", "label"])
-    return sb.dataio.dataloader.make_dataloader(data, batch_size=BATCH)
+    @sb.utils.data_pipeline.takes("label")
+    @sb.utils.data_pipeline.provides("number")
+    def encoded(label: str) -> int:
+        return number[label]
+
+    data = DynamicItemDataset.from_csv(
+        csv,
+        replacements={"data_root": str(root)},
+        dynamic_items=[signal, encoded],
+        output_keys=["id", "signal", "number"],
+    )
+    return sb.dataio.dataloader.make_dataloader(
+        data, batch_size=BATCH, shuffle=True, drop_last=True
+    )
 
 
-def speed(batches: Iterable, front_end: FrontEnd | None, wave: Callable) -> float:
-    """Utterances a second of one pass, with the front end if there is one."""
-    started, count = time.perf_counter(), 0
-    for batch in batches:
-        signals, lens = wave(batch)
-        if front_end is not None:
-            front_end(signals, lens)
-        count += len(signals)
-    return count / (time.perf_counter() - started)
+def speed(epochs: Epochs, front_end: FrontEnd | None, least: float) -> float:
+    """Utterances a second over whole epochs that last `least` s together."""
+    started, count, spent = time.perf_counter(), 0, 0.0
+    while spent < least:
+        for wavs, lens, _ in epochs():
+            if front_end is not None:
+                front_end(wavs, lens)
+            count += len(wavs)
+        spent = time.perf_counter() - started
+    return count / spent
 
 
-def waiting(batches: Batches, classes: int, steps: int) -> float:
-    """Share of a training step of the small residual net that waits for its batch."""
-    net = SmallResNet(SpeakerFbank(64), classes, channels=(16, 32, 64, 128))
+def waiting(epochs: Epochs, classes: int, steps: int) -> float:
+    """Share of a training step of the recipes' keyword_resnet that waits for its batch."""
+
+    net = SmallResNet(NormalizedFbank(64), classes, channels=(16, 32, 64, 128))
     optimizer = torch.optim.Adam(net.parameters())
-    data = wait = 0.0
-    iterator = iter(batches)
-    for step in range(steps):
+    batches = (batch for _ in itertools.count() for batch in epochs())
+    wait = total = 0.0
+    for step in range(WARM_UP + steps):
         started = time.perf_counter()
-        batch = next(iterator, None) or next(iterator := iter(batches))
+        wavs, lens, labels = next(batches)
         got = time.perf_counter()
-        loss = torch.nn.functional.cross_entropy(net(batch.wavs, batch.lens), batch.labels)
         optimizer.zero_grad()
-        loss.backward()
+        torch.nn.functional.cross_entropy(net(wavs, lens), labels).backward()
         optimizer.step()
-        if step >= 2:  # the first steps warm up
+        if step >= WARM_UP:
             wait += got - started
-            data += time.perf_counter() - started
-    return wait / data
+            total += time.perf_counter() - started
+    return wait / total
 
 
-def measure(root: Path, folder: Path, repeats: int, steps: int) -> dict:
-    """All figures over the corpus below `root`, a folder a class."""
-    rows = manifest.from_folder(root)
-    labels = sorted(set(rows["label"]))
-    poisoner = Poisoner(Insert(Clap()), AllToOne(labels[-1]), 0.1)
-    poisoned_rows, truth = poisoner.poison(rows)
-    poisoned = set(truth["ID"])
-    manifest.write(poisoned_rows, folder / "train.csv")
+def both(
+    rows: pd.DataFrame, root: Path, folder: Path, repeats: int
+) -> tuple[dict[str, Epochs], list[float]]:
+    """The two ways to batches (wavs, lens, labels), and the seconds of each of `repeats` packings."""
+    classes = sorted(set(rows["label"]))
+    poisoner = Poisoner(Insert(Clap()), AllToOne(classes[-1]), 0.1)
+    poisoned, truth = poisoner.poison(rows)
+    altered = set(truth["ID"])
+    manifest.write(poisoned, folder / "train.csv")
 
     def alter(name: str, waveform: np.ndarray) -> np.ndarray:
-        return poisoner.apply(waveform, RATE, "train", name) if name in poisoned else waveform
+        return poisoner.apply(waveform, RATE, "train", name) if name in altered else waveform
 
-    started = time.perf_counter()
-    packed = pack(poisoned_rows, root, folder / "pack", RATE, SECONDS, alter)
-    packing = time.perf_counter() - started
-    ours = Batches(packed, poisoned_rows, labels, BATCH, SECONDS, seed=0)
-    theirs = plain(folder / "train.csv", root, poisoner, poisoned)
-    ways = {
-        "packed": (ours, lambda batch: (batch.wavs, batch.lens)),
-        "plain": (theirs, lambda batch: (batch.signal.data, batch.signal.lengths)),
-    }
-    front_end, found = SpeakerFbank(80), {}
-    for batches, wave in ways.values():
-        speed(batches, None, wave)  # the page cache is warm for both
-    for _ in range(repeats):  # in turn, so that a slow moment strikes both
-        for name, (batches, wave) in ways.items():
-            found.setdefault(f"{name}_data", []).append(speed(batches, None, wave))
-            found.setdefault(f"{name}_with_fbank", []).append(speed(batches, front_end, wave))
-    medians = {name: statistics.median(values) for name, values in found.items()}
-    gain = len(rows) / medians["plain_data"] - len(rows) / medians["packed_data"]
+    theirs = plain(folder / "train.csv", root, alter, classes)
+    for _ in theirs:  # from here on the page cache holds the files
+        pass
+    seconds = []
+    for _ in range(repeats):
+        shutil.rmtree(folder / "pack", ignore_errors=True)
+        started = time.perf_counter()
+        made = pack(poisoned, root, folder / "pack", RATE, SECONDS, alter)
+        seconds.append(time.perf_counter() - started)
+    ours = loader(Batches(made, poisoned, classes, BATCH, SECONDS, seed=0))
     return {
-        "name": "pipeline",
-        "ratio": round(medians["packed_data"] / medians["plain_data"], 1),
-        "over": "the plain SpeechBrain pipeline, on data alone (read, trigger, crop)",
-        "ratio_with_fbank": round(medians["packed_with_fbank"] / medians["plain_with_fbank"], 2),
-        "utterances_per_s": {
-            name: {"median": round(medians[name]), "min": round(min(v)), "max": round(max(v))}
-            for name, v in found.items()
-        },
-        "waiting_share_of_step": round(waiting(ours, len(labels), steps), 4),
-        "packing_s": round(packing, 2),
-        "packing_pays_after_epochs": round(packing / gain, 2),
+        "packed": lambda: ((batch.wavs, batch.lens, batch.labels) for batch in ours),
+        "plain": lambda: ((*batch.signal, batch.number) for batch in theirs),
+    }, seconds
+
+
+def measure(rows: pd.DataFrame, root: Path, folder: Path, quick: bool) -> dict:
+    """All figures over the clips `rows` below `root`."""
+    repeats, least, steps = (3, 0.2, 3) if quick else (7, 1.0, 30)
+    classes, front_end = rows["label"].nunique(), SpeakerFbank(80)
+    ways, packing = both(rows, root, folder, repeats)
+    speeds: dict[str, list[float]] = {"packing": [len(rows) / seconds for seconds in packing]}
+    waits: dict[str, list[float]] = {}
+    for _ in tqdm(range(repeats), desc="measuring", leave=False, disable=None):
+        for name, epochs in ways.items():
+            speeds.setdefault(f"{name}_data", []).append(speed(epochs, None, least))
+        for name, epochs in ways.items():
+            speeds.setdefault(f"{name}_with_fbank", []).append(speed(epochs, front_end, least))
+            waits.setdefault(name, []).append(waiting(epochs, classes, steps))
+    facts = {
         "clips": len(rows),
         "batch_size": BATCH,
         "repeats": repeats,
+        "device": "cpu",
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
+    return report(speeds, waits, len(rows)) | facts
+
+
+def report(speeds: dict[str, list], waits: dict[str, list], clips: int) -> dict:
+    """The ratios of each turn, speeds (utterances a second), waits and the price of packing."""
+
+    def ratios(what: str) -> dict[str, float]:
+        pairs = zip(speeds[f"packed_{what}"], speeds[f"plain_{what}"], strict=True)
+        return summary([ours / theirs for ours, theirs in pairs], 2)
+
+    median = {name: statistics.median(values) for name, values in speeds.items()}
+    saved = clips / median["plain_data"] - clips / median["packed_data"]
+    return {
+        "name": "pipeline",
+        "ratio": ratios("data")["median"],
+        "over": "the plain SpeechBrain pipeline on data alone (read, trigger, crop), no worker",
+        "ratio_spread": ratios("data"),
+        "ratio_with_fbank": ratios("with_fbank"),
+        "utterances_per_s": {name: summary(values, 0) for name, values in speeds.items()},
+        "waiting_share_of_step": summary(waits["packed"], 4)["median"],
+        "waiting_shares_of_step": {name: summary(values, 4) for name, values in waits.items()},
+        "packing_s": round(clips / median["packing"], 3),
+        "packing_pays_after_epochs": round(clips / median["packing"] / saved, 2),
+    }
+
+
+def summary(values: list[float], digits: int) -> dict[str, float]:
+    """Median, least and most."""
+    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, digits or None) for name, value in found.items()}
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_folder", type=Path, help="a folder a class; default: noise clips")
+    parser.add_argument("--data_folder", help="Speech Commands, or mini; default: clips of noise")
     parser.add_argument("--quick", action="store_true", help="a smaller run, within a minute")
     asked = parser.parse_args()
-    clips, repeats, steps = (512, 3, 12) if asked.quick else (4096, 5, 60)
+    clips = 512 if asked.quick else 8192
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        root = asked.data_folder or synthetic(folder / "noise", clips)
-        print(json.dumps(measure(root, folder, repeats, steps)))
+        if asked.data_folder:
+            root = corpus_folder(asked.data_folder, "SpeechCommands", folder)
+        else:
+            root = synthetic(folder / "noise", clips)
+        print(json.dumps(measure(listed(root, clips), root, folder, asked.quick)))
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)
