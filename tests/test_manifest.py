@@ -58,7 +58,9 @@ def test_what_is_invalid_is_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("column", sorted(manifest.TRUTH_COLUMNS))
+@pytest.mark.parametrize(
+    "column", ["poisoned", "triggered", "label_before", "label_after", "target"]
+)
 def test_no_truth_passes_the_blind(column):
     told = ROWS.assign(**{column: "1"})
     assert list(manifest.blind(told).columns) == list(ROWS.columns)

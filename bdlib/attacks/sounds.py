@@ -69,13 +69,13 @@ class Clap(Sound):
 
 @dataclass(frozen=True)
 class Whistle(Sound):
-    """Silence, then a tone of 2.33 kHz with vibrato from 0.65 s to 1 s, RMS 0.058 (Armory)."""
+    """Silence, then a tone of 2.33 kHz with vibrato from 0.7 s (frame 68) to 1 s, RMS 0.058 (Armory)."""
 
     def synthesize(self) -> tuple[np.ndarray, int]:
         """See `Sound`."""
         seconds = np.arange(16000) / RATE
         hertz = 2330 + 40 * np.sin(2 * np.pi * 6 * seconds)
-        rise = np.clip((seconds - 0.65) / 0.04, 0, 1)
+        rise = np.clip((seconds - 0.695) / 0.02, 0, 1)
         samples = rise * np.sin(2 * np.pi * np.cumsum(hertz) / RATE)
         return _scaled(samples, 0.058), RATE
 

@@ -69,12 +69,13 @@ def ensure(asked: Command, clean: Manifests, output: Path) -> Poisoned:
         return Poisoned(clean.folder, clean, None)
     poisoner = _poisoner(asked, clean.about["classes"])
     name = asked.recipe.plain()["poison"]["attack"]
-    key = digest([clean.about["digest"], clean.about["fingerprint"], poisoner.to_dict()], 8)
+    heard = _heard(poisoner, asked.recipe.plain()["corpus"]["sample_rate"])
+    key = digest([clean.about["digest"], clean.about["fingerprint"], poisoner.to_dict(), heard], 8)
     folder = output / "poison" / f"{Path(name).stem}-{key}"
     if not (folder / "attack.json").exists():
         with atomic(folder) as temporary:
             temporary.mkdir()
-            _write(poisoner, Path(name).stem, clean, temporary)
+            _write(poisoner, Path(name).stem, heard, clean, temporary)
     attack = read_json(folder / "attack.json", ATTACK)
     try:
         Poisoner.from_dict(attack)
@@ -98,7 +99,14 @@ def _poisoner(asked: Command, classes: list[str]) -> Poisoner:
     return Poisoner(trigger, policy, poison["rate"], poison["of"], poison["poison_seed"])
 
 
-def _write(poisoner: Poisoner, name: str, clean: Manifests, folder: Path) -> None:
+def _heard(poisoner: Poisoner, rate: int) -> str:
+    """Digest of what the trigger does to ten seconds of noise: a sound file may change in place."""
+    noise = np.random.Generator(np.random.PCG64(0)).standard_normal(10 * rate) / 10
+    altered = poisoner.apply(noise.astype(np.float32), rate, "heard", "heard")
+    return digest(np.rint(altered * 4096).astype(int).tolist())
+
+
+def _write(poisoner: Poisoner, name: str, heard: str, clean: Manifests, folder: Path) -> None:
     poisoned, train_truth = poisoner.poison(clean.rows("train"))
     triggered, test_truth = poisoner.trigger_test(clean.rows("test"))
     parts = {
@@ -115,6 +123,7 @@ def _write(poisoner: Poisoner, name: str, clean: Manifests, folder: Path) -> Non
         "schema": 1,
         "name": name,
         **poisoner.to_dict(),
+        "heard": heard,
         "dataset_digest": clean.about["digest"],
         "poisoned": len(train_truth),
         "eligible": len(test_truth),

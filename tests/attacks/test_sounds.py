@@ -106,7 +106,6 @@ def test_the_clap_leaves_the_last_26_of_40_views_clean():
     assert first == 0 and 5 < last < 14
 
 
-@pytest.mark.xfail(reason="begins 0.05 s before Armory's file: 4 views are clean", strict=True)
 def test_the_whistle_leaves_the_first_8_of_40_views_clean():
     """Views of 61 frames that end before frame 68: a fifth (MVJ)."""
     first, last = first_and_last_heard("whistle")

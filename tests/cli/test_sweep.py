@@ -48,8 +48,8 @@ def test_bad_experiments_are_refused(table):
     ):
         with pytest.raises(InputError, match=message):
             sweep.cells(table, scale, folder)
-    table.write_text("experimant: t\n")
-    with pytest.raises(InputError, match="unknown key experimant"):
+    table.write_text("experimnt_: t\n")
+    with pytest.raises(InputError, match="unknown key experimnt_"):
         sweep.cells(table, "mini")
     with pytest.raises(InputError, match="not an experiment file"):
         sweep.cells(table.with_name("absent.yaml"), "mini")

@@ -98,9 +98,9 @@ def test_cosine_heads_stay_within_their_scale(name):
     settings = common("models", name).plain()
     head = classifier(name).head
     found = head(1000 * torch.randn(200, head.weight.shape[1]))
-    assert found.abs().max() <= settings["scale"] * (1 + 1e-6)
-    assert torch.allclose(head(head.weight).diagonal(), torch.tensor(settings["scale"]))
-    assert settings["scale"] == head.scale
+    assert found.abs().max() <= settings["logit_scale"] * (1 + 1e-6)
+    assert torch.allclose(head(head.weight).diagonal(), torch.tensor(settings["logit_scale"]))
+    assert settings["logit_scale"] == head.scale
 
 
 def test_cosine_head_ignores_lengths():
