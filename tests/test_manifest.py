@@ -43,6 +43,15 @@ def test_text_stays_text_and_numbers_become_numbers(tmp_path):
     assert rows["start"].tolist() == [0, 8] and rows["stop"].dtype == np.int64
 
 
+def test_columns_of_digits_alone_stay_text(tmp_path):
+    """Speakers of ESD are called 0011 to 0020."""
+    rows = ROWS.assign(ID=["01", "02"], label=["0011", "0012"], age=["007", "008"])
+    manifest.write(rows, tmp_path / "a.csv")
+    found = manifest.read(tmp_path / "a.csv", ["0011", "0012"])
+    for column in ("ID", "label", "age"):
+        assert list(found[column]) == list(rows[column])
+
+
 def test_speechbrain_reads_them_as_they_are(tmp_path):
     from speechbrain.dataio.dataset import DynamicItemDataset
 

@@ -78,13 +78,51 @@ def test_foreign_types_are_refused_at_any_depth(name):
             from_dict(data)
 
 
-def test_nothing_foreign_is_called(tmp_path):
-    """Even where the fields would fit."""
-    with pytest.raises(InputError):
-        from_dict({"type": "pathlib.Path.touch", "self": str(tmp_path / "touched")})
-    with pytest.raises(InputError):
-        from_dict({"type": "subprocess.Popen", "args": ["touch", str(tmp_path / "touched")]})
-    assert not list(tmp_path.iterdir())
+def test_no_foreign_module_is_imported(tmp_path, monkeypatch):
+    """To import a module is to run it, even one that holds a proper trigger sound."""
+    (tmp_path / "foreign_sound.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from pathlib import Path\n"
+        "from bdlib.attacks.sounds import Tone\n"
+        f"Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "@dataclass(frozen=True)\n"
+        "class Beep(Tone):\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match=r"'foreign_sound\.Beep' cannot be made"):
+        from_dict({"type": "foreign_sound.Beep"})
+    assert not (tmp_path / "ran").exists()
+
+
+ONE_TO_ONE = {"type": "bdlib.attacks.labels.OneToOne", "source": "a", "target_class": "b"}
+INSERT = {"type": "bdlib.attacks.insert.Insert", "sound": TONE}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"type": "bdlib.attacks.poisoner.seed_of"},
+        {
+            "type": "bdlib.attacks.sounds._shaped_noise",
+            "length": 8,
+            "centre": 1,
+            "width": 1,
+            "seed": 0,
+        },
+        {"type": "bdlib.attacks.trigger.from_dict", "data": 1},
+        {
+            "type": "bdlib.attacks.poisoner.Poisoner",
+            "trigger": INSERT,
+            "labels": ONE_TO_ONE,
+            "rate": 0.1,
+        },
+    ],
+    ids=lambda data: data["type"],
+)
+def test_what_is_no_part_is_refused_though_its_fields_fit(data):
+    with pytest.raises(InputError, match="not a trigger, sound or label policy"):
+        from_dict(data)
 
 
 @pytest.mark.parametrize("change", [{"hertzz": 1}, {"self": 1}])
