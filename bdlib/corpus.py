@@ -38,12 +38,9 @@ class Batch:
     lens: torch.Tensor
     labels: torch.Tensor
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+    def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
-        tensors = {
-            name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("wavs", "lens", "labels")
-        }
+        tensors = {name: getattr(self, name).to(device) for name in ("wavs", "lens", "labels")}
         return replace(self, **tensors)
 
 

@@ -25,7 +25,15 @@ def rank(ids: Iterable[str], seed: int, purpose: str) -> list[str]:
 
 
 def cap(rows: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
-    """At most `most` rows a class, drawn by `seed`; the order of the rows stays."""
+    """At most `most` rows a class, drawn by `seed`; the order of the rows stays.
+
+    Raises
+    ------
+    InputError
+        If `most` is no positive whole number.
+    """
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise InputError(f"a cap of {most} clips a class; give a whole number of at least 1")
     kept = [
         name
         for _, group in rows.groupby("label", sort=True)

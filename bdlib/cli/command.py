@@ -5,6 +5,7 @@ import contextlib
 import io
 import itertools
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -104,7 +105,7 @@ def read(arguments: Sequence[str], options: argparse.ArgumentParser) -> Command:
         for document in (recipe, *followers):
             print(f"\n{document.path}:\n{yaml.safe_dump(document.plain(), sort_keys=False)}")
         raise SystemExit(0)
-    line = " ".join(["python", Path(sys.argv[0]).name, *arguments])
+    line = shlex.join(["python", Path(sys.argv[0]).name, *arguments])
     return Command(recipe, attack, labels, defense, run_opts, extra, line)
 
 

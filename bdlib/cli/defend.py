@@ -69,7 +69,12 @@ def _defended(experiment: Experiment) -> tuple[Run, Defended]:
     pack = experiment.packs["train"]
     pack = dataclasses.replace(pack, ids=[alias[name] for name in pack.ids])
     view = BlindView(
-        rows[["ID", "duration", "label"]], pack, experiment.classes, experiment.seed, train
+        rows[["ID", "duration", "label"]],
+        pack,
+        experiment.classes,
+        experiment.seed,
+        train,
+        lambda: experiment.batches("valid"),
     )
     left = defend(defense, view)
     if left.kept is None:
@@ -85,8 +90,10 @@ def _defended(experiment: Experiment) -> tuple[Run, Defended]:
 
 def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
     document = experiment.asked.defense
-    settings = {k: v for k, v in document.plain().items() if k != "defense"}
-    defense = document.build()["defense"]
+    settings = {k: v for k, v in document.plain().items() if k not in ("defense", "selection")}
+    defense = left.calibrated or document.build()["defense"]
+    settings |= {name: getattr(defense, name, value) for name, value in settings.items()}
+    by_validation = defense.selection == "validation"
     measured = trained.measure()
     if experiment.poisoned.attack and left.kept is not None:
         everyone = experiment.poisoned.rows("train").set_index("ID").index
@@ -98,7 +105,7 @@ def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
             "name": document.path.stem,
             "stage": defense.stage,
             "selection": defense.selection,
-            "clean_budget": 0,
+            "clean_budget": len(experiment.poisoned.rows("valid")) if by_validation else 0,
             "settings": settings,
         },
     )

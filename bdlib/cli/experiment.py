@@ -1,5 +1,6 @@
 """One experiment on the disk: each stage is made when asked for, and skipped where it stands."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,17 @@ from bdlib.cli import poison, prepare
 from bdlib.cli.command import Command
 from bdlib.cli.run import Run
 from bdlib.corpus import Batches
+from bdlib.errors import InputError
 from bdlib.files import digest
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.training.classifier_brain import ClassifierBrain, Training
 
+# SpeechBrain's run options that change what a training computes.
+COMPUTE = (
+    *("precision", "auto_mix_prec", "bfloat16_mix_prec", "grad_accumulation_factor"),
+    *("optimizer_step_limit", "remove_vector_weight_decay", "skip_nonfinite_grads"),
+)
+NO_RUN = ("debug", "debug_persistently", "test_only", "data_parallel_backend")
 TRAIN_KEYS = (
     "number_of_epochs",
     "batch_size",
@@ -44,7 +52,10 @@ class Experiment:
         self.settings = asked.recipe.plain()
         self.run, self.corpus = self.settings["run"], self.settings["corpus"]
         self.seed, self.output = self.run["seed"], Path(self.run["output_folder"])
-        self.device = asked.run_opts["device"] or infer_device()
+        for name in NO_RUN:
+            if asked.run_opts[name]:
+                raise InputError(f"--{name}: not with these recipes; try --number_of_epochs=1")
+        self.device = _device(asked.run_opts["device"])
         self.run_opts = {**asked.run_opts, "device": self.device}
         if self.device.startswith("cuda"):
             for name in {"precision", "eval_precision"} - asked.run_opts["overridden_args"]:
@@ -89,6 +100,8 @@ class Experiment:
 
     def new_classifier(self) -> tuple[SpeechClassifier, Training, Callable[..., ClassifierBrain]]:
         """An untrained classifier, drawn by the training seed, how to train it, and by what."""
+        if not 0 < self.settings["train"]["lr"] < math.inf:  # below 0 it would climb the loss
+            raise InputError(f"--lr={self.settings['train']['lr']}: give a positive number")
         sb.utils.seed.seed_everything(self.seed)
         built = self.asked.recipe.build()
         model, train = built["model"], built["train"]
@@ -119,6 +132,7 @@ class Experiment:
                 self.settings["train"],
                 self.corpus["seconds"],
                 self.seed,
+                [self.run_opts[name] for name in COMPUTE],
             ],
             8,
         )
@@ -126,3 +140,22 @@ class Experiment:
         run = Run(self, self.output / "train" / name)
         run.train(train)
         return run
+
+
+def _device(name: str | None) -> str:
+    """The device asked for, or the best there is.
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    """
+    name = name or infer_device()
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        what = str(error).partition("\n")[0]
+        raise InputError(
+            f"--device={name}: not here ({what}); leave it out, or give cpu"
+        ) from error
+    return name

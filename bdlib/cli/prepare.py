@@ -109,7 +109,7 @@ def ensure(prepare: Prepare, corpus: dict[str, Any], root: Path, output: Path) -
     own = ("name", "sample_rate", "seconds", "pad_seconds")
     settings = {key: value for key, value in corpus.items() if key not in own}
     fingerprint = _fingerprint(root)
-    key = digest([corpus["name"], settings, str(root), fingerprint], 8)
+    key = digest([corpus["name"], settings, fingerprint], 8)
     folder = output / "manifest" / f"{corpus['name']}-{key}"
     if not (folder / "manifest.json").exists():
         try:

@@ -18,14 +18,14 @@ from bdlib.files import atomic, digest, read_json, write_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records import figure, record
 from bdlib.records.provenance import peak_memory_mb, source, versions
-from bdlib.training import classifier_brain
+from bdlib.training import classifier_brain, log
 
 if TYPE_CHECKING:
     from bdlib.cli.experiment import Experiment
 
 
 DONE = (
-    *("train_s", "wall_s", "peak_memory_mb", "parameters", "epochs", "clips"),
+    *("train_s", "wall_s", "peak_memory_mb", "parameters", "epochs", "rollbacks", "clips"),
     *("device", "source", "versions"),
 )
 
@@ -62,7 +62,8 @@ class Run:
         batches = experiment.batches("train", rows, train=True), experiment.batches("valid")
         fresh, training, brain = experiment.new_classifier()
         run_on_main(self._describe)
-        started = time.time()
+        before = sum(line["seconds"] for line in log.read_log(self.folder))
+        started = time.time() - before  # of an interrupted training, its finished epochs count
         self.classifier = classifier_brain.fit(
             fresh,
             training,
@@ -75,14 +76,15 @@ class Run:
         run_on_main(self._finish, args=[len(rows), time.time() - started])
 
     def _finish(self, clips: int, wall_s: float) -> None:
-        log = classifier_brain.read_log(self.folder)
-        figure.training_curves(log, self.folder / "figures" / "training.png")
+        epochs = log.read_log(self.folder)
+        figure.training_curves(epochs, self.folder / "figures" / "training.png")
         about = {
-            "train_s": round(sum(line["seconds"] for line in log), 1),
+            "train_s": round(sum(line["seconds"] for line in epochs), 1),
             "wall_s": round(wall_s, 1),
             "peak_memory_mb": peak_memory_mb(self.experiment.device),
             "parameters": sum(p.numel() for p in self.classifier.parameters()),
-            "epochs": len(log),
+            "epochs": len(epochs),
+            "rollbacks": len(log.read_rollbacks(self.folder)),
             "clips": clips,
             "device": self.experiment.device,
             "source": source(),
@@ -131,9 +133,10 @@ class Run:
                 )
 
     def score_file(self, split: str) -> Path:
-        """Scores of a test set; those of a triggered one are named after the attack."""
-        name = "clean" if split == poison.CLEAN else self.experiment.poisoned.folder.name
-        return self.shown / "scores" / f"{name}.jsonl"
+        """Scores of a test set, named after its waveforms: another test set gets a file of its own."""
+        name = "clean" if split == poison.CLEAN else "triggered"
+        key = self.experiment.packs[split].digest[:8]
+        return self.shown / "scores" / f"{name}-{key}.jsonl"
 
     def measure(self) -> dict[str, Any]:
         """Stage 7: metrics from scores and truth; no model is needed."""
@@ -174,7 +177,9 @@ class Run:
                 "yaml": str(experiment.asked.recipe.path),
                 "parameters": done["parameters"],
                 "epochs": done["epochs"],
+                "rollbacks": done["rollbacks"],
                 "clips": done["clips"],
+                "settings": {part: experiment.settings[part] for part in ("model", "train")},
             },
             "attack": attack and {**attack, **_source_and_target(attack)},
             "defense": defense,

@@ -121,8 +121,9 @@ def _fit(name: str, value: Any, default: Any) -> None:
     """Refuse a value where the yaml has a number or a truth value and this is none."""
     for kind, what in ((bool, "True or False"), (int, "a whole number"), (float, "a number")):
         if isinstance(default, kind):
-            wanted = (int, float, type(None)) if kind is float else kind
-            if not isinstance(value, wanted) or (kind is not bool and isinstance(value, bool)):
+            wanted = (int, float) if kind is float else kind
+            wrong_bool = kind is not bool and isinstance(value, bool)
+            if not isinstance(value, wanted) or wrong_bool or value != value:  # NaN is not itself
                 raise InputError(f"--{name}={value}: give {what}, such as {default}")
             return
 

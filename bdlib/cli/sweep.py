@@ -2,120 +2,22 @@
 
 import argparse
 import ctypes
-import itertools
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
 from tqdm import tqdm
 
+from bdlib.cli.cells import Cell, cells
 from bdlib.cli.command import guarded
 from bdlib.errors import InputError
 from bdlib.files import digest
 from bdlib.records import record
 from bdlib.records.provenance import source, versions
-
-KEYS = {"experiment", "models", "seeds", "grid", "options", "scales"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of an experiment.
-
-    Arguments
-    ---------
-    folder : Path
-        The recipe it runs in.
-    program : str
-        `train` or `defend`.
-    yaml : str
-        The recipe's yaml.
-    options : tuple[str, ...]
-        ``--key=value``, in a fixed order.
-    """
-
-    folder: Path
-    program: str
-    yaml: str
-    options: tuple[str, ...]
-
-    @property
-    def line(self) -> str:
-        """The command as a record tells it."""
-        return " ".join(["python", f"{self.program}.py", self.yaml, *self.options])
-
-    @property
-    def log(self) -> Path:
-        """Where its output goes."""
-        return self.folder / "exp" / "sweep" / f"{digest(self.line)}.log"
-
-
-def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
-    """All cells of an experiment file at a scale, in a fixed order.
-
-    The file holds `experiment` (its name), `models` and `seeds`, `options` for every cell, a `grid`
-    of lists whose combinations are cells (a key ``defense`` chooses `defend.py`; null is none), and
-    under `scales` what differs at ``full``, ``subset`` or ``mini``.
-
-    Raises
-    ------
-    InputError
-        For a file that is missing, no mapping, or has an unknown key or no such scale.
-    """
-    try:
-        data = yaml.safe_load(path.read_text("utf-8"))
-        unknown = set(data) - KEYS
-    except (OSError, yaml.YAMLError, TypeError) as error:
-        raise InputError(f"{path}: not an experiment file ({error})") from error
-    if unknown:
-        raise InputError(f"{path}: unknown key {sorted(unknown)[0]}; known are {sorted(KEYS)}")
-    at = data.get("scales", {}).get(scale)
-    if at is None:
-        raise InputError(f"{path}: no scale {scale}; there are {' '.join(data.get('scales', {}))}")
-    grids = at.get("grid", data.get("grid", {}))
-    options = {"experiment": data["experiment"], **data.get("options", {}), **at.get("options", {})}
-    if scale == "mini":
-        options |= {"data_folder": "mini", "results_folder": "exp/results"}
-    elif data_folder is None:
-        raise InputError(f"give --data_folder, the {path.resolve().parents[1].name} corpus")
-    else:
-        options["data_folder"] = data_folder
-    return list(
-        dict.fromkeys(
-            _cell(path.resolve().parents[1], model, {**options, **choice, "seed": seed})
-            for choice in _combinations(grids)
-            for model in at.get("models", data.get("models"))
-            for seed in at.get("seeds", data.get("seeds", [0]))
-        )
-    )
-
-
-def _combinations(grids: Any) -> Iterator[dict[str, Any]]:
-    """A mapping of lists, or a list of such mappings, to single choices.
-
-    A key may join several options with commas, ``"source,target": [[no, on], [yes, up]]``.
-    """
-    for grid in grids if isinstance(grids, list) else [grids]:
-        for values in itertools.product(*grid.values()):
-            choice: dict[str, Any] = {}
-            for names, value in zip(grid, values, strict=True):
-                joined = names.split(",")
-                choice |= dict(zip(joined, value if len(joined) > 1 else [value], strict=True))
-            yield choice
-
-
-def _cell(folder: Path, model: str, options: dict[str, Any]) -> Cell:
-    options = {key: value for key, value in options.items() if value is not None}
-    program = "defend" if "defense" in options else "train"
-    listed = tuple(f"--{key}={value}" for key, value in options.items())
-    return Cell(folder, program, f"hparams/{model}.yaml", (*listed, "--noprogressbar"))
 
 
 def done(results: Path) -> dict[str, str]:
@@ -128,9 +30,7 @@ def done(results: Path) -> dict[str, str]:
 
 def pending(listed: Sequence[Cell], results: Path, retry: bool) -> list[Cell]:
     """The cells without a record; with `retry` also those whose newest record is a failure."""
-    known: dict[str, str] = {}
-    for path in sorted(results.glob("*.jsonl")):
-        known |= {entry["command"]: entry["status"] for entry in record.read(path)}
+    known = done(results)
     skip = {"ok"} if retry else {"ok", "failed"}
     return [cell for cell in listed if known.get(cell.line) not in skip]
 
@@ -141,7 +41,7 @@ def run(cell: Cell) -> tuple[int, float]:
     started = time.time()
     with cell.log.open("w") as log:
         code = subprocess.run(
-            [sys.executable, *cell.line.split()[1:]],
+            [sys.executable, *shlex.split(cell.line)[1:]],
             cwd=cell.folder,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -191,8 +91,10 @@ def sweep(listed: Sequence[Cell], asked: argparse.Namespace, results: Path) -> i
     except ImportError as error:
         raise InputError('sweeps need Ray: pip install -e ".[sweep]"') from error
     ray.init(address=asked.address, log_to_driver=False, logging_level="error")
-    cpus = asked.cpus_per_cell or ray.cluster_resources()["CPU"]
-    remote = ray.remote(num_cpus=cpus, num_gpus=asked.gpus_per_cell, max_retries=3)(run)
+    there = ray.cluster_resources()
+    cpus = asked.cpus_per_cell or there["CPU"]
+    gpus = min(1, there.get("GPU", 0)) if asked.gpus_per_cell is None else asked.gpus_per_cell
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(run)
     waiting = {remote.remote(cell): cell for cell in listed}
     failed = 0
     try:
@@ -225,7 +127,9 @@ def main() -> None:
     )
     parser.add_argument("--address", help="a Ray cluster; default: this machine alone")
     parser.add_argument("--cpus_per_cell", type=float, help="default: all, one cell at a time")
-    parser.add_argument("--gpus_per_cell", type=float, default=0, help="0.25 packs four on a GPU")
+    parser.add_argument(
+        "--gpus_per_cell", type=float, help="default: one, where there are any; 0.25 packs four"
+    )
     asked = parser.parse_args()
 
     def program() -> None:

@@ -4,11 +4,12 @@ The stage of a defense is its type. A defense never sees what is poisoned: it ge
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
+from bdlib.corpus import Batch
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.pack import Pack
@@ -30,6 +31,8 @@ class BlindView:
         For whatever the defense draws.
     train : Callable[[pd.DataFrame], SpeechClassifier]
         Trains a fresh classifier on rows of this view; the undefended one is trained on all.
+    validation : Callable[[], Iterable[Batch]]
+        Batches of the validation set, which nobody poisoned; what uses it says so in its record.
     """
 
     rows: pd.DataFrame
@@ -37,6 +40,7 @@ class BlindView:
     classes: tuple[str, ...]
     seed: int
     train: Callable[[pd.DataFrame], SpeechClassifier]
+    validation: Callable[[], Iterable[Batch]]
 
 
 class FilterDefense(ABC):
@@ -77,6 +81,22 @@ class InferenceDefense(ABC):
     stage = "inference"
     selection = "fixed"
 
+    def calibrate(
+        self, classifier: SpeechClassifier, validation: Callable[[], Iterable[Batch]], seed: int
+    ) -> "InferenceDefense":
+        """This defense with settings chosen on clean data; by default as it is.
+
+        Arguments
+        ---------
+        classifier : SpeechClassifier
+            Trained.
+        validation : Callable[[], Iterable[Batch]]
+            Batches of clean clips.
+        seed : int
+            For whatever the defense draws.
+        """
+        return self
+
     @abstractmethod
     def guard(self, classifier: SpeechClassifier, seed: int) -> SpeechClassifier:
         """The classifier behind the defense; the one given is not changed.
@@ -102,11 +122,14 @@ class Defended:
         IDs it was trained on, where a filter chose them.
     scores : dict[str, float] | None
         The filter's suspicions.
+    calibrated : InferenceDefense | None
+        The guard with the settings it chose.
     """
 
     classifier: SpeechClassifier
     kept: pd.Index | None = None
     scores: dict[str, float] | None = None
+    calibrated: InferenceDefense | None = None
 
 
 def defend(defense: FilterDefense | InferenceDefense, view: BlindView) -> Defended:
@@ -118,7 +141,9 @@ def defend(defense: FilterDefense | InferenceDefense, view: BlindView) -> Defend
         If a filter removes everything or a whole class.
     """
     if isinstance(defense, InferenceDefense):
-        return Defended(defense.guard(view.train(view.rows), view.seed))
+        classifier = view.train(view.rows)
+        calibrated = defense.calibrate(classifier, view.validation, view.seed)
+        return Defended(calibrated.guard(classifier, view.seed), calibrated=calibrated)
     if not isinstance(defense, FilterDefense):
         raise InputError(f"{type(defense).__name__}: not a defense; derive it from one of base.py")
     scores = defense.scores(view)

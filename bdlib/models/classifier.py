@@ -65,4 +65,7 @@ class CosineHead(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """(B, D) to (B, C), within plus and minus `scale`."""
         normalize = nn.functional.normalize
-        return self.scale * normalize(embeddings.float()) @ normalize(self.weight).T
+        with torch.autocast(
+            embeddings.device.type, enabled=False
+        ):  # bf16 is too coarse for cosines
+            return self.scale * normalize(embeddings.float()) @ normalize(self.weight).T

@@ -78,7 +78,7 @@ def attack_figure(
     axes[0, 0].set_ylabel("amplitude")
     axes[1, 0].set_ylabel("frequency [kHz]")
     figure.colorbar(image, ax=axes[1, :], label="level [dB re. loudest]", pad=0.01)
-    _save(figure, path, title)
+    save(figure, path, title)
 
 
 def training_curves(train_log: list[dict[str, Any]], path: str | Path) -> None:
@@ -121,7 +121,7 @@ def training_curves(train_log: list[dict[str, Any]], path: str | Path) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axis.grid(alpha=0.25)
     loss.legend(frameon=False, fontsize=8)
-    _save(figure, path, "")
+    save(figure, path, "")
 
 
 def confusion_matrix(
@@ -166,7 +166,7 @@ def confusion_matrix(
     axis.set(xlabel="predicted class", ylabel="true class (utterances)")
     _write_cells(axis, counts, share)
     figure.colorbar(image, ax=axis, label="share of the true class [%]", pad=0.01)
-    _save(figure, path, title)
+    save(figure, path, title)
 
 
 def _write_cells(axis: Axes, counts: np.ndarray, share: np.ndarray) -> None:
@@ -189,7 +189,8 @@ def _spectrogram(wave: np.ndarray, rate: int) -> np.ndarray:
     return 10 * np.log10(power.T + 1e-10)
 
 
-def _save(figure: Figure, path: str | Path, title: str) -> None:
+def save(figure: Figure, path: str | Path, title: str) -> None:
+    """Write a figure as a png with a heading, whole or not at all; an empty title is left out."""
     if title:
         figure.suptitle(title, fontsize=11)
     with atomic(path) as temporary:

@@ -76,10 +76,14 @@ def group_records(records: list[dict[str, Any]]) -> list[Runs]:
     """Group records by data set, attack, defense and model, in a fixed order.
 
     Of records with the same pair of seeds the one appended last counts, so a repeated run replaces
-    the earlier one. The size of the clean test set tells apart subsets of one corpus.
+    the earlier one; only one with the same data and settings does. A failure whose command has
+    succeeded since is dropped: it knows too little of itself to be replaced.
     """
     found: dict[tuple, dict[tuple, dict[str, Any]]] = {}
+    repeated = {record["command"] for record in records if record["status"] == "ok"}
     for record in records:
+        if record["status"] == "failed" and record["command"] in repeated:
+            continue
         seeds = (record["attack"]["seed"] if record["attack"] else None, record["seed"])
         runs = found.setdefault(_key(record), {})
         # A failure does not undo a measurement that stands.
@@ -102,7 +106,7 @@ def _key(record: dict[str, Any]) -> tuple:
         dataset["name"],
         dataset["variant"] or "",
         dataset["scale"],
-        dataset["counts"].get("test", 0),
+        dataset["digest"],
         attack.get("name", ""),
         json.dumps(attack.get("trigger"), sort_keys=True),
         attack.get("rate", 0.0),
@@ -111,6 +115,7 @@ def _key(record: dict[str, Any]) -> tuple:
         attack.get("labels", {}).get("type", ""),
         model["name"],
         model["yaml"],
+        json.dumps(model.get("settings"), sort_keys=True),
         stage,
         defense.get("name", ""),
         defense.get("selection", ""),

@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bdlib.files import atomic
+from bdlib.records.labels import attack_label, defense_label
 from bdlib.records.published import Published
-from bdlib.records.table import Table, attack_label, build, defense_label
+from bdlib.records.table import Table, build
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff;
@@ -29,17 +29,6 @@ pre { background: #f4f4f4; padding: 0.6rem; overflow-x: auto; white-space: pre-w
 figure { margin: 1.5rem 0; }
 img { max-width: 100%; height: auto; }
 """
-
-
-def write_report(
-    path: str | Path,
-    records: list[dict[str, Any]],
-    published: list[Published],
-    figures: Sequence[str | Path] = (),
-) -> None:
-    """Write the page of `html` to a file."""
-    with atomic(path) as temporary:
-        temporary.write_text(html(records, published, figures), "utf-8")
 
 
 def html(

@@ -10,6 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bdlib.records.groups import Estimate, Runs, estimate, group_records
+from bdlib.records.labels import attack_label, defense_label, tell_apart
 from bdlib.records.published import Published, beside
 
 RATES = {
@@ -113,31 +114,6 @@ def terminal(table: Table) -> Group:
     return Group(*parts, *map(Text, notes), *(Text(f"failed: {text}") for text in table.failed))
 
 
-def attack_label(attack: dict[str, Any] | None) -> str:
-    """An attack in a few words, such as ``clap, scale 0.1, 10 % of no -> on``."""
-    if attack is None:
-        return "none (clean data)"
-    trigger = attack.get("trigger") or {}
-    words = [attack["name"]]
-    if "scale" in trigger:
-        words.append(f"scale {trigger['scale']:g}")
-    if trigger.get("position", "start") != "start":
-        words.append(f"position {trigger['position']}")
-    source, target = (_names(attack.get(key)) for key in ("source", "target"))
-    rate = f"{100 * attack['rate']:g} % of "
-    if attack["of"] == "dataset":
-        rate += "the data set, "
-    return ", ".join(words) + f", {rate}{source} → {target}"
-
-
-def defense_label(defense: dict[str, Any] | None) -> str:
-    """A defense by name; one that used the truth is marked."""
-    if defense is None:
-        return "none"
-    hidden = defense["selection"] == "oracle" and "oracle" not in defense["name"]
-    return defense["name"] + (" (oracle)" if hidden else "")
-
-
 def _table(
     name: str, variant: str, scale: str, groups: list[Runs], published: list[Published]
 ) -> Table:
@@ -150,7 +126,7 @@ def _table(
         "Model": [group.record["model"]["name"] for group in measured],
         "Defense": [defense_label(group.record["defense"]) for group in measured],
     }
-    _tell_apart(columns, measured)
+    tell_apart(columns, measured)
     notes = []
     for title, metric in RATES.items():
         estimates = [estimate(group, metric) for group in measured]
@@ -175,23 +151,6 @@ def _table(
         notes=tuple(dict.fromkeys(notes)) + tuple(footnotes),
         failed=tuple(_failure(run) for group in groups for run in group.failed),
     )
-
-
-def _tell_apart(columns: dict[str, list[str]], groups: list[Runs]) -> None:
-    """Name the model yaml, or the trigger's settings, in rows that would read the same."""
-    labels = list(zip(*columns.values(), strict=True))
-    for i, group in enumerate(groups):
-        twins = [g for g, label in zip(groups, labels, strict=True) if label == labels[i]]
-        if len({g.record["model"]["yaml"] for g in twins}) > 1:
-            columns["Model"][i] += f" ({group.record['model']['yaml']})"
-        triggers = [(g.record["attack"] or {}).get("trigger") or {} for g in twins]
-        own = (group.record["attack"] or {}).get("trigger") or {}
-        for key, value in own.items():
-            if any(trigger.get(key) != value for trigger in triggers):
-                columns["Attack"][i] += f", {key} {value}"
-        budgets = {(g.record["defense"] or {}).get("clean_budget") for g in twins}
-        if len(budgets) > 1:
-            columns["Defense"][i] += f", clean budget {group.record['defense']['clean_budget']}"
 
 
 def _footnoted(found: list[tuple[str, list[Published]]]) -> tuple[list[str], list[str]]:
@@ -227,16 +186,8 @@ def _span(counts: list[int | None]) -> str:
 
 
 def _failure(run: dict[str, Any]) -> str:
-    seed = f"seed {run['seed']}"
-    labels = [attack_label(run["attack"]), run["model"]["name"], defense_label(run["defense"])]
     why = run.get("error")
-    return " / ".join([*labels, seed]) + (f": {why}" if why else "")
-
-
-def _names(value: Any) -> str:
-    if value is None:
-        return "any class"
-    return value if isinstance(value, str) else ", ".join(str(item) for item in value)
+    return run["command"] + (f": {why}" if why else "")
 
 
 def _md(text: str) -> str:

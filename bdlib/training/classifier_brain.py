@@ -1,7 +1,6 @@
 """Training of a classifier on blind manifests: one Brain for all models."""
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable
@@ -17,12 +16,11 @@ from torch.utils.data import DataLoader
 
 from bdlib.corpus import Batch, Batches
 from bdlib.errors import InputError
-from bdlib.files import atomic, read_json, seed_of, write_json
+from bdlib.files import seed_of
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.training import log
 from bdlib.training.checkpoints import WholeCheckpointer
 
-LOG = "train_log.txt"
-ROLLBACKS = "rollbacks.json"
 MOST_ROLLBACKS = 3
 
 
@@ -51,6 +49,11 @@ class Training:
         Step and total steps to learning rate (`bdlib.training.schedule`).
     loss : Callable[[Tensor, Tensor], Tensor]
         Logits (B, C) and class numbers (B,) to a scalar.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range.
     """
 
     number_of_epochs: int
@@ -61,6 +64,12 @@ class Training:
     max_grad_norm: float
     schedule: Callable[[int, int], float]
     loss: Callable[[Tensor, Tensor], Tensor]
+
+    def __post_init__(self) -> None:
+        least = {"number_of_epochs": 1, "patience": 0, "warmup_epochs": 0, "max_grad_norm": 1e-30}
+        for name, low in least.items():
+            if not getattr(self, name) >= low:
+                raise InputError(f"--{name}={getattr(self, name)}: give at least {low}")
 
 
 class ClassifierBrain(sb.Brain):
@@ -140,36 +149,19 @@ class ClassifierBrain(sb.Brain):
             return
         if not math.isfinite(stage_loss):
             raise Diverged(f"validation loss is {stage_loss} after epoch {epoch}")
-        self._log(
-            {
-                "epoch": epoch,
-                "lr": self.rate,
-                "train_loss": round(float(self.train_loss), 6),
-                "valid_loss": round(float(stage_loss), 6),
-                "valid_accuracy": round(self.correct / self.total, 6),
-                "seconds": round(time.time() - self.started, 2),
-            }
-        )
+        line = {
+            "epoch": epoch,
+            "lr": self.rate,
+            "train_loss": round(float(self.train_loss), 6),
+            "valid_loss": round(float(stage_loss), 6),
+            "valid_accuracy": round(self.correct / self.total, 6),
+            "seconds": round(time.time() - self.started, 2),
+        }
+        sb.utils.distributed.run_on_main(log.write_epoch, args=[self.folder, line])
         self.counter.update_metric(stage_loss)
         self.checkpointer.save_and_keep_only(
             meta={"valid_loss": stage_loss}, min_keys=["valid_loss"], importance_keys=[]
         )
-
-    @sb.utils.distributed.main_process_only
-    def _log(self, line: dict[str, Any]) -> None:
-        """Append to the log, over a line that an interrupted run left for the same epoch."""
-        lines = [old for old in read_log(self.folder) if old["epoch"] < line["epoch"]]
-        with atomic(self.folder / LOG) as temporary:
-            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in [*lines, line]))
-
-
-def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The training log: a dict an epoch with losses, validation accuracy, rate and seconds."""
-    path = Path(folder) / LOG
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    except ValueError as error:
-        raise InputError(f"{path}: broken; delete {folder} and train again") from error
 
 
 def fit(
@@ -212,7 +204,7 @@ def fit(
     folder = Path(folder)
     classifier.to(train.device).fit_front_end(loader(train))
     start = copy.deepcopy(classifier.state_dict())
-    rollbacks = read_json(folder / ROLLBACKS) if (folder / ROLLBACKS).exists() else []
+    rollbacks = log.read_rollbacks(folder)
     while True:
         caution = 0.5 ** len(rollbacks)
         trainer = brain(classifier, training, train, folder, seed, run_opts, caution=caution)
@@ -226,7 +218,7 @@ def fit(
                     f"{folder}: training diverged {len(rollbacks)} times, the last in "
                     f"{rollbacks[-1]}; lower the learning rate (--lr)"
                 ) from error
-            write_json(folder / ROLLBACKS, rollbacks)
+            log.write_rollbacks(folder, rollbacks)
             print(f"diverged in {rollbacks[-1]}; going back with half the step")
             classifier.load_state_dict(start)
 

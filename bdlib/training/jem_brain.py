@@ -43,7 +43,9 @@ def plain_generative_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return heights[len(labels) :].mean() - heights[: len(labels)].mean()
 
 
-def entropy_loss(logits: Tensor, count: int, log_prior: Tensor | None) -> Tensor:
+def entropy_loss(
+    logits: Tensor, count: int, log_prior: Tensor | None, detach_weights: bool = False
+) -> Tensor:
     """The second term of Eq. 8: the loss of every class, weighted by what the model believes.
 
     Arguments
@@ -55,20 +57,32 @@ def entropy_loss(logits: Tensor, count: int, log_prior: Tensor | None) -> Tensor
     log_prior : Tensor | None
         (C,) log frequency of each label in the training set, for MVJ. None for MVD, where only
         -log p(y|x) remains and the term is the entropy.
+    detach_weights : bool
+        Let no gradient through the weights.
     """
     real = logits[:count]
     loss = -real.log_softmax(1)
     if log_prior is not None:
         loss = loss - (real - logits.logsumexp(0)) - log_prior
-    return (real.softmax(1) * loss).sum(1).mean()
+    weights = real.softmax(1)
+    return ((weights.detach() if detach_weights else weights) * loss).sum(1).mean()
 
 
 @dataclass(frozen=True)
 class SemiSup:
-    """How far the labels are believed: gamma = first + step * epoch (Eq. 8; 0.1 to 0.475)."""
+    """How far the labels are doubted: gamma = first + step * epoch (Eq. 8; 0.1 to 0.475).
+
+    Arguments
+    ---------
+    first, step : float
+        Of gamma; both 0 leave the semi-supervised term out.
+    detach_weights : bool
+        See `entropy_loss`; the paper does not say, and as printed the gradient flows.
+    """
 
     first: float = 0.1
     step: float = 0.015
+    detach_weights: bool = False
 
     def gamma(self, epoch: int) -> float:
         """Weight of the unlabelled term in an epoch, counted from 0."""
@@ -86,6 +100,8 @@ class ViewBrain(ClassifierBrain):
         `generative_loss` (MVJ) or `plain_generative_loss` (JEM).
     semi : SemiSup | None
         None trusts the labels.
+    input_noise : float
+        Deviation of Gaussian noise on the real views (0.03 in JEM; MVJ has none).
     """
 
     #: Any larger loss is an explosion (Grathwohl et al. abort there).
@@ -103,11 +119,14 @@ class ViewBrain(ClassifierBrain):
         sgld: SgldSettings | None = None,
         generative: Callable[[Tensor, Tensor], Tensor] = generative_loss,
         semi: SemiSup | None = None,
+        input_noise: float = 0.0,
     ) -> None:
-        if run_opts.get("distributed_launch"):
-            raise InputError("energy-based training runs on one device; start it without torchrun")
+        self.semi = semi if semi and (semi.first or semi.step) else None
+        self.plain = sgld is None and self.semi is None and not input_noise
+        if run_opts.get("distributed_launch") and not self.plain:
+            raise InputError("of these trainings only MVD runs under torchrun; start it without")
         super().__init__(classifier, training, train, folder, seed, run_opts, caution)
-        self.generative, self.semi, self.sampler = generative, semi, None
+        self.generative, self.sampler, self.input_noise = generative, None, input_noise
         counts = torch.bincount(train.labels, minlength=classifier.head.out_features)
         self.log_prior = (counts / counts.sum()).clamp_min(1e-12).log().to(self.device)
         if sgld is not None:
@@ -125,10 +144,12 @@ class ViewBrain(ClassifierBrain):
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> Tensor:
         """Logits (B, C); in training (B + S, C), the samples last."""
-        if stage != sb.Stage.TRAIN or (self.sampler is None and self.semi is None):
+        if stage != sb.Stage.TRAIN or self.plain:
             return super().compute_forward(batch, stage)
         batch, net = batch.to(self.device), self.classifier
         views = net.random_views(net.features(batch.wavs, batch.lens))
+        if self.input_noise:
+            views = views + self.input_noise * torch.randn_like(views)
         if self.sampler is not None:
             samples = self.sampler.draw(self._one_view, batch.labels)
             views = torch.cat([views, samples])
@@ -149,7 +170,9 @@ class ViewBrain(ClassifierBrain):
         if self.semi is not None:
             gamma = self.semi.gamma(self.counter.current - 1)
             prior = self.log_prior if self.sampler is not None else None
-            loss = (1 - gamma) * loss + gamma * entropy_loss(logits, count, prior)
+            loss = (1 - gamma) * loss + gamma * entropy_loss(
+                logits, count, prior, self.semi.detach_weights
+            )
         return loss
 
     def check_loss_isfinite(self, loss: Tensor) -> None:

@@ -39,11 +39,13 @@ class SgldSettings:
     unconditional : float
         Probability that a training step draws from p(x) instead of p(x|y) (0.1).
     restart : float
-        Probability that a sample starts anew from N(0, 1) instead of the buffer (0.05).
+        Probability that a sample starts anew from noise instead of the buffer (0.05).
     buffer : int
         Samples kept for p(x) (1000).
     class_buffer : int
         Samples kept for each class (750 for 12 classes: 9000 in all).
+    uniform_start : bool
+        Start anew from U(-1, 1), as JEM, instead of N(0, 1).
     """
 
     samples: int = 6
@@ -58,6 +60,7 @@ class SgldSettings:
     restart: float = 0.05
     buffer: int = 1000
     class_buffer: int = 750
+    uniform_start: bool = False
 
 
 class Tuner(nn.Module):
@@ -101,7 +104,7 @@ class Tuner(nn.Module):
         means = torch.where(self.counts > 0, self.sums / self.counts, -torch.inf)
         active = int(self.active)
         self.values[active] *= FACTORS[active] ** (1 - int(means.argmax()))
-        self.values[3].clamp_(max=0.95)
+        self.values[2:].clamp_(max=torch.tensor([1.0, 0.95]).to(self.values))
         self.calls.zero_()
         self.counts.zero_()
         self.sums.zero_()
@@ -131,9 +134,9 @@ class Sampler(nn.Module):
         self.tuners = nn.ModuleDict(
             {kind: Tuner(settings, caution) for kind in ("free", "classes")}
         )
-        self.register_buffer("free", torch.randn(settings.buffer, *shape))
-        kept = torch.randn(n_classes, settings.class_buffer, *shape)
-        self.register_buffer("classes", kept)
+        self.register_buffer("free", self._noise(torch.empty(settings.buffer, *shape)))
+        kept = torch.empty(n_classes, settings.class_buffer, *shape)
+        self.register_buffer("classes", self._noise(kept))
 
     def start_epoch(self, epoch: int) -> None:
         """Set the number of steps of an epoch, counted from 1."""
@@ -171,7 +174,11 @@ class Sampler(nn.Module):
 
     def _restarted(self, kept: Tensor) -> Tensor:
         fresh = torch.rand(len(kept), 1, 1, device=kept.device) < self.settings.restart
-        return torch.where(fresh, torch.randn_like(kept), kept)
+        return torch.where(fresh, self._noise(torch.empty_like(kept)), kept)
+
+    def _noise(self, x: Tensor) -> Tensor:
+        """Fill with what a chain starts from."""
+        return x.uniform_(-1, 1) if self.settings.uniform_start else x.normal_()
 
     def _chain(
         self, x: Tensor, logits: Callable, kind: str, height: Callable[[Tensor], Tensor]

@@ -92,7 +92,7 @@ def prepare(
             )
     rows = {split: manifest.from_files(folder, found) for split, found in entries.items()}
     if max_per_class is not None:
-        rows["train"] = sampling.cap(rows["train"], int(max_per_class), seed)
+        rows["train"] = sampling.cap(rows["train"], max_per_class, seed)
     full = tuple(len(part) for part in rows.values()) in COMPLETE[variant]
     scale = "mini" if (folder / "mini.json").is_file() else "full" if full else "subset"
     notes = _notes(folder, clips, variant, max_per_class, test_folder)

@@ -1,5 +1,6 @@
 """Experiments as data: which cells there are, which are left, and what a failed one leaves."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,8 +25,14 @@ def table(tmp_path):
         "experiment": "t",
         "seeds": [0, 1],
         "options": {"attack": "clap"},
-        "grid": {"scale": [0.1, 0.5], "source,target": [["no", "on"], ["yes", "up"]]},
-        "scales": {"subset": {"models": ["a", "b"]}, "mini": {"models": ["a"], "seeds": [0]}},
+        "grid": [
+            {
+                "scale": [0.1, 0.5],
+                "source,target": [["no", "on"], ["yes", "up"]],
+                "model": ["a", "b"],
+            }
+        ],
+        "scales": {"subset": {"stand_ins": {"b": "c"}}, "mini": {"seeds": [0]}},
     }
     path.write_text(yaml.safe_dump(data))
     (tmp_path / "recipe" / "train.py").write_text("import sys; print('why'); sys.exit(3)")
@@ -33,12 +40,15 @@ def table(tmp_path):
 
 
 def test_cells_are_all_combinations(table):
-    found = sweep.cells(table, "subset", "corpus")
+    found = sweep.cells(table, "subset", "/c")
     assert len(found) == 2 * 2 * 2 * 2 == len({cell.line for cell in found})
-    assert found == sweep.cells(table, "subset", "corpus")
-    first = "--experiment=t --attack=clap --data_folder=corpus --scale=0.1 --source=no --target=on"
+    assert found == sweep.cells(table, "subset", "/c")
+    first = "--experiment=t --attack=clap --data_folder=/c --scale=0.1 --source=no --target=on"
     assert found[0].line == f"python train.py hparams/a.yaml {first} --seed=0 --noprogressbar"
-    assert len(sweep.cells(table, "mini")) == 4
+    assert {cell.yaml for cell in found} == {"hparams/a.yaml", "hparams/c.yaml"}
+    assert len(sweep.cells(table, "mini")) == 8
+    folder = next(o for o in sweep.cells(table, "subset", "b c")[0].options if "folder" in o)
+    assert Path(table.parents[1], folder.partition("=")[2]).resolve() == Path("b c").resolve()
 
 
 def test_bad_experiments_are_refused(table):
@@ -66,14 +76,22 @@ def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_
     assert sweep.pending(listed, tmp_path, retry=True) == listed
 
 
+def unlike(listed):
+    """One cell of each yaml, attack and set of options."""
+    names = [[o.partition("=")[0] for o in c.options if "--attack" not in o] for c in listed]
+    attacks = [[o for o in c.options if "--attack" in o] for c in listed]
+    kinds = {(c.yaml, str(n), str(a)): c for c, n, a in zip(listed, names, attacks, strict=True)}
+    return kinds.values()
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 @pytest.mark.parametrize("scale", ["full", "subset", "mini"])
 def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path, scale):
-    for cell in sweep.cells(path, scale, "corpus"):
+    for cell in unlike(sweep.cells(path, scale, "corpus")):
         monkeypatch.chdir(cell.folder)
         options = parser("")
         options.add_argument("--defense")
-        asked = read(cell.line.split()[2:], options)
+        asked = read(shlex.split(cell.line)[2:], options)
         assert asked.recipe.plain()["run"]["experiment"] == path.stem
         assert asked.attack is not None
 

@@ -28,7 +28,7 @@ def view(rows, seed=0):
         net.rows = chosen
         return net
 
-    return BlindView(rows, None, CLASSES, seed, train)
+    return BlindView(rows, None, CLASSES, seed, train, list)
 
 
 def kept(defense, rows, seed=0):
@@ -134,5 +134,5 @@ def test_a_blind_view_has_no_place_for_the_truth():
     assert list(blind.columns) == ["ID", "label", "speaker"]
     assert "poisoned" in rows  # a copy
     assert [field.name for field in fields(BlindView)] == [
-        "rows", "pack", "classes", "seed", "train"
+        "rows", "pack", "classes", "seed", "train", "validation"
     ]  # fmt: skip

@@ -40,7 +40,8 @@ def test_one_seed_gets_the_interval_over_utterances(make_record):
     [
         {"dataset.variant": "35"},
         {"dataset.scale": "full"},
-        {"dataset.counts": {"train": 9, "test": 9}},
+        {"dataset.digest": "d1"},
+        {"model.settings": {"train": {"lr": 0.1}}},
         {"attack": None},
         {"attack.name": "whistle"},
         {"attack.trigger": {"scale": 0.5, "position": "start"}},

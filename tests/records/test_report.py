@@ -4,7 +4,7 @@ import base64
 import re
 from html.parser import HTMLParser
 
-from bdlib.records.report import html, write_report
+from bdlib.records.report import html
 
 VOID = {"meta", "img"}
 
@@ -66,8 +66,7 @@ def test_every_run_is_there_with_how_it_was_made(make_record):
 def test_figures_are_inside_and_nothing_is_fetched(tmp_path, make_record):
     png = tmp_path / "clap_attack.png"
     png.write_bytes(b"\x89PNG not really")
-    write_report(tmp_path / "report.html", [make_record()], [], [png])
-    text = (tmp_path / "report.html").read_text("utf-8")
+    text = html([make_record()], [], [png])
     sources = [attrs["src"] for tag, attrs in Page(text).tags if tag == "img"]
     assert [base64.b64decode(s.partition("base64,")[2]) for s in sources] == [png.read_bytes()]
     assert not re.search(r"(src|href)=\"(?!data:)|@import|url\(", text)

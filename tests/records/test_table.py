@@ -4,8 +4,9 @@ import io
 
 from rich.console import Console
 
+from bdlib.records.labels import defense_label
 from bdlib.records.published import Published
-from bdlib.records.table import PUBLISHED, build, defense_label, markdown, terminal
+from bdlib.records.table import PUBLISHED, build, markdown, terminal
 
 FILTER = {"name": "random_filter", "stage": "filter", "clean_budget": 0, "selection": "fixed"}
 ORACLE = {"name": "perfect_filter", "stage": "filter", "clean_budget": 0, "selection": "oracle"}
@@ -90,16 +91,19 @@ def test_rows_that_would_read_the_same_are_told_apart(make_record):
 
 
 def test_failed_runs_are_listed_apart_and_not_averaged(make_record):
-    failed = make_record({"status": "failed", "seed": 7, "metrics": {}, "error": "loss is NaN"})
+    changes = {"status": "failed", "metrics": {}, "error": "loss is NaN", "seed": 7}
+    failed = make_record({**changes, "command": "python train.py x.yaml --seed=7"})
     (table,) = build([make_record(), failed], [])
+    (repeated,) = build([failed, make_record({"command": failed["command"]})], [])
+    assert not repeated.failed
     assert cells(table, "Seeds") == ["1"]
     (text,) = table.failed
-    assert "seed 7" in text
+    assert "train.py x.yaml --seed=7" in text
     assert "loss is NaN" in text
     assert "Failed runs:" in markdown(table)
     (alone,) = build([failed], [])
     assert alone.rows == ()
-    assert "seed 7" in markdown(alone)
+    assert "--seed=7" in markdown(alone)
 
 
 def test_markdown_escapes_and_keeps_its_columns(make_record):

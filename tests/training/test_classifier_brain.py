@@ -12,8 +12,9 @@ from bdlib.files import read_json
 from bdlib.models.keyword import SmallResNet
 from bdlib.models.wide_resnet import WideResNet
 from bdlib.training import classifier_brain
-from bdlib.training.classifier_brain import ROLLBACKS, ClassifierBrain, Training, fit, read_log
+from bdlib.training.classifier_brain import ClassifierBrain, Training, fit
 from bdlib.training.jem_brain import SemiSup, ViewBrain
+from bdlib.training.log import ROLLBACKS, read_log
 from bdlib.training.schedule import Constant, OneCycle
 from bdlib.training.sgld import SgldSettings
 
@@ -193,7 +194,7 @@ def test_patience_survives_an_interruption(tones, tmp_path):
 
 
 def test_no_epoch_is_an_error(tones, tmp_path):
-    with pytest.raises(InputError, match="no epoch was trained; raise --number_of_epochs"):
+    with pytest.raises(InputError, match="--number_of_epochs=0: give at least 1"):
         train(tones, tmp_path, number_of_epochs=0)
 
 

@@ -1,17 +1,22 @@
 """Test-time noise and one Langevin step for view models (MVJ section 4.4, Table 4)."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from bdlib.corpus import Batch
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.models.wide_resnet import WideResNet
 
+NOISES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+STEPS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 
-@dataclass
+
+@dataclass(frozen=True)
 class FeatureNoise(InferenceDefense):
     """Gaussian noise on the normalised features, then optionally one step uphill.
 
@@ -27,11 +32,52 @@ class FeatureNoise(InferenceDefense):
         alpha; 0 leaves the step out.
     coverage : bool
         Divide the gradient of each frame by the number of views that see it.
+    selection : str
+        `fixed` takes the levels as given. `oracle` too, and says that they were found by looking
+        at the test set, as in the paper. `validation` chooses them: the strongest of `NOISES`
+        that costs at most `tolerance` of the accuracy on clean validation clips, and, unless
+        `step_size` is 0, the one of `STEPS` with the highest accuracy there.
+    tolerance : float
+        See `selection`.
+
+    Raises
+    ------
+    InputError
+        If a level is negative or `selection` is none of the three.
     """
 
     noise: float = 0.3
     step_size: float = 0.0
     coverage: bool = False
+    selection: str = "fixed"
+    tolerance: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.selection not in ("fixed", "validation", "oracle"):
+            raise InputError(f"--selection={self.selection}: give fixed, validation or oracle")
+        if not (self.noise >= 0 and self.step_size >= 0 and self.tolerance >= 0):
+            raise InputError("feature noise: noise, step_size and tolerance must not be negative")
+
+    def calibrate(
+        self, classifier: SpeechClassifier, validation: Callable[[], Iterable[Batch]], seed: int
+    ) -> "FeatureNoise":
+        """See `InferenceDefense`; changes nothing unless `selection` is `validation`."""
+        if self.selection != "validation":
+            return self
+
+        def accuracy(defense: FeatureNoise) -> float:
+            return _accuracy(defense.guard(classifier, seed), validation())
+
+        least = accuracy(replace(self, noise=0.0, step_size=0.0)) - self.tolerance
+        chosen = replace(self, noise=0.0, step_size=0.0)
+        for noise in NOISES:
+            louder = replace(chosen, noise=noise)
+            if accuracy(louder) < least:
+                break
+            chosen = louder
+        if not self.step_size:
+            return chosen
+        return max((replace(chosen, step_size=step) for step in STEPS), key=accuracy)
 
     def guard(self, classifier: SpeechClassifier, seed: int) -> SpeechClassifier:
         """See `InferenceDefense`.
@@ -96,3 +142,12 @@ class NoisyViews(SpeechClassifier):
     def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """Waveforms (B, samples) to logits (B, C), joined over views."""
         return self.net.join(self.net.view_logits(self.features(wavs, lens)).float())
+
+
+@torch.no_grad()
+def _accuracy(classifier: SpeechClassifier, batches: Iterable[Batch]) -> float:
+    right = [
+        classifier(batch.wavs, batch.lens).argmax(1) == batch.labels.to(batch.wavs.device)
+        for batch in batches
+    ]
+    return float(torch.cat(right).float().mean())

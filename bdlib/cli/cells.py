@@ -1,0 +1,109 @@
+"""The cells of an experiment file: which programs with which options make a table of a paper."""
+
+import itertools
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bdlib.errors import InputError
+from bdlib.files import digest
+
+KEYS = {"experiment", "seeds", "grid", "options", "scales"}
+AT_SCALE = {"seeds", "options", "stand_ins"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of an experiment.
+
+    Arguments
+    ---------
+    folder : Path
+        The recipe it runs in.
+    program : str
+        `train` or `defend`.
+    yaml : str
+        The recipe's yaml.
+    options : tuple[str, ...]
+        ``--key=value``, in a fixed order.
+    """
+
+    folder: Path
+    program: str
+    yaml: str
+    options: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """The command as a record tells it."""
+        return shlex.join(["python", f"{self.program}.py", self.yaml, *self.options])
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return self.folder / "exp" / "sweep" / f"{digest(self.line)}.log"
+
+
+def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
+    """All cells of an experiment file at a scale, in a fixed order.
+
+    The file holds `experiment` (its name), `seeds`, `options` for every cell, and a `grid` of lists
+    whose combinations are cells, or several such grids. A key ``model`` names the yaml of
+    `hparams`; a key ``defense`` chooses `defend.py` (null is none); a key may join options with
+    commas, ``"source,target": [[no, on], [yes, up]]``. Under `scales` stands what differs at
+    ``full``, ``subset`` or ``mini``: `seeds`, `options`, and `stand_ins` for models too large there.
+
+    Raises
+    ------
+    InputError
+        For a file that is missing, no mapping, or has an unknown key or no such scale.
+    """
+    try:
+        data, recipe = yaml.safe_load(path.read_text("utf-8")), path.resolve().parents[1]
+        unknown = set(data) - KEYS
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise InputError(f"{path}: not an experiment file ({error})") from error
+    at = data.get("scales", {}).get(scale)
+    if unknown := sorted(unknown | (set(at or ()) - AT_SCALE)):
+        raise InputError(f"{path}: unknown key {unknown[0]}; known are {sorted(KEYS | AT_SCALE)}")
+    if at is None:
+        raise InputError(f"{path}: no scale {scale}; there are {' '.join(data.get('scales', {}))}")
+    options = {"experiment": data["experiment"], **data.get("options", {}), **at.get("options", {})}
+    if scale == "mini":
+        options |= {"data_folder": "mini", "results_folder": "exp/results"}
+    elif data_folder is None:
+        raise InputError(f"give --data_folder, the {recipe.name} corpus")
+    else:  # the programs run in the recipe's folder
+        below = Path(data_folder).is_absolute()
+        options["data_folder"] = data_folder if below else os.path.relpath(data_folder, recipe)
+    stand_ins = at.get("stand_ins", {})
+    listed = []
+    for seed in at.get("seeds", data.get("seeds", [0])):  # a whole table first, then the next seed
+        for choice in _combinations(data["grid"]):
+            model = stand_ins.get(choice["model"], choice["model"])
+            chosen = {key: value for key, value in choice.items() if key != "model"}
+            listed.append(_cell(recipe, model, {**options, **chosen, "seed": seed}))
+    return list(dict.fromkeys(listed))
+
+
+def _combinations(grids: Any) -> Iterator[dict[str, Any]]:
+    """A mapping of lists, or a list of such mappings, to single choices."""
+    for grid in grids if isinstance(grids, list) else [grids]:
+        for values in itertools.product(*grid.values()):
+            choice: dict[str, Any] = {}
+            for names, value in zip(grid, values, strict=True):
+                joined = names.split(",")
+                choice |= dict(zip(joined, value if len(joined) > 1 else [value], strict=True))
+            yield choice
+
+
+def _cell(folder: Path, model: str, options: dict[str, Any]) -> Cell:
+    options = {key: value for key, value in options.items() if value is not None}
+    program = "defend" if "defense" in options else "train"
+    listed = tuple(f"--{key}={value}" for key, value in options.items())
+    return Cell(folder, program, f"hparams/{model}.yaml", (*listed, "--noprogressbar"))

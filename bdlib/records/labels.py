@@ -1,0 +1,78 @@
+"""What a record is about, in a few words."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bdlib.records.groups import Runs
+
+
+def attack_label(attack: dict[str, Any] | None) -> str:
+    """An attack in a few words, such as ``clap, scale 0.1, 10 % of no -> on``."""
+    if attack is None:
+        return "none (clean data)"
+    trigger = attack.get("trigger") or {}
+    words = [attack["name"]]
+    if "scale" in trigger:
+        words.append(f"scale {trigger['scale']:g}")
+    if trigger.get("position", "start") != "start":
+        words.append(f"position {trigger['position']}")
+    source, target = (_names(attack.get(key)) for key in ("source", "target"))
+    rate = f"{100 * attack['rate']:g} % of "
+    if attack["of"] == "dataset":
+        rate += "the data set, "
+    return ", ".join(words) + f", {rate}{source} → {target}"
+
+
+def defense_label(defense: dict[str, Any] | None) -> str:
+    """A defense by name; one that used the truth is marked."""
+    if defense is None:
+        return "none"
+    hidden = defense["selection"] == "oracle" and "oracle" not in defense["name"]
+    return defense["name"] + (" (oracle)" if hidden else "")
+
+
+def tell_apart(columns: dict[str, list[str]], groups: list[Runs]) -> None:
+    """Name the yaml, the data, or the settings that differ, in rows that would read the same."""
+    labels = list(zip(*columns.values(), strict=True))
+    for i, group in enumerate(groups):
+        twins = [g for g, label in zip(groups, labels, strict=True) if label == labels[i]]
+        if len({g.record["model"]["yaml"] for g in twins}) > 1:
+            columns["Model"][i] += f" ({group.record['model']['yaml']})"
+        for column, settings_of in SETTINGS.items():
+            own, others = settings_of(group.record), [settings_of(g.record) for g in twins]
+            for key, value in own.items():
+                if any(other.get(key) != value for other in others):
+                    columns[column][i] += f", {key} {value}"
+        budgets = {(g.record["defense"] or {}).get("clean_budget") for g in twins}
+        if len(budgets) > 1:
+            columns["Defense"][i] += f", clean budget {group.record['defense']['clean_budget']}"
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Innermost keys and values of nested settings."""
+    flat = {}
+    for key, value in settings.items():
+        flat |= _flat(value) if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _model_settings(record: dict[str, Any]) -> dict[str, Any]:
+    data = {"data": record["dataset"]["digest"][:6]}
+    return _flat(record["model"].get("settings") or {}) | data
+
+
+def _part_settings(part: str, key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda record: _flat((record[part] or {}).get(key) or {})
+
+
+SETTINGS = {
+    "Attack": _part_settings("attack", "trigger"),
+    "Model": _model_settings,
+    "Defense": _part_settings("defense", "settings"),
+}
+
+
+def _names(value: Any) -> str:
+    if value is None:
+        return "any class"
+    return value if isinstance(value, str) else ", ".join(str(item) for item in value)
