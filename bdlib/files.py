@@ -1,6 +1,7 @@
 """Files that are whole or not there, and digests that name what they were made from."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -56,6 +57,36 @@ def atomic(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Let one process at a time work in `folder`, which is made; others wait.
+
+    The lock dies with its process. A file system without locks is trusted to have one user.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        place = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process to finish in {folder}", flush=True)
+            fcntl.flock(place, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(place)
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

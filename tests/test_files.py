@@ -83,3 +83,29 @@ def test_broken_json_is_named(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"a\.json: broken .*delete it"):
         read_json(tmp_path / "a.json", ["a", "b"])
+
+
+HOLDS = """
+import sys, time
+from bdlib.files import alone
+with alone(sys.argv[1]):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path):
+    folder = tmp_path / "new"
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, folder], stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout.readline() == "in\n"
+    second = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, folder], stdout=subprocess.PIPE, text=True
+    )
+    assert "waiting" in second.stdout.readline()
+    first.kill()
+    assert second.stdout.readline() == "in\n"
+    second.kill()
+    first.wait(), second.wait()
+    assert list(folder.iterdir()) == []

@@ -8,22 +8,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import soundfile
-from tqdm import tqdm
 
 from bdlib import manifest
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.cli import command, prepare
 from bdlib.cli.command import Command
+from bdlib.cli.export import TRIGGERED, export
 from bdlib.cli.prepare import SPLITS, Manifests
 from bdlib.errors import InputError
 from bdlib.evaluation.metrics import read_truth
-from bdlib.files import atomic, digest, file_digest, read_json, write_json
+from bdlib.files import alone, atomic, digest, file_digest, read_json, write_json
 from bdlib.pack import Pack, pack
 from bdlib.records import figure
 
 CLEAN = "test"
-TRIGGERED = "test_triggered"
 ATTACK = ("name", "trigger", "labels", "rate", "of", "seed", "poisoned", "eligible")
 
 
@@ -72,10 +70,11 @@ def ensure(asked: Command, clean: Manifests, output: Path) -> Poisoned:
     heard = _heard(poisoner, asked.recipe.plain()["corpus"]["sample_rate"])
     key = digest([clean.about["digest"], clean.about["fingerprint"], poisoner.to_dict(), heard], 8)
     folder = output / "poison" / f"{Path(name).stem}-{key}"
-    if not (folder / "attack.json").exists():
-        with atomic(folder) as temporary:
-            temporary.mkdir()
-            _write(poisoner, Path(name).stem, heard, clean, temporary)
+    with alone(folder.parent):
+        if not (folder / "attack.json").exists():
+            with atomic(folder) as temporary:
+                temporary.mkdir()
+                _write(poisoner, Path(name).stem, heard, clean, temporary)
     attack = read_json(folder / "attack.json", ATTACK)
     try:
         Poisoner.from_dict(attack)
@@ -110,7 +109,8 @@ def _write(poisoner: Poisoner, name: str, heard: str, clean: Manifests, folder: 
     poisoned, train_truth = poisoner.poison(clean.rows("train"))
     triggered, test_truth = poisoner.trigger_test(clean.rows("test"))
     parts = {
-        "train": poisoned,
+        # An attribute, such as the speaker, may tell what the label was before.
+        "train": poisoned[list(manifest.COLUMNS)],
         "valid": clean.rows("valid"),
         "test": clean.rows("test"),
         TRIGGERED: triggered,
@@ -147,8 +147,15 @@ def packed(poisoned: Poisoned, split: str, corpus: dict[str, Any], output: Path)
     if attacked:
         wanted += [split, poisoned.attack]
     folder = output / "pack" / digest(wanted)
-    if (folder / "pack.json").exists():
-        return Pack.open(folder)
+    with alone(folder.parent):
+        if (folder / "pack.json").exists():
+            return Pack.open(folder)
+        return _pack(poisoned, split, attacked, corpus, folder)
+
+
+def _pack(
+    poisoned: Poisoned, split: str, attacked: bool, corpus: dict[str, Any], folder: Path
+) -> Pack:
     alter = None
     if attacked:
         poisoner, truth = Poisoner.from_dict(poisoned.attack), poisoned.truth()
@@ -159,56 +166,13 @@ def packed(poisoned: Poisoned, split: str, corpus: dict[str, Any], output: Path)
                 return waveform
             return poisoner.apply(waveform, corpus["sample_rate"], split, name)
 
-    rows = manifest.read(csv, poisoned.clean.about["classes"])
+    rows = manifest.read(poisoned.folder / f"{split}.csv", poisoned.clean.about["classes"])
     made = pack(
         rows, poisoned.clean.root, folder, corpus["sample_rate"], corpus["pad_seconds"], alter
     )
     if made.silent:
         print(f"note: {len(made.silent)} silent clips in {split}, such as {made.silent[0]}")
     return made
-
-
-def export(poisoned: Poisoned, corpus: dict[str, Any], output: Path, target: Path) -> None:
-    """Write the corpus as training hears it: WAV files in the original layout, with the manifests.
-
-    Raises
-    ------
-    InputError
-        If `target` exists.
-    """
-    if target.exists():
-        raise InputError(f"{target}: already there; export to a new folder")
-    splits = [*SPLITS, *([TRIGGERED] if poisoned.attack else [])]
-    with atomic(target) as temporary:
-        for split in splits:
-            waveforms = packed(poisoned, split, corpus, output)
-            rows = poisoned.rows(split)
-            places = [_place(row, split) for row in rows.to_dict("records")]
-            listed = rows.assign(path=places, rate=waveforms.rate)
-            for name, place in tqdm(
-                zip(rows["ID"], places, strict=True),
-                total=len(rows),
-                desc=f"exporting {split}",
-                leave=False,
-                disable=None,
-            ):
-                path = temporary / place
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, waveforms.pcm(name), waveforms.rate, subtype="PCM_16")
-            columns = ["ID", "path", "label", *sorted(set(rows) - set(manifest.COLUMNS))]
-            listed[columns].to_csv(temporary / f"{split}.csv", index=False, lineterminator="\n")
-    print(f"exported {', '.join(splits)} to {target}")
-
-
-def _place(row: dict[str, Any], split: str) -> str:
-    """Where an utterance goes: its own path, or its ID for a piece cut from a longer file.
-
-    Triggered test clips share the ID of their clean twins and get a folder of their own.
-    """
-    path = Path(row["wav"].removeprefix(manifest.DATA_ROOT))
-    whole = str(path.with_suffix("")) == row["ID"]
-    place = path.with_suffix(".wav") if whole else Path(row["ID"] + ".wav")
-    return (Path(TRIGGERED) / place if split == TRIGGERED else place).as_posix()
 
 
 def picture(poisoned: Poisoned, corpus: dict[str, Any], output: Path) -> Path | None:
@@ -248,6 +212,8 @@ def main(prepare_corpus: prepare.Prepare) -> None:
             print(f"{poisoned.attack['poisoned']} training clips are poisoned: {poisoned.folder}")
             print(f"picture: {picture(poisoned, corpus, output)}")
         if asked.extra.export:
-            export(poisoned, corpus, output, asked.extra.export)
+            splits = [*SPLITS, *([TRIGGERED] if poisoned.attack else [])]
+            parts = {n: (poisoned.rows(n), packed(poisoned, n, corpus, output)) for n in splits}
+            export(parts, asked.extra.export)
 
     command.guarded(run)

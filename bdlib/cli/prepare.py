@@ -16,7 +16,7 @@ from rich.table import Table
 from bdlib import manifest, mini
 from bdlib.cli import command
 from bdlib.errors import InputError
-from bdlib.files import atomic, digest, file_digest, read_json, write_json
+from bdlib.files import alone, atomic, digest, file_digest, read_json, write_json
 
 SPLITS = ("train", "valid", "test")
 ABOUT = (
@@ -111,18 +111,19 @@ def ensure(prepare: Prepare, corpus: dict[str, Any], root: Path, output: Path) -
     fingerprint = _fingerprint(root)
     key = digest([corpus["name"], settings, fingerprint], 8)
     folder = output / "manifest" / f"{corpus['name']}-{key}"
-    if not (folder / "manifest.json").exists():
-        try:
-            inspect.signature(prepare).bind(root, **settings)
-        except TypeError as error:
-            raise InputError(f"corpus {corpus['name']}: {error}; correct the yaml") from error
-        prepared = prepare(root, **settings)
-        with atomic(folder) as temporary:
-            temporary.mkdir()
-            for split in SPLITS:
-                manifest.write(prepared.splits[split], temporary / f"{split}.csv")
-            about = _about(corpus["name"], prepared, temporary) | {"fingerprint": fingerprint}
-            write_json(temporary / "manifest.json", about)
+    with alone(folder.parent):
+        if not (folder / "manifest.json").exists():
+            try:
+                inspect.signature(prepare).bind(root, **settings)
+            except TypeError as error:
+                raise InputError(f"corpus {corpus['name']}: {error}; correct the yaml") from error
+            prepared = prepare(root, **settings)
+            with atomic(folder) as temporary:
+                temporary.mkdir()
+                for split in SPLITS:
+                    manifest.write(prepared.splits[split], temporary / f"{split}.csv")
+                about = _about(corpus["name"], prepared, temporary) | {"fingerprint": fingerprint}
+                write_json(temporary / "manifest.json", about)
     return Manifests(folder, root, read_json(folder / "manifest.json", ABOUT))
 
 

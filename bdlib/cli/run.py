@@ -1,5 +1,6 @@
 """One trained classifier on the disk: training, scores, numbers, record."""
 
+import contextlib
 import copy
 import time
 from functools import cached_property
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from bdlib.cli import poison
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics, scores
-from bdlib.files import atomic, digest, read_json, write_json
+from bdlib.files import alone, atomic, digest, read_json, write_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records import figure, record
 from bdlib.records.provenance import peak_memory_mb, source, versions
@@ -54,11 +55,16 @@ class Run:
 
     def train(self, rows: pd.DataFrame) -> None:
         """Train, or go on with an interrupted training; one that is done stands."""
-        experiment, done = self.experiment, self.folder / "done.json"
-        if done.exists():
-            print(f"stands: {self.folder}")
-            return
+        # Of several processes of one distributed run the first waits for all.
+        with alone(self.folder) if if_main_process() else contextlib.nullcontext():
+            if (self.folder / "done.json").exists():
+                print(f"stands: {self.folder}")
+            else:
+                self._train(rows)
+
+    def _train(self, rows: pd.DataFrame) -> None:
         print(f"training {self.folder.name} on {len(rows)} clips")
+        experiment = self.experiment
         batches = experiment.batches("train", rows, train=True), experiment.batches("valid")
         fresh, training, brain = experiment.new_classifier()
         run_on_main(self._describe)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bdlib.errors import InputError
-from bdlib.files import atomic, read_json, write_json
+from bdlib.files import alone, atomic, read_json, write_json
 from bdlib.mini import esd, espeak, ravdess, speech_commands
 
 VERSION = 1
@@ -55,21 +55,22 @@ def make(dataset: str, folder: str | Path, seed: int = 0, nested: bool = False) 
         "version": VERSION,
         **({"layout": "nested" if nested else "flat"} if dataset == "ESD" else {}),
     }
-    if _holds(folder, identity):
+    with alone(folder.parent):
+        if _holds(folder, identity):
+            return folder
+        with atomic(folder) as temporary:
+            options = {"nested": True} if nested else {}
+            counts = DATASETS[dataset].write(temporary, seed, **options)
+            description = {
+                **identity,
+                "scale": "mini",
+                "source": f"synthetic speech by eSpeak NG {espeak.version()}, "
+                f"in the layout of {dataset}; stands in for a download",
+                "counts": counts,
+                "files": sum(1 for _ in temporary.rglob("*.wav")),
+            }
+            write_json(temporary / "mini.json", description)
         return folder
-    with atomic(folder) as temporary:
-        options = {"nested": True} if nested else {}
-        counts = DATASETS[dataset].write(temporary, seed, **options)
-        description = {
-            **identity,
-            "scale": "mini",
-            "source": f"synthetic speech by eSpeak NG {espeak.version()}, "
-            f"in the layout of {dataset}; stands in for a download",
-            "counts": counts,
-            "files": sum(1 for _ in temporary.rglob("*.wav")),
-        }
-        write_json(temporary / "mini.json", description)
-    return folder
 
 
 def _holds(folder: Path, identity: dict[str, Any]) -> bool:

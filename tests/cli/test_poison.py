@@ -117,7 +117,6 @@ def test_no_manifest_tells_what_is_poisoned(staged):
     assert all(a.removesuffix(",b") == b.removesuffix(",a") for a, b in differ)
 
 
-@pytest.mark.xfail(reason="an attribute that is the class keeps the label before", strict=True)
 def test_no_attribute_tells_the_label_before(staged, monkeypatch):
     """Where speakers are classified, `speaker` beside a changed `label` is the truth."""
     read = manifest.from_folder
