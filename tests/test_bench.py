@@ -1,7 +1,9 @@
-"""Every benchmark runs in its quick form, and the one of the pipelines compares equal work."""
+"""Every benchmark runs in its quick form, compares equal work, and counts its arithmetic right."""
 
-import importlib.util
+import argparse
+import importlib
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bdlib.errors import InputError
 
@@ -17,12 +20,36 @@ BENCH = Path(__file__).parents[1] / "tools" / "bench"
 BENCHES = sorted(BENCH.glob("*.py"))
 
 
+def bench(name):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCH)
+        return importlib.import_module(name)
+
+
 @pytest.fixture(scope="module")
 def pipeline():
-    spec = importlib.util.spec_from_file_location("bench_pipeline", BENCH / "pipeline.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return bench("pipeline")
+
+
+@pytest.fixture(scope="module")
+def views():
+    return bench("views")
+
+
+@pytest.fixture(scope="module")
+def jem():
+    return bench("jem")
+
+
+@pytest.fixture(scope="module")
+def timing():
+    return bench("shared.timing")
+
+
+def sizes(**other):
+    """What the command line of a bench asks for, by default a tiny run."""
+    tiny = {"depth": 16, "width": 1, "mels": 8, "batch_size": 8, "samples": 3, "steps": 4}
+    return argparse.Namespace(device="cpu", quick=True, bf16=False, **(tiny | other))
 
 
 def corpus(folder, seconds, rate=16000):
@@ -62,8 +89,18 @@ def test_quick_form(bench):
             for w in ("packed", "plain")
         )
         assert found["packing_s"] > 0 and found["packing_pays_after_epochs"] > 0
-        assert found["clips"] == 512 and found["threads"] >= 1 and found["device"] == "cpu"
-        assert found["versions"]["speechbrain"]
+        assert found["clips"] == 512 and found["device"] == "cpu"
+    if bench.stem == "views":
+        assert found["max_difference"] <= 1e-4 < found["deviation_of_views"]
+        # Forty passes cost far more than one, the join next to nothing.
+        assert found["naive_ratio"] > 5 * found["ratio"] and 0.5 < found["over_plain"] < 2
+        assert found["ratio_backward"] > 0 and 1.5 < found["arithmetic_ratio"] < 2.5
+    if bench.stem == "jem":
+        # 3 (8 + 6) + 2 * 6 * 5 + 6 over 3 * 8
+        assert found["arithmetic_ratio"] == 4.5 and found["steps"] == 5
+        assert found["throughput"]["mvd"] > found["throughput"]["mvj"] > 0
+        assert found["overhead_beyond_passes"] < 1 and "share_of_matmul_peak" not in found
+    assert found["threads"] >= 1 and found["versions"]["speechbrain"]
 
 
 def test_both_pipelines_make_the_same_clips(pipeline, tmp_path):
@@ -95,3 +132,156 @@ def test_other_rate_is_refused(pipeline, tmp_path):
     root = corpus(tmp_path / "corpus", (0.1,), rate=48000)
     with pytest.raises(InputError, match=r"\.wav: not 16000 Hz; give a Speech Commands folder"):
         pipeline.listed(root, 64)
+
+
+def test_multiply_adds_of_the_published_net(views):
+    """Against the same sum by hand, and the 25.6 and 63.3 billion (2.47) of the published net."""
+    asked = sizes(depth=28, width=10, mels=80)
+    view, whole = (views.multiply_adds(asked, frames) for frames in (61, 100))
+    assert (round(view / 1e9, 1), round(whole / 1e9, 1)) == (25.6, 63.3)
+    assert round(whole / view, 2) == 2.47
+
+    def by_hand(frames):
+        frames -= 2
+        count, before = frames * 80 * 9 * 16, 16
+        for wide, mels in ((160, 80), (320, 40), (640, 20)):
+            for _ in range(4):
+                count += (frames - 2) * mels * 9 * before * wide
+                count += (frames - 4) * mels * 9 * wide * wide
+                count += (frames - 4) * mels * before * wide * (before != wide)
+                frames, before = frames - 4, wide
+        columns = frames - 10
+        return count + columns * 640 * (11 * 20 + 12)
+
+    assert (view, whole) == (by_hand(61), by_hand(100))
+
+
+def test_views_report(views):
+    seconds = {
+        "view": [1.0, 2.0, 4.0],
+        "pass": [3.0, 6.0, 16.0],
+        "apart": [40.0, 80.0, 160.0],
+        "view_backward": [3.0, 3.0, 3.0],
+        "pass_backward": [6.0, 6.0, 6.0],
+        "joined": [3.3, 3.3, 3.3],
+        "plain": [3.0, 3.0, 3.0],
+    }
+    found = views.report(seconds, view=100, whole=250)
+    assert found["ratio"] == 3.0 and found["ratio_spread"] == {"median": 3.0, "min": 3, "max": 4}
+    assert found["ratio_backward"] == 2.0 and found["arithmetic_ratio"] == 2.5
+    assert found["overhead"] == 0.2 and found["overhead_backward"] == -0.2
+    assert found["naive_ratio"] == 40 and found["over_plain"] == 1.1
+
+
+def test_views_works(views):
+    """What is timed is what its name says: multiply-adds of each way, backward three forwards."""
+    asked = sizes(mels=40, batch_size=2)
+    net, clips = views.network(asked).eval(), torch.randn(2, 100, 40)
+    count = {}
+    for name, work in views.ways(net, clips, asked).items():
+        with FlopCounterMode(display=False) as counter:
+            work()
+        count[name] = counter.get_total_flops() / 4
+    one, whole = (views.multiply_adds(asked, frames) for frames in (61, 100))
+    assert (count["view"], count["pass"], count["apart"]) == (one, whole, 40 * one)
+    # The counter takes the gradient of the pooling's weights for that of an ungrouped convolution.
+    assert math.isclose(count["view_backward"], 3 * one, rel_tol=0.12)
+    assert math.isclose(count["pass_backward"], 3 * whole, rel_tol=0.12)
+    assert count["joined"] == count["plain"] and math.isclose(count["plain"], whole, rel_tol=0.02)
+
+
+def test_views_refuses_a_pass_that_differs(views):
+    net, clips = views.network(sizes()).eval(), torch.randn(2, 100, 8)
+    good = views.differences(net, clips)
+    assert good["max_difference"] < 1e-4 < good["deviation_of_views"]
+    whole = net.view_logits
+    for wrong in (1e-3, math.nan):
+        net.view_logits = lambda x, w=wrong: whole(x) + w * (x.shape[1] > 61)
+        with pytest.raises(InputError, match="one pass differs from separate passes by"):
+            views.differences(net, clips)
+
+
+def test_jem_arithmetic_is_that_of_the_steps(jem, tmp_path):
+    """Counted on real steps of `ViewBrain` and on the bare passes."""
+    asked = sizes(mels=40)
+    train = jem.noise(asked)
+    brains = jem.brains(asked, train, tmp_path)
+    works = {name: lambda b=brain: b.fit_batch(batch) for name, brain in brains.items()}
+    works |= jem.passes(brains["mvd"].classifier, asked)
+    view, count = jem.multiply_adds(asked, 61), {}
+    batch = next(iter(train))
+    for name, work in works.items():
+        with FlopCounterMode(display=False) as counter:
+            work()
+        count[name] = counter.get_total_flops() / 2 / view
+    expected = jem.arithmetic(asked)
+    assert expected == {"mvd": 24, "mvj": 3 * 11 + 2 * 3 * 4 + 3}
+    for name, passes in {
+        **expected, "batch": 24, "batch_and_samples": 33, "chain": 24, "final_samples": 3
+    }.items():  # fmt: skip
+        assert math.isclose(count[name], passes, rel_tol=0.04), (name, count)
+    published = sizes(batch_size=64, samples=6, steps=21)
+    assert jem.arithmetic(published) == {"mvd": 192, "mvj": 468}
+
+
+def test_jem_report(jem):
+    seconds = {
+        "mvd": [1.0, 2.0],
+        "mvj": [6.0, 12.0],
+        "batch": [0.8, 1.6],
+        "batch_and_samples": [1.0, 2.0],
+        "chain": [3.5, 7.0],
+        "final_samples": [0.5, 1.0],
+        "product": [0.1, 0.2],
+    }
+    asked = sizes(batch_size=8, samples=6, steps=5)
+    found = jem.report(seconds, asked)
+    assert found["ratio"] == 6.0 and found["arithmetic_ratio"] == 4.5 and found["overhead"] == 0.333
+    assert found["overhead_beyond_passes"] == 0.2
+    assert found["overhead_beyond_passes_of_mvd"] == 0.25
+    assert found["throughput"] == {"mvd": round(8 / 1.5, 2), "mvj": round(8 / 9, 2)}
+    # A step of 24 passes of 10 in 1 s, beside 1000 in 0.1 s.
+    share = jem.share_of_peak(seconds, {"mvd": 24, "mvj": 108}, view=10, peak=1000)
+    assert share == {"mvd": 0.024, "mvj": 0.018}
+
+
+def test_turns_time_each_work(timing):
+    calls = {"long": 0, "short": 0}
+
+    def work(name, seconds):
+        calls[name] += 1
+        timing.time.sleep(seconds)
+
+    works = {"long": lambda: work("long", 0.06), "short": lambda: work("short", 0.005)}
+    spent = timing.turns(works, sizes())
+    assert all(len(values) == 3 for values in spent.values())
+    assert min(spent["long"]) >= 0.06 and 0.005 <= min(spent["short"]) < 0.04
+    assert calls["long"] == 5 and calls["short"] > 5  # twice before the turns
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--device=nothing", "--device=nothing: "), ("--depth=17", "needs depth 6n + 4")],
+)
+def test_bad_options_give_one_line(option, message, views, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["views.py", "--quick", option])
+    with pytest.raises(SystemExit):
+        views.guarded(views.main)
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_bfloat16_gives_the_share_of_the_peak(jem, tmp_path, monkeypatch):
+    asked = sizes(batch_size=2, samples=2, steps=1)
+    asked.bf16 = True
+
+    def second_each(works, asked):
+        for work in works.values():
+            work()
+        return {name: [1.0] for name in works}
+
+    monkeypatch.setattr(jem, "turns", second_each)
+    found = jem.measure(asked, tmp_path)
+    view = jem.multiply_adds(asked, 61)
+    expected = {name: round(c * view / 1024**3, 4) for name, c in jem.arithmetic(asked).items()}
+    assert found["share_of_matmul_peak"] == expected and found["bf16"]

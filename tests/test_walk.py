@@ -56,7 +56,7 @@ def value(record, metric):
     return record["metrics"][metric]["value"]
 
 
-KEYWORDS = ("hparams/keyword_resnet.yaml", "--number_of_epochs=14")
+KEYWORDS = ("hparams/keyword_resnet.yaml", "--number_of_epochs=12")
 
 
 def test_keywords_from_corpus_to_controls(program, exp):
@@ -65,11 +65,9 @@ def test_keywords_from_corpus_to_controls(program, exp):
     assert value(records[0], "clean_accuracy") >= 0.90
     assert value(records[0], "attack_success_rate") >= 0.90
     assert records[0]["dataset"]["scale"] == "mini" and records[0]["attack"]["poisoned"] == 61
-    for defense in ("random_filter", "perfect_filter_oracle"):
-        _, records = program("SpeechCommands", "defend", *KEYWORDS, f"--defense={defense}")
-    random, perfect = records[1:]
-    assert value(random, "attack_success_rate") >= 0.80
-    assert 0.2 < value(random, "filter_fpr") < 0.4
+    oracle = "--defense=perfect_filter_oracle"
+    _, records = program("SpeechCommands", "defend", *KEYWORDS, oracle)
+    perfect = records[1]
     assert value(perfect, "attack_success_rate") <= 0.10
     assert value(perfect, "clean_accuracy") >= 0.90
     assert value(perfect, "filter_tpr") == 1 and value(perfect, "filter_fpr") == 0
@@ -110,24 +108,24 @@ def test_a_run_script_stage_by_stage(program, exp, tmp_path):
     assert len((tmp_path / "RAVDESS.jsonl").read_text().splitlines()) == 2
 
 
-SPEAKERS = {  # options and floor of the clean accuracy, on the mini corpus
-    "xvector_small": (("--number_of_epochs=8",), 0.9),
-    "ecapa_small": (("--number_of_epochs=8",), 0.9),
-    "resnet_small": (("--number_of_epochs=4",), 0.6),
+SPEAKERS = {  # recipe, epochs and floor of the clean accuracy, on the mini corpus
+    "xvector_small": ("ESD", 8, 0.9),
+    "ecapa_small": ("RAVDESS", 8, 0.9),
+    "resnet_small": ("RAVDESS", 6, 0.6),
 }
 
 
 @pytest.mark.parametrize("model", SPEAKERS)
-@pytest.mark.parametrize("recipe", ["ESD", "RAVDESS"])
-def test_speaker_models_learn(program, recipe, model):
-    options, floor = SPEAKERS[model]
+def test_speaker_models_learn(program, model):
+    recipe, epochs, floor = SPEAKERS[model]
+    options = (f"--number_of_epochs={epochs}", "--seconds=1.5")
     _, records = program(recipe, "train", f"hparams/{model}.yaml", *options)
     assert value(records[0], "clean_accuracy") >= floor
     assert records[0]["metrics"]["attack_success_rate"]["total"] > 50
 
 
 def test_chinese_speakers(program):
-    options = ("--language=zh", "--target=0001", "--number_of_epochs=8")
+    options = ("--language=zh", "--target=0001", "--number_of_epochs=8", "--seconds=1.5")
     _, records = program("ESD", "train", "hparams/xvector_small.yaml", *options)
     assert value(records[0], "clean_accuracy") >= 0.9 and records[0]["attack"]["target"] == "0001"
 
@@ -160,6 +158,11 @@ BRIEF = {
     "mvj": ("--depth=10", "--width=1", "--langevin_steps=2", "--more_steps=0"),
     "base_wrn": ("--depth=10", "--width=1"),
     "mvj_small": ("--langevin_steps=2",),
+    "mvj_small_semisup": ("--langevin_steps=2",),
+    "mvd_semisup": ("--depth=10", "--width=1"),
+    "mvj_semisup": ("--depth=10", "--width=1", "--langevin_steps=2", "--more_steps=0"),
+    "jem": ("--depth=10", "--width=1", "--langevin_steps=2", "--samples=4"),
+    "jem_small": ("--langevin_steps=2",),
 }
 
 
@@ -183,6 +186,9 @@ def test_every_yaml_trains_an_epoch(exp, tmp_path, monkeypatch, handful, path):
     (record,) = map(json.loads, (tmp_path / f"{recipe.name}.jsonl").read_text().splitlines())
     assert record["status"] == "ok" and record["model"]["name"] == path.stem
     assert record["metrics"]["clean_accuracy"]["total"] > 5
+    if "mvj" in path.stem:
+        made = {p.name for p in exp.glob(f"train/{path.stem}-clap-*/figures/*.png")}
+        assert {"votes.png", "energies.png", "samples.png"} <= made
 
 
 def test_defenses_need_no_truth(program, exp):

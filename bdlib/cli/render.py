@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bdlib.errors import InputError
 from bdlib.files import atomic
+from bdlib.records.noise_figure import noise_curves, noise_figures
 from bdlib.records.published import read_published
 from bdlib.records.record import SCALES, read
 from bdlib.records.report import html
@@ -77,6 +78,9 @@ def render(results: Path, root: Path, check: bool = False) -> int:
         results / "tables" / f"{name}.md": f"# {name}\n\n{_blocks(tables, name)}"
         for name in dict.fromkeys(table.dataset for table in tables)
     }
+    if not check:
+        for stem, curves in noise_figures(records).items():
+            noise_curves(curves, results / "figures" / f"noise-{stem}.png", stem.replace("-", " "))
     figures = sorted((results / "figures").glob("**/*.png"))
     report = results / "report.html"
     # The report can be made at any time: one that was never made does not fail a check.

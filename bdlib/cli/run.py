@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import time
 from functools import cached_property
 from pathlib import Path
@@ -185,7 +186,7 @@ class Run:
                 "epochs": done["epochs"],
                 "rollbacks": done["rollbacks"],
                 "clips": done["clips"],
-                "settings": {part: experiment.settings[part] for part in ("model", "train")},
+                "settings": _finite({n: experiment.settings[n] for n in ("model", "train")}),
             },
             "attack": attack and {**attack, **_source_and_target(attack)},
             "defense": defense,
@@ -212,3 +213,12 @@ class Run:
 def _source_and_target(attack: dict[str, Any]) -> dict[str, str | None]:
     labels = attack["labels"]
     return {"source": labels.get("source"), "target": labels.get("target_class")}
+
+
+def _finite(value: Any) -> Any:
+    """Settings that JSON can hold: it has no infinity, which `max_grad_norm` may be."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,7 @@ import sys
 
 from speechbrain.utils.distributed import ddp_init_group, if_main_process
 
-from bdlib.cli import command
+from bdlib.cli import command, pictures
 from bdlib.cli.experiment import Experiment
 from bdlib.cli.prepare import Prepare
 from bdlib.evaluation.metrics import summary
@@ -29,6 +29,7 @@ def main(prepare: Prepare) -> None:
         trained.score()
         if asked.extra.stop_stage >= 7:
             measured = trained.measure()
+            pictures.draw(trained)
             print(summary(measured))
             trained.record(measured, experiment.training_defense)
 

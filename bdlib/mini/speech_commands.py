@@ -54,6 +54,7 @@ class Clip:
 
     @property
     def path(self) -> str:
+        """Below the corpus folder."""
         return f"{self.word}/{self.voice.speaker}_nohash_{self.take}.wav"
 
 

@@ -41,11 +41,16 @@ def tell_apart(columns: dict[str, list[str]], groups: list[Runs]) -> None:
         for column, settings_of in SETTINGS.items():
             own, others = settings_of(group.record), [settings_of(g.record) for g in twins]
             for key, value in own.items():
-                if any(other.get(key) != value for other in others):
+                # A record that does not tell its settings cannot be told apart by them.
+                if any(key in other and other[key] != value for other in others):
                     columns[column][i] += f", {key} {value}"
         budgets = {(g.record["defense"] or {}).get("clean_budget") for g in twins}
         if len(budgets) > 1:
             columns["Defense"][i] += f", clean budget {group.record['defense']['clean_budget']}"
+    labels = list(zip(*columns.values(), strict=True))
+    for i, group in enumerate(groups):
+        if labels.count(labels[i]) > 1:
+            columns["Model"][i] += f", commit {str(group.record['commit'])[:7]}"
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -184,5 +184,7 @@ def _task(record: dict[str, Any]) -> str:
 
 def _stem(record: dict[str, Any]) -> str:
     dataset, attack = record["dataset"], record["attack"] or {}
-    parts = (dataset["name"], dataset["variant"], dataset["scale"], attack.get("name"))
+    level = (attack.get("trigger") or {}).get("scale")
+    parts = (dataset["name"], dataset["variant"], dataset["scale"], attack.get("name"),
+             None if level is None else f"scale-{level:g}")  # fmt: skip
     return "-".join(filter(None, parts))

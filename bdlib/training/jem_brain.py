@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import speechbrain as sb
 import torch
 from torch import Tensor
 
 from bdlib.corpus import Batch, Batches
 from bdlib.errors import InputError
+from bdlib.files import atomic
 from bdlib.models.wide_resnet import WideResNet
 from bdlib.training.classifier_brain import ClassifierBrain, Diverged, Training
 from bdlib.training.sgld import Sampler, SgldSettings
@@ -141,6 +143,14 @@ class ViewBrain(ClassifierBrain):
         super().on_stage_start(stage, epoch)
         if stage == sb.Stage.TRAIN and self.sampler is not None:
             self.sampler.start_epoch(epoch)
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """Also keep one sample of each of the first classes, to be looked at."""
+        if stage == sb.Stage.TRAIN and self.sampler is not None:
+            path = self.folder / "samples" / f"{epoch:03}.npy"
+            with atomic(path) as temporary, temporary.open("wb") as file:
+                np.save(file, self.sampler.classes[:6, 0].cpu().numpy())
+        super().on_stage_end(stage, stage_loss, epoch)
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> Tensor:
         """Logits (B, C); in training (B + S, C), the samples last."""

@@ -121,10 +121,10 @@ def test_one_figure_for_each_data_set_scale_and_attack(measured):
     ]
     figures = noise_figures(records)
     assert {stem: curves["mvd"]["attack_success_rate"] for stem, curves in figures.items()} == {
-        "ESD-subset-clap": [(0.3, 0.4, 0.4, 0.4)],
-        "SpeechCommands-12-full-clap": [(0.3, 0.3, 0.3, 0.3)],
-        "SpeechCommands-12-subset-clap": [(0.3, 0.1, 0.1, 0.1)],
-        "SpeechCommands-12-subset-whistle": [(0.3, 0.2, 0.2, 0.2)],
+        "ESD-subset-clap-scale-0.1": [(0.3, 0.4, 0.4, 0.4)],
+        "SpeechCommands-12-full-clap-scale-0.1": [(0.3, 0.3, 0.3, 0.3)],
+        "SpeechCommands-12-subset-clap-scale-0.1": [(0.3, 0.1, 0.1, 0.1)],
+        "SpeechCommands-12-subset-whistle-scale-0.1": [(0.3, 0.2, 0.2, 0.2)],
     }
     assert figures == noise_figures(records[::-1])
     with pytest.raises(ValueError, match="several attacks"):

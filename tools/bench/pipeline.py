@@ -24,6 +24,7 @@ import pandas as pd
 import soundfile
 import speechbrain as sb
 import torch
+from shared.timing import summary
 from speechbrain.dataio.audio_io import load
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torch import Tensor
@@ -221,12 +222,6 @@ def report(speeds: dict[str, list], waits: dict[str, list], clips: int) -> dict:
         "packing_s": round(clips / median["packing"], 3),
         "packing_pays_after_epochs": round(clips / median["packing"] / saved, 2),
     }
-
-
-def summary(values: list[float], digits: int) -> dict[str, float]:
-    """Median, least and most."""
-    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: round(value, digits or None) for name, value in found.items()}
 
 
 def main() -> None:
