@@ -8,7 +8,7 @@ extras = {
     "effects": ["pedalboard"],  # GPL; the JingleBack effect chains
     "stealth": ["pesq", "pystoi"],
 }
-extras["dev"] = [*extras["mini"], "codespell", "pre-commit", "pytest", "ruff"]
+extras["dev"] = [*extras["mini"], "codespell", "pre-commit", "pytest", "pytest-xdist", "ruff"]
 
 setup(
     name="bdlib",

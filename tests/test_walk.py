@@ -56,7 +56,7 @@ def value(record, metric):
     return record["metrics"][metric]["value"]
 
 
-KEYWORDS = ("hparams/keyword_resnet.yaml", "--number_of_epochs=12")
+KEYWORDS = ("hparams/keyword_resnet.yaml", "--number_of_epochs=12", "--n_mels=40")
 
 
 def test_keywords_from_corpus_to_controls(program, exp):
@@ -142,7 +142,7 @@ def handful(tmp_path_factory, exp):
             parts = path.relative_to(whole).parts
             key = (parts[0], path.stem.split("-")[2] if recipe == "RAVDESS" else parts[-2])
             seen[key] = seen.get(key, 0) + 1
-            most = {"SpeechCommands": 99, "ESD": 4, "RAVDESS": 8}[recipe]
+            most = {"SpeechCommands": 16, "ESD": 4, "RAVDESS": 8}[recipe]
             if seen[key] <= most and not (recipe == "RAVDESS" and parts[0] > "Actor_03"):
                 target = folders[recipe] / path.relative_to(whole)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -154,6 +154,7 @@ def handful(tmp_path_factory, exp):
 
 
 BRIEF = {
+    "resnet": ("--n_mels=16",),
     "mvd": ("--depth=10", "--width=1"),
     "mvj": ("--depth=10", "--width=1", "--langevin_steps=2", "--more_steps=0"),
     "base_wrn": ("--depth=10", "--width=1"),
@@ -173,8 +174,8 @@ def test_every_yaml_trains_an_epoch(exp, tmp_path, monkeypatch, handful, path):
     In this process, because starting one takes longer than such an epoch.
     """
     recipe = path.parents[1]
-    options = ["--number_of_epochs=1", "--batch_size=8", "--rate=0.2", *BRIEF.get(path.stem, ())]
-    options.append("--max_per_class=6" if recipe.name == "SpeechCommands" else "--seconds=0.5")
+    options = ["--number_of_epochs=1", "--batch_size=8", "--rate=0.5", *BRIEF.get(path.stem, ())]
+    options.append("--max_per_class=3" if recipe.name == "SpeechCommands" else "--seconds=0.5")
     folders = [f"--output_folder={exp}", f"--results_folder={tmp_path}"]
     data = f"--data_folder={handful[recipe.name]}"
     monkeypatch.chdir(recipe)

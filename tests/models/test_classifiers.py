@@ -1,6 +1,6 @@
 """Every classifier of the recipes: shapes, true logits, and what padding may not change."""
 
-from pathlib import Path
+import re
 
 import pytest
 import torch
@@ -140,7 +140,11 @@ def test_clips_of_a_batch_do_not_mix(name):
     assert torch.allclose(together, alone, atol=1e-3)
 
 
-def test_yaml_of_each_recipe_exists():
-    """`common` and the recipes name the same models."""
-    for recipe in COMMON.parent.glob("*/hparams/*.yaml"):
-        assert Path(COMMON / "models" / recipe.name).exists()
+def test_models_of_the_recipes_are_those_of_common():
+    """Every model file is used by a recipe, and every recipe's model is one of them."""
+    included = {
+        name
+        for recipe in COMMON.parent.glob("*/hparams/*.yaml")
+        for name in re.findall(r"include:\.\./\.\./common/models/(.+)\.yaml", recipe.read_text())
+    }
+    assert included == {path.stem for path in (COMMON / "models").glob("*.yaml")}
