@@ -1,6 +1,7 @@
 """Who is drawn: orders, caps and splits that are the same on every machine."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -38,6 +39,16 @@ def cap(rows: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
         name
         for _, group in rows.groupby("label", sort=True)
         for name in rank(group["ID"], seed, "cap")[:most]
+    ]
+    return rows[rows["ID"].isin(kept)].reset_index(drop=True)
+
+
+def share(rows: pd.DataFrame, of_each: float, seed: int = 0) -> pd.DataFrame:
+    """This share of every class, rounded up, drawn by `seed`; the order of the rows stays."""
+    kept = [
+        name
+        for _, group in rows.groupby("label", sort=True)
+        for name in rank(group["ID"], seed, "share")[: math.ceil(of_each * len(group))]
     ]
     return rows[rows["ID"].isin(kept)].reset_index(drop=True)
 

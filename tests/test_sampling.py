@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from bdlib.errors import InputError
-from bdlib.sampling import cap, rank, split
+from bdlib.sampling import cap, rank, share, split
 
 
 def rows(classes=3, count=10):
@@ -47,6 +47,15 @@ def test_cap_is_nested_leaves_small_classes_and_keeps_the_order():
 SHARES = {"train": 0.7, "valid": 0.15, "test": 0.15}
 
 
+def test_a_share_is_taken_of_every_class_and_is_nested():
+    rows = pd.DataFrame({"ID": [f"u{i}" for i in range(110)], "label": ["a"] * 100 + ["b"] * 10})
+    small, large = share(rows, 0.05), share(rows, 0.2)
+    assert dict(small["label"].value_counts()) == {"a": 5, "b": 1}
+    assert set(small["ID"]) < set(large["ID"]) and len(large) == 22
+    assert list(large["ID"]) == [name for name in rows["ID"] if name in set(large["ID"])]
+    assert share(rows, 0.0).empty and not small.equals(share(rows, 0.05, seed=1))
+
+
 def test_every_row_goes_to_one_part_and_stays_itself():
     many = rows(4, 25)
     parts = split(many, SHARES, seed=3)
@@ -65,8 +74,8 @@ def test_shares_hold_over_many_small_blocks():
 
 def test_shares_hold_within_the_columns_asked_for():
     parts = split(rows(5, 40), SHARES, seed=0)
-    for part, share in zip(parts.values(), SHARES.values(), strict=True):
-        assert part["label"].value_counts().between(40 * share - 2, 40 * share + 2).all()
+    for part, wanted in zip(parts.values(), SHARES.values(), strict=True):
+        assert part["label"].value_counts().between(40 * wanted - 2, 40 * wanted + 2).all()
 
 
 def test_a_group_is_never_torn():

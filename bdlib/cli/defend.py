@@ -75,10 +75,12 @@ def _defended(experiment: Experiment) -> tuple[Run, Defended]:
         experiment.seed,
         train,
         lambda: experiment.batches("valid"),
+        experiment.clean_data,
+        lambda make: runs[-1].kept(name, make),
     )
+    name = f"{document.path.stem}-{digest(document.plain(), 8)}"
     left = defend(defense, view)
     if left.kept is None:
-        name = f"{document.path.stem}-{digest(document.plain(), 8)}"
         return runs[-1].guarded(left.classifier, name), left
     kept = pd.Index([name_of[blind] for blind in left.kept])
     manifest.write(everything[everything["ID"].isin(kept)], runs[-1].folder / "kept.csv")
@@ -93,7 +95,7 @@ def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
     settings = {k: v for k, v in document.plain().items() if k not in ("defense", "selection")}
     defense = left.calibrated or document.build()["defense"]
     settings |= {name: getattr(defense, name, value) for name, value in settings.items()}
-    by_validation = defense.selection == "validation"
+    used = len(experiment.poisoned.rows("valid")) if defense.selection == "validation" else 0
     measured = trained.measure()
     if experiment.poisoned.attack and left.kept is not None:
         everyone = experiment.poisoned.rows("train").set_index("ID").index
@@ -105,7 +107,7 @@ def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
             "name": document.path.stem,
             "stage": defense.stage,
             "selection": defense.selection,
-            "clean_budget": len(experiment.poisoned.rows("valid")) if by_validation else 0,
+            "clean_budget": left.clean_budget + used,
             "settings": settings,
         },
     )

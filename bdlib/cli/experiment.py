@@ -10,11 +10,12 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import infer_device, run_on_main
 
-from bdlib import manifest
+from bdlib import manifest, sampling
 from bdlib.cli import poison, prepare
 from bdlib.cli.command import Command
 from bdlib.cli.run import Run
 from bdlib.corpus import Batches
+from bdlib.defenses.base import CleanData
 from bdlib.errors import InputError
 from bdlib.files import digest
 from bdlib.models.classifier import SpeechClassifier
@@ -97,6 +98,35 @@ class Experiment:
             self.device,
             shard,
         )
+
+    def clean_data(self, share: float) -> CleanData:
+        """The clean budget: a share of every class of the training set, and the validation set.
+
+        Raises
+        ------
+        InputError
+            If the share is not within [0, 1].
+        """
+        if not 0 <= share <= 1:
+            raise InputError(f"--clean_share={share}: give a share of the training set, 0 to 1")
+        rows = sampling.share(self.clean.rows("train"), share, self.seed)
+        folder = self.output / "budget" / digest([list(rows["ID"]), self.clean.about["digest"]])
+        manifest.write(rows, folder / "train.csv")
+        budget = poison.Poisoned(folder, self.clean, None)
+
+        def train(batch_size: int) -> Batches:
+            pack = poison.packed(budget, "train", self.corpus, self.output)
+            return Batches(
+                pack,
+                rows,
+                self.classes,
+                min(batch_size, len(rows)),
+                self.corpus["seconds"],
+                self.seed,
+                self.device,
+            )
+
+        return CleanData(train, lambda: self.batches("valid"), len(rows), self.seed)
 
     def new_classifier(self) -> tuple[SpeechClassifier, Training, Callable[..., ClassifierBrain]]:
         """An untrained classifier, drawn by the training seed, how to train it, and by what."""

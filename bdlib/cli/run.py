@@ -4,11 +4,13 @@ import contextlib
 import copy
 import math
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 import yaml
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
@@ -125,10 +127,23 @@ class Run:
             )
 
     def guarded(self, classifier: SpeechClassifier, name: str) -> "Run":
-        """This training behind an inference defense, with scores and figures of its own."""
+        """This training behind an inference defense or repaired, with scores of its own."""
         other = copy.copy(self)
         other.classifier, other.shown = classifier, self.folder / "guarded" / name
         return other
+
+    def kept(self, name: str, make: Callable[[], SpeechClassifier]) -> SpeechClassifier:
+        """A classifier with the weights that `make` found, now or in an earlier call."""
+        path = self.folder / "guarded" / name / "model.ckpt"
+        if path.exists():
+            print(f"stands: {path}")
+        else:
+            made = make().state_dict()
+            with atomic(path) as temporary:
+                torch.save(made, temporary)
+        fresh, _, _ = self.experiment.new_classifier()
+        fresh.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        return fresh.to(self.experiment.device).eval()
 
     def score(self) -> None:
         """Stage 5: score the clean and the triggered test set, unless that was done."""

@@ -3,16 +3,40 @@
 The stage of a defense is its type. A defense never sees what is poisoned: it gets a `BlindView`.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
-from bdlib.corpus import Batch
+from bdlib.corpus import Batch, Batches
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.pack import Pack
+
+
+@dataclass(frozen=True)
+class CleanData:
+    """Clips that a defender recorded or checked: the clean budget, and the validation set.
+
+    Arguments
+    ---------
+    train : Callable[[int], Batches]
+        Batch size to training batches of the budget, drawn anew each `epoch`; a budget smaller
+        than a batch is one batch.
+    validation : Callable[[], Iterable[Batch]]
+        Batches of the validation set.
+    count : int
+        Clips in the budget.
+    seed : int
+        For whatever the defense draws.
+    """
+
+    train: Callable[[int], Batches]
+    validation: Callable[[], Iterable[Batch]]
+    count: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -33,6 +57,10 @@ class BlindView:
         Trains a fresh classifier on rows of this view; the undefended one is trained on all.
     validation : Callable[[], Iterable[Batch]]
         Batches of the validation set, which nobody poisoned; what uses it says so in its record.
+    clean : Callable[[float], CleanData]
+        The clean budget: this share of every class of the training set, as it was recorded.
+    kept : Callable[[Callable[[], SpeechClassifier]], SpeechClassifier]
+        The classifier that a function makes, which is called only where it was not saved before.
     """
 
     rows: pd.DataFrame
@@ -41,6 +69,8 @@ class BlindView:
     seed: int
     train: Callable[[pd.DataFrame], SpeechClassifier]
     validation: Callable[[], Iterable[Batch]]
+    clean: Callable[[float], CleanData]
+    kept: Callable[[Callable[[], SpeechClassifier]], SpeechClassifier]
 
 
 class FilterDefense(ABC):
@@ -73,6 +103,29 @@ class OracleFilter(FilterDefense):
     def reveal(self, poisoned: Collection[str]) -> None:
         """Tell it which utterances are poisoned."""
         self.poisoned = frozenset(poisoned)
+
+
+class RepairDefense(ABC):
+    """Changes the weights of a trained classifier, with a budget of clean data.
+
+    `clean_share` is the share of every class of the training set that it needs: 0 for none.
+    """
+
+    stage = "repair"
+    selection = "validation"
+    clean_share: float = 0.05
+
+    @abstractmethod
+    def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
+        """The repaired classifier, with the same parameters by name and shape.
+
+        Arguments
+        ---------
+        classifier : SpeechClassifier
+            A copy of the undefended one, to be changed in place or not.
+        clean : CleanData
+            All it may learn from.
+        """
 
 
 class InferenceDefense(ABC):
@@ -124,15 +177,18 @@ class Defended:
         The filter's suspicions.
     calibrated : InferenceDefense | None
         The guard with the settings it chose.
+    clean_budget : int
+        Clean training clips that a repair was given.
     """
 
     classifier: SpeechClassifier
     kept: pd.Index | None = None
     scores: dict[str, float] | None = None
     calibrated: InferenceDefense | None = None
+    clean_budget: int = 0
 
 
-def defend(defense: FilterDefense | InferenceDefense, view: BlindView) -> Defended:
+def defend(defense: FilterDefense | RepairDefense | InferenceDefense, view: BlindView) -> Defended:
     """Turn a defense into a defended classifier; the only place that asks for its type.
 
     Raises
@@ -144,6 +200,11 @@ def defend(defense: FilterDefense | InferenceDefense, view: BlindView) -> Defend
         classifier = view.train(view.rows)
         calibrated = defense.calibrate(classifier, view.validation, view.seed)
         return Defended(calibrated.guard(classifier, view.seed), calibrated=calibrated)
+    if isinstance(defense, RepairDefense):
+        classifier = view.train(view.rows)
+        clean = view.clean(defense.clean_share)
+        repaired = view.kept(lambda: defense.repair(copy.deepcopy(classifier), clean))
+        return Defended(repaired, clean_budget=clean.count)
     if not isinstance(defense, FilterDefense):
         raise InputError(f"{type(defense).__name__}: not a defense; derive it from one of base.py")
     scores = defense.scores(view)

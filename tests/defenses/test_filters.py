@@ -1,13 +1,20 @@
 """Filters, and the one function that applies them."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
 from torch import nn
 
 from bdlib import manifest
-from bdlib.defenses.base import BlindView, FilterDefense, InferenceDefense, defend
+from bdlib.defenses.base import (
+    BlindView,
+    CleanData,
+    FilterDefense,
+    InferenceDefense,
+    RepairDefense,
+    defend,
+)
 from bdlib.defenses.filters.perfect_filter_oracle import PerfectFilterOracle
 from bdlib.defenses.filters.random_filter import RandomFilter
 from bdlib.errors import InputError
@@ -28,7 +35,10 @@ def view(rows, seed=0):
         net.rows = chosen
         return net
 
-    return BlindView(rows, None, CLASSES, seed, train, list)
+    def clean(share):
+        return CleanData(None, list, round(share * len(rows)), seed)
+
+    return BlindView(rows, None, CLASSES, seed, train, list, clean, lambda make: make())
 
 
 def kept(defense, rows, seed=0):
@@ -122,6 +132,21 @@ def test_inference_defenses_guard_the_undefended_classifier():
     assert left.kept is None and left.scores is None
 
 
+def test_repairs_get_a_copy_and_a_budget():
+    class Mark(RepairDefense):
+        clean_share = 0.1
+
+        def repair(self, classifier, clean):
+            classifier.rows = f"{clean.count} clips"
+            return classifier
+
+    before = view(corpus())
+    undefended = before.train(corpus())
+    left = defend(Mark(), replace(before, train=lambda rows: undefended))
+    assert left.classifier.rows == "3 clips" and left.clean_budget == 3
+    assert undefended.rows.equals(corpus()) and left.kept is None
+
+
 def test_what_is_no_defense_is_refused():
     with pytest.raises(InputError, match="dict: not a defense"):
         defend({}, view(corpus()))
@@ -134,5 +159,5 @@ def test_a_blind_view_has_no_place_for_the_truth():
     assert list(blind.columns) == ["ID", "label", "speaker"]
     assert "poisoned" in rows  # a copy
     assert [field.name for field in fields(BlindView)] == [
-        "rows", "pack", "classes", "seed", "train", "validation"
+        "rows", "pack", "classes", "seed", "train", "validation", "clean", "kept"
     ]  # fmt: skip
