@@ -480,7 +480,7 @@ def test_commands_of_the_pages(page, monkeypatch, tmp_path):
             words
         )
         if "MyCorpus" in " ".join(words):
-            folder = RECIPES / "RAVDESS"  # made by the reader; `test_recipes` makes it
+            folder = RECIPES / "RAVDESS"  # made by the reader; `test_contributing` makes it
         elif first == "cd":
             folder = folder / rest[0]
             assert folder.is_dir(), words

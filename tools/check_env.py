@@ -1,5 +1,6 @@
 """Check that the installed packages fit together; say what to do where they do not."""
 
+import argparse
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
@@ -27,6 +28,7 @@ def problems() -> list[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     wrong = problems()
     for line in wrong:
         print(f"error: {line}", file=sys.stderr)
