@@ -297,3 +297,23 @@ def test_view_training_goes_on_bit_equal(tones, tmp_path, sgld, semi):
     if sgld:
         assert {"free", "classes", "tuners.free.sums"} <= set(one["sampler"])
         assert int(one["sampler"]["tuners.classes.calls"]) > 0
+
+
+def test_noise_on_views_is_added_in_training_only(tones, tmp_path):
+    seen = {}
+
+    def brain(noise):
+        class Notes(ViewBrain):
+            def _one_view(self, views):
+                if len(views) == 9:  # six real ones and three samples
+                    seen.setdefault(noise, views.detach().clone())
+                return super()._one_view(views)
+
+        return lambda *args, **kwargs: Notes(*args, **kwargs, sgld=SGLD, input_noise=noise)
+
+    logs = []
+    for noise in (0.0, 0.5):
+        train(tones, tmp_path / str(noise), wide(), brain(noise), number_of_epochs=1)
+        logs += read_log(tmp_path / str(noise))
+    assert 0.4 < (seen[0.5][:6].std() ** 2 - seen[0.0][:6].std() ** 2) ** 0.5 < 0.6
+    assert logs[0]["train_loss"] != logs[1]["train_loss"]

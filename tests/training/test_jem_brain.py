@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 from bdlib.training.jem_brain import (
@@ -100,3 +101,15 @@ def test_entropy_term():
             given = logits[i, c] - logits[:, c].logsumexp(0)
             total += belief[i, c] * (-belief[i, c].log() - given - prior[c])
     assert torch.allclose(entropy_loss(logits, 4, prior), total / 4)
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_beliefs_pass_gradients_unless_detached(detach):
+    """Held beliefs are a cross entropy to themselves, whose gradient is nothing."""
+    torch.manual_seed(5)
+    logits = torch.randn(1, 3, dtype=torch.float64, requires_grad=True)
+    entropy_loss(logits, 1, None, detach).backward()
+    belief = logits.detach().softmax(1)
+    surprise = -belief.log()
+    flows = belief * (surprise - (belief * surprise).sum())
+    assert torch.allclose(logits.grad, torch.zeros_like(flows) if detach else flows)

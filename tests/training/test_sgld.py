@@ -53,6 +53,13 @@ def test_no_gradient_reaches_parameters():
     assert not x.requires_grad and x.shape == (6, 2, 2)
 
 
+def test_chains_start_from_noise_of_the_kind_asked_for():
+    for uniform, low, high in ((True, 0.95, 1.0), (False, 2.5, 6.0)):
+        sampler = Sampler(SgldSettings(steps=0, restart=1.0, uniform_start=uniform), 2, (1, 1))
+        drawn = torch.cat([sampler.draw(well, torch.tensor([0, 1])) for _ in range(50)])
+        assert low < drawn.abs().max() < high and low < sampler.classes.abs().max() < high
+
+
 def test_free_samples_use_their_own_buffer_without_repetition():
     sampler = Sampler(SgldSettings(unconditional=1.0, steps=1, buffer=6), 2, (1, 1))
     free, classes = sampler.free.clone(), sampler.classes.clone()
