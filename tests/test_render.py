@@ -74,6 +74,20 @@ def test_blocks_and_tables_are_filled_and_the_rest_is_kept(root):
     assert (root / "results/report.html").is_file()
 
 
+def test_levels_found_on_the_test_set_stay_out_of_the_readmes(root):
+    def defended(name, accuracy):
+        defense = {"name": name, "stage": "inference", "clean_budget": 0, "selection": "oracle"}
+        metrics = {"clean_accuracy": {"value": accuracy}}
+        return record(id=name, defense=defense, metrics=metrics)
+
+    lines = record(), defended("feature_noise", 0.3), defended("perfect_filter_oracle", 0.4)
+    write(root / "results" / "SpeechCommands.jsonl", *lines)
+    render(root / "results", root)
+    text, table = (root / "README.md").read_text(), root / "results/tables/SpeechCommands.md"
+    assert "40.0" in text and "30.0" not in text
+    assert "30.0" in table.read_text()
+
+
 def test_a_second_rendering_changes_nothing(root):
     render(root / "results", root)
     once = files(root)

@@ -27,8 +27,13 @@ def defense_label(defense: dict[str, Any] | None) -> str:
     """A defense by name; one that used the truth is marked."""
     if defense is None:
         return "none"
-    hidden = defense["selection"] == "oracle" and "oracle" not in defense["name"]
-    return defense["name"] + (" (oracle)" if hidden else "")
+    return defense["name"] + (" (oracle)" if swept(defense) else "")
+
+
+def swept(defense: dict[str, Any] | None) -> bool:
+    """Whether the levels of a defense were found by looking at the test set."""
+    oracle = defense is not None and defense["selection"] == "oracle"
+    return oracle and "oracle" not in defense["name"]
 
 
 def tell_apart(columns: dict[str, list[str]], groups: list[Runs]) -> None:

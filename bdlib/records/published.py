@@ -3,6 +3,7 @@
 import csv
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from bdlib.errors import InputError
 from bdlib.records.groups import Runs
@@ -53,7 +54,7 @@ class Published:
             and self.of == attack.get("of", "")
             and self.source_class == (attack.get("source") or "")
             and self.target_class == (attack.get("target") or "")
-            and self.defense == defense.get("name", "")
+            and self.defense == _defense_name(defense)
             and self.scale in (None, trigger.get("scale"))
             and trigger.get("position", position) == position
         )
@@ -85,30 +86,37 @@ def read_published(folder: str | Path) -> list[Published]:
 def beside(group: Runs, published: list[Published]) -> tuple[str, list[Published]]:
     """The published numbers of the same experiment, in words and as a list.
 
-    Numbers of the same model come first in line; where there are none and all that fit are of one
-    other model, they are shown with its name.
+    Numbers of the same model come first in line, then those of the large net whose ``_small``
+    stand-in was run, then, if all that fit are of one other model, those; other names are shown.
 
     Returns
     -------
     tuple of str and list
-        Text such as ``triggered 86.9, ASR 99.8 [@]; ...`` with one ``[@]`` for each source in the
-        order of the list, which holds one number of each source; empty where nothing fits.
+        Text such as ``triggered 86.9, ASR 99.8 [@]; ...`` with one ``[@]`` for each source and note
+        in the order of the list, which holds one number of each; empty where nothing fits.
     """
     fitting = [number for number in published if number.metric in METRICS and number.fits(group)]
     model = group.record["model"]["name"]
-    same = [number for number in fitting if number.model == model]
-    others = {number.model for number in fitting}
-    suffix = "" if same else f" ({', '.join(others)})"
-    if not same and len(others) != 1:
+    for names in ({model}, {model.removesuffix("_small")}, {n.model for n in fitting}):
+        if chosen := [number for number in fitting if number.model in names]:
+            break
+    others = {number.model for number in chosen}
+    if len(others) != 1:
         return "", []
+    suffix = "" if others == {model} else f" ({', '.join(others)})"
     by_text: dict[str, list[Published]] = {}
-    chosen = same or fitting
-    for source in dict.fromkeys(number.source for number in chosen):
-        numbers = {n.metric: n for n in chosen if n.source == source}
+    for where in dict.fromkeys((number.source, number.note) for number in chosen):
+        numbers = {n.metric: n for n in chosen if (n.source, n.note) == where}
         parts = [f"{METRICS[m]} {100 * numbers[m].value:.1f}" for m in METRICS if m in numbers]
         by_text.setdefault(", ".join(parts), []).append(next(iter(numbers.values())))
     text = "; ".join(f"{text}{suffix} {'[@]' * len(who)}" for text, who in by_text.items())
     return text, [number for who in by_text.values() for number in who]
+
+
+def _defense_name(defense: dict[str, Any]) -> str:
+    """A defense as the published rows name it; noise is told apart from noise and a step."""
+    step = (defense.get("settings") or {}).get("step_size")
+    return defense.get("name", "") + ("_step" if step else "")
 
 
 def _parse(row: dict[str, str]) -> Published:
