@@ -1,5 +1,6 @@
 # Turns --name value and --name=value into variables, for the names in $options. What it does not
-# know is collected in $extra and passed on to the programs. --help prints the sourcing file's head.
+# know is collected in $extra and passed on to the programs. --name= is empty. --help prints the
+# sourcing file's head.
 extra=()
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -21,7 +22,7 @@ while [ $# -gt 0 ]; do
   fi
   shift
   if [[ " $options " == *" ${name#--} "* ]]; then
-    [ -n "$value" ] || { echo "error: $name needs a value" >&2; exit 1; }
+    [ -n "$value" ] || [[ $argument == *= ]] || { echo "error: $name needs a value" >&2; exit 1; }
     printf -v "${name#--}" '%s' "$value"
   else
     extra+=("$argument")

@@ -6,8 +6,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/environment.sh
 
-PYTHON=$python recipes/SpeechCommands/run.sh --data_folder mini --results_folder exp/quickstart \
-  --experiment=quickstart --number_of_epochs=20 "$@"
+recipe() {
+  PYTHON=$python recipes/SpeechCommands/run.sh --data_folder mini --results_folder exp/quickstart \
+    --experiment=quickstart "$@"
+}
+recipe --number_of_epochs=20 --stop_stage 8 "$@"
+recipe --hparams "hparams/mvd_small.yaml hparams/mvj_small.yaml" --defenses= --number_of_epochs=24 "$@"
 
 echo
 echo "This was synthetic speech. What to look at:"
