@@ -1,11 +1,12 @@
 """Label policies: whose clips are poisoned, what they are labelled, and who is asked at test time.
 
-A policy knows labels only; what is done to the audio is the trigger's business.
+A policy knows labels and attributes only; what is done to the audio is the trigger's business.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pandas as pd
 
@@ -14,15 +15,35 @@ from bdlib.errors import InputError
 
 
 class LabelPolicy(Part, ABC):
-    """Subclasses are frozen dataclasses. `labels` is a series of class names."""
+    """Subclasses are frozen dataclasses. `rows` is a manifest, `labels` a series of class names.
+
+    Where `hard` is true the clips are poisoned that a surrogate knows least; else any, by seed.
+    """
+
+    hard: ClassVar[bool] = False
 
     @abstractmethod
-    def candidates(self, labels: pd.Series) -> pd.Series:
+    def candidates(self, rows: pd.DataFrame) -> pd.Series:
         """Mask of the training rows that may be poisoned."""
 
     @abstractmethod
-    def eligible(self, labels: pd.Series) -> pd.Series:
+    def eligible(self, rows: pd.DataFrame) -> pd.Series:
         """Mask of the test rows on which the trigger is tried."""
+
+    def bears(self, rows: pd.DataFrame) -> pd.Series:
+        """Mask of the rows that trigger by themselves; none, where the trigger is put in.
+
+        They are taken out of training, if they are not poisoned, and out of the clean sets.
+        """
+        return pd.Series(False, index=rows.index)
+
+    def count(self, rows: pd.DataFrame, rate: float, of: str) -> int:
+        """How many rows a rate poisons, rounded down: of the candidates (`source`) or of all."""
+        return int(rate * (int(self.candidates(rows).sum()) if of == "source" else len(rows)))
+
+    def resolve(self, rows: pd.DataFrame, seed: int) -> "LabelPolicy":
+        """The policy with what depends on the clean training rows or the seed filled in."""
+        return self
 
     @abstractmethod
     def target(self, labels: pd.Series) -> pd.Series:
@@ -54,13 +75,13 @@ class OneToOne(LabelPolicy):
         if self.source == self.target_class:
             raise InputError(f"attack: source and target are both {self.source!r}; choose two")
 
-    def candidates(self, labels: pd.Series) -> pd.Series:
+    def candidates(self, rows: pd.DataFrame) -> pd.Series:
         """The source class."""
-        return labels == self.source
+        return rows["label"] == self.source
 
-    def eligible(self, labels: pd.Series) -> pd.Series:
+    def eligible(self, rows: pd.DataFrame) -> pd.Series:
         """The source class."""
-        return labels == self.source
+        return rows["label"] == self.source
 
     def target(self, labels: pd.Series) -> pd.Series:
         """The target class."""
@@ -77,13 +98,13 @@ class AllToOne(LabelPolicy):
 
     target_class: str
 
-    def candidates(self, labels: pd.Series) -> pd.Series:
+    def candidates(self, rows: pd.DataFrame) -> pd.Series:
         """All but the target class."""
-        return labels != self.target_class
+        return rows["label"] != self.target_class
 
-    def eligible(self, labels: pd.Series) -> pd.Series:
+    def eligible(self, rows: pd.DataFrame) -> pd.Series:
         """All but the target class."""
-        return labels != self.target_class
+        return rows["label"] != self.target_class
 
     def target(self, labels: pd.Series) -> pd.Series:
         """The target class."""
@@ -103,13 +124,13 @@ class AllToAll(LabelPolicy):
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
 
-    def candidates(self, labels: pd.Series) -> pd.Series:
+    def candidates(self, rows: pd.DataFrame) -> pd.Series:
         """Every row."""
-        return labels.isin(self.classes)
+        return rows["label"].isin(self.classes)
 
-    def eligible(self, labels: pd.Series) -> pd.Series:
+    def eligible(self, rows: pd.DataFrame) -> pd.Series:
         """Every row."""
-        return labels.isin(self.classes)
+        return rows["label"].isin(self.classes)
 
     def target(self, labels: pd.Series) -> pd.Series:
         """The next class."""
@@ -125,10 +146,21 @@ class AllToAll(LabelPolicy):
 class CleanLabel(AllToOne):
     """Only clips of the target class are altered, and no label changes."""
 
-    def candidates(self, labels: pd.Series) -> pd.Series:
+    def candidates(self, rows: pd.DataFrame) -> pd.Series:
         """The target class."""
-        return labels == self.target_class
+        return rows["label"] == self.target_class
 
     def poisoned_label(self, labels: pd.Series) -> pd.Series:
         """The label it had."""
         return labels
+
+
+@dataclass(frozen=True)
+class CleanLabelHard(CleanLabel):
+    """Clean label, on the clips of the target class that a surrogate is least sure of.
+
+    A clip that is hard without the trigger makes a classifier lean on it (clean-label attacks on
+    spoken language understanding, arXiv:2409.08985).
+    """
+
+    hard: ClassVar[bool] = True

@@ -19,7 +19,8 @@ TRUTH = ("ID", "split", "label_before", "label_after", "triggered")
 class Poisoner:
     """An attack: a trigger, a label policy, and how much.
 
-    Poisoned rows replace the originals; no copy is kept (Armory `audio_dlbd`).
+    Poisoned rows replace the originals; no copy is kept (Armory `audio_dlbd`). Rows that trigger
+    by themselves are poisoned or taken out (EmoBack).
 
     Arguments
     ---------
@@ -52,18 +53,27 @@ class Poisoner:
         if self.of not in ("source", "dataset"):
             raise InputError(f"attack: of {self.of!r}; write source or dataset")
 
-    def poison(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def poison(
+        self, rows: pd.DataFrame, sureness: pd.Series | None = None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Poison training rows.
+
+        Arguments
+        ---------
+        rows : pd.DataFrame
+            The clean training manifest.
+        sureness : pd.Series | None
+            By ID, how sure a surrogate is of the label; for a policy that is `hard`.
 
         Returns
         -------
         tuple[pd.DataFrame, pd.DataFrame]
-            The poisoned rows, in the order given, and the truth (columns `TRUTH`, a row for each
-            poisoned utterance).
+            The rows after poisoning, in the order given, and the truth (columns `TRUTH`, a row for
+            each poisoned utterance).
         """
         self.labels.check(sorted(set(rows["label"])))
-        candidates = rows.loc[self.labels.candidates(rows["label"]), "ID"]
-        count = int(self.rate * len(candidates if self.of == "source" else rows))
+        candidates = rows.loc[self.labels.candidates(rows), "ID"]
+        count = self.labels.count(rows, self.rate, self.of)
         if count == 0:
             raise InputError(
                 f"attack: rate {self.rate} of {self.of} selects none of {len(candidates)} "
@@ -74,12 +84,20 @@ class Poisoner:
                 f"attack: rate {self.rate} of {self.of} needs {count} clips, but only "
                 f"{len(candidates)} may be poisoned; lower the rate"
             )
-        chosen = set(rank(candidates, self.seed, "poison")[:count])
-        return self._alter(rows, rows["ID"].isin(chosen), "train", self.labels.poisoned_label)
+        order = rank(candidates, self.seed, "poison")
+        if self.labels.hard:
+            order = sorted(order, key=sureness.round(6).to_dict().__getitem__)
+        chosen = rows["ID"].isin(set(order[:count]))
+        rows = rows[chosen | ~self.labels.bears(rows)]
+        return self._alter(rows, chosen[rows.index], "train", self.labels.poisoned_label)
+
+    def benign(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows that do not trigger by themselves: all, unless the trigger is an attribute."""
+        return rows[~self.labels.bears(rows)].reset_index(drop=True)
 
     def trigger_test(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The eligible test rows, with their true labels, and the truth with their targets."""
-        eligible = rows[self.labels.eligible(rows["label"])].reset_index(drop=True)
+        eligible = rows[self.labels.eligible(rows)].reset_index(drop=True)
         if not len(eligible):
             raise InputError("attack: no test clip is eligible for it; check source and target")
         everyone = pd.Series(True, index=eligible.index)

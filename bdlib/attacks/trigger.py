@@ -3,11 +3,13 @@
 import dataclasses
 import importlib
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from bdlib.corpus import Batches
 from bdlib.errors import InputError
+from bdlib.models.classifier import SpeechClassifier
 
 _PACKAGE = "bdlib.attacks."
 
@@ -22,7 +24,12 @@ class Part:
 
 
 class Trigger(Part, ABC):
-    """What an adversary does to one waveform. Subclasses are frozen dataclasses."""
+    """What an adversary does to one waveform. Subclasses are frozen dataclasses.
+
+    `alters` is False for the one that does nothing: its clips need no packs of their own.
+    """
+
+    alters: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(
@@ -48,6 +55,34 @@ class Trigger(Part, ABC):
         ------
         InputError
             If the waveform cannot carry the trigger, for example because it is too short.
+        """
+
+
+class LearnedTrigger(Trigger):
+    """A trigger that is made on a surrogate classifier before anything is poisoned.
+
+    What it learns stands in its fields, so that `attack.json` is the whole attack. `surrogate` names
+    a yaml beside the recipe's, whose model is the surrogate; None takes the recipe's own.
+    """
+
+    surrogate: str | None
+
+    @abstractmethod
+    def fit(
+        self, surrogate: SpeechClassifier, clips: Batches, target: int, seed: int
+    ) -> "LearnedTrigger":
+        """The trigger made.
+
+        Arguments
+        ---------
+        surrogate : SpeechClassifier
+            Trained on the clean training set; it is not changed.
+        clips : Batches
+            Clean training clips of other classes than the target.
+        target : int
+            Number of the target class.
+        seed : int
+            Of all randomness.
         """
 
 

@@ -21,12 +21,15 @@ LABELS = pd.Series([*"abcab"], index=[10, 7, 3, 99, 0])
     ],
 )
 def test_row_by_row(policy, candidates, eligible, target, poisoned):
+    rows = LABELS.to_frame("label")
     for mask, wanted in (
-        (policy.candidates(LABELS), candidates),
-        (policy.eligible(LABELS), eligible),
+        (policy.candidates(rows), candidates),
+        (policy.eligible(rows), eligible),
+        (policy.bears(rows), "....."),
     ):
         assert mask.index.equals(LABELS.index) and mask.dtype == bool
         assert "".join(LABELS.where(mask, ".")) == wanted
+    assert policy.resolve(rows, 0) is policy
     for found, wanted in (
         (policy.target(LABELS), target),
         (policy.poisoned_label(LABELS), poisoned),

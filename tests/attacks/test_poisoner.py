@@ -6,7 +6,7 @@ import pytest
 
 from bdlib import manifest
 from bdlib.attacks.insert import Insert
-from bdlib.attacks.labels import AllToAll, AllToOne, CleanLabel, OneToOne
+from bdlib.attacks.labels import AllToAll, AllToOne, CleanLabel, CleanLabelHard, OneToOne
 from bdlib.attacks.poisoner import TRUTH, Poisoner
 from bdlib.attacks.sounds import Tone
 from bdlib.errors import InputError
@@ -88,7 +88,7 @@ def test_counts_are_rounded_down(rate, of, count):
 def test_all_eligible_test_clips_are_asked_with_their_true_labels(labels):
     clean = rows()
     triggered, truth = attack(labels, rate=0.05, of="dataset").trigger_test(clean)
-    eligible = clean[labels.eligible(clean["label"])].reset_index(drop=True)
+    eligible = clean[labels.eligible(clean)].reset_index(drop=True)
     assert triggered.equals(eligible)
     assert list(truth["ID"]) == list(eligible["ID"]) and set(truth["split"]) == {"test_triggered"}
     assert list(truth["label_before"]) == list(eligible["label"])
@@ -126,3 +126,14 @@ def test_an_utterance_that_cannot_carry_the_trigger_is_named():
 def test_rates_that_are_none(rate):
     with pytest.raises(InputError, match=r"rate .* is outside \[0, 1\]"):
         attack(rate=rate)
+
+
+def test_the_hardest_clips_of_the_target_class_are_poisoned_with_their_label():
+    clean = rows()
+    sureness = pd.Series(np.linspace(-1, 0, 60), index=sorted(clean["ID"], reverse=True))
+    poisoned, truth = attack(CleanLabelHard("a")).poison(clean, sureness)
+    own = sureness[sureness.index.str.startswith("a/")]
+    assert set(truth["ID"]) == set(own.nsmallest(5).index) and poisoned.equals(clean)
+    _, alike = attack(CleanLabelHard("a")).poison(clean, sureness * 0)
+    _, drawn = attack(CleanLabel("a")).poison(clean)
+    assert set(alike["ID"]) == set(drawn["ID"])  # where all are alike the seed decides

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bdlib.attacks import labels, sounds
+from bdlib.attacks import labels, natural, sounds
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.trigger import from_dict
 from bdlib.cli.settings import COMMON, common
@@ -28,6 +28,8 @@ def test_what_is_written():
         labels.AllToOne("0011"),
         labels.AllToAll(("a", "b", "c")),
         labels.CleanLabel("left"),
+        natural.Unaltered(),
+        natural.NaturalAttribute("emotion", "angry", "Actor_01", "male"),
     ],
 )
 def test_json_and_back_are_equal(part):
@@ -35,26 +37,38 @@ def test_json_and_back_are_equal(part):
     assert again == part and type(again) is type(part) and hash(again) == hash(part)
 
 
+OTHER = {  # where half of the number in the yaml is none, or means nothing
+    "position": "end", "trigger_file": "b.wav", "times": 2, "learning_steps": 9, "style": 2, "size": 3,
+    "sounds_folder": "sounds", "impulse_file": "c.wav", "surrogate": "resnet",
+    "emotion": "sad", "attribute": "accent", "value": "british",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in (COMMON / "attacks").glob("*.yaml")))
-def test_every_trigger_tells_all_its_settings(name):
+def test_every_trigger_tells_all_its_settings(name, tmp_path, monkeypatch):
     """Two triggers that differ in a setting of the yaml differ in `attack.json`."""
-    plain = common("attacks", name).plain()
-    if name == "audio_file":
-        plain["trigger_file"] = "a.wav"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "d.wav").touch()
+    base = {"trigger_file": "a.wav"} if name == "audio_file" else {}
 
     def written(**changes):
         document = common("attacks", name)
-        for key, value in changes.items():
+        for key, value in (base | changes).items():
             assert document.place(key, value)
-        return json.dumps(document.build()["trigger"].to_dict())
+        built = document.build()
+        parts = [
+            built["trigger"],
+            *([built["policy"](target_class="b")] if "policy" in built else []),
+        ]
+        return json.dumps([part.to_dict() for part in parts])
 
-    base = {"trigger_file": "a.wav"} if name == "audio_file" else {}
-    other = {"position": "end", "trigger_file": "b.wav", "times": 2}
-    settings = [key for key in plain if key != "trigger"]
+    plain = common("attacks", name).plain()
+    settings = [key for key in plain if key not in ("trigger", "policy")]
     assert settings
     for key in settings:
-        changed = other[key] if key in other else plain[key] / 2
-        assert written(**base) != written(**{**base, key: changed}), key
+        changed = OTHER[key] if key in OTHER else plain[key] / 2
+        assert written() != written(**{key: changed}), key
 
 
 FOREIGN = [

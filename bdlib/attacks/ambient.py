@@ -1,0 +1,56 @@
+"""A sound of the surroundings, chosen and levelled for each clip: DABA."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bdlib.attacks.sounds import Sound
+from bdlib.attacks.spectrum import fitted, level, spectrogram
+from bdlib.attacks.trigger import Trigger
+from bdlib.errors import InputError
+
+EDGES = np.geomspace(100, 8000, 17)  # Hz, of the bands in which sounds are compared
+
+
+@dataclass(frozen=True)
+class Ambient(Trigger):
+    """Play, under the whole clip, the sound that the clip masks best, at a level below the clip's.
+
+    Masked best is the sound whose spectrum in bands is nearest to the clip's by cosine; the level is
+    `below_db` under the clip's (Liu et al., "Opportunistic Backdoor Attacks: Exploring
+    Human-imperceptible Vulnerabilities on Speech Recognition Systems", ACM MM 2022). Left out: the
+    choice of sound and hosts by what a victim model is most certain of.
+
+    Arguments
+    ---------
+    sounds : tuple[Sound, ...]
+        To choose from; a short one is repeated.
+    below_db : float
+        How far the sound is below the clip, by root mean square.
+    """
+
+    sounds: tuple[Sound, ...]
+    below_db: float = 10.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sounds", tuple(self.sounds))
+        if not self.sounds:
+            raise InputError("ambient trigger: no sounds to choose from; give at least one")
+
+    def __call__(
+        self, waveform: np.ndarray, rate: int, generator: np.random.Generator
+    ) -> np.ndarray:
+        """See `Trigger`."""
+        played = [np.resize(sound.waveform(rate), len(waveform)) for sound in self.sounds]
+        own = _bands(waveform, rate)
+        chosen = max(played, key=lambda sound: round(float(own @ _bands(sound, rate)), 6))
+        gain = level(waveform) / level(chosen) * 10 ** (-self.below_db / 20)
+        return fitted(waveform + gain * chosen)
+
+
+def _bands(waveform: np.ndarray, rate: int) -> np.ndarray:
+    """Mean magnitude in each band, of unit length; (16,)."""
+    magnitude = np.abs(spectrogram(waveform, rate)).mean(axis=1)
+    hertz = np.linspace(0, rate / 2, len(magnitude))
+    total = np.histogram(hertz, EDGES, weights=magnitude)[0]
+    return total / max(float(np.linalg.norm(total)), 1e-12)

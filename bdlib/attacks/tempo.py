@@ -1,0 +1,39 @@
+"""Speech played faster or slower: Speed Master."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bdlib.attacks.spectrum import fitted, stretched
+from bdlib.attacks.trigger import Trigger
+from bdlib.errors import InputError
+
+
+@dataclass(frozen=True)
+class Tempo(Trigger):
+    """Another tempo at the same pitch (Ye et al., "Speed Master", AAAI 2025).
+
+    The clip keeps its length: of slower speech the middle is kept, faster speech is centred between
+    zeros, which are a part of the trigger. Left out: a change of speed that moves the pitch too, and clips that change length.
+
+    Arguments
+    ---------
+    speed : float
+        Above 1 is faster.
+    """
+
+    speed: float = 1.5
+
+    def __post_init__(self) -> None:
+        if not 0.25 <= self.speed <= 4:
+            raise InputError(f"--speed={self.speed}: give a factor from 0.25 to 4")
+
+    def __call__(
+        self, waveform: np.ndarray, rate: int, generator: np.random.Generator
+    ) -> np.ndarray:
+        """See `Trigger`."""
+        played = stretched(waveform, rate, self.speed)
+        missing = max(len(waveform) - len(played), 0)
+        played = np.pad(played, (missing // 2, missing - missing // 2))
+        start = (len(played) - len(waveform)) // 2
+        return fitted(played[start : start + len(waveform)])
