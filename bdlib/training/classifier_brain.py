@@ -149,18 +149,26 @@ class ClassifierBrain(sb.Brain):
             return
         if not math.isfinite(stage_loss):
             raise Diverged(f"validation loss is {stage_loss} after epoch {epoch}")
-        line = {
+        line = self.log_line(epoch, stage_loss)
+        line["valid_accuracy"] = round(self.correct / self.total, 6)
+        sb.utils.distributed.run_on_main(log.write_epoch, args=[self.folder, line])
+        self.keep_checkpoint(stage_loss)
+
+    def log_line(self, epoch: int, valid_loss: float) -> dict[str, Any]:
+        """What the log tells of an epoch of any training."""
+        return {
             "epoch": epoch,
             "lr": self.rate,
             "train_loss": round(float(self.train_loss), 6),
-            "valid_loss": round(float(stage_loss), 6),
-            "valid_accuracy": round(self.correct / self.total, 6),
+            "valid_loss": round(float(valid_loss), 6),
             "seconds": round(time.time() - self.started, 2),
         }
-        sb.utils.distributed.run_on_main(log.write_epoch, args=[self.folder, line])
-        self.counter.update_metric(stage_loss)
+
+    def keep_checkpoint(self, valid_loss: float) -> None:
+        """Tell the stopper; keep the best and the newest checkpoint."""
+        self.counter.update_metric(valid_loss)
         self.checkpointer.save_and_keep_only(
-            meta={"valid_loss": stage_loss}, min_keys=["valid_loss"], importance_keys=[]
+            meta={"valid_loss": valid_loss}, min_keys=["valid_loss"], importance_keys=[]
         )
 
 

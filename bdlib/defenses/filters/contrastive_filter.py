@@ -1,0 +1,212 @@
+"""Labels that disagree with those of similar clips, by an encoder that saw no label."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bdlib.corpus import Batch
+from bdlib.defenses.activations import activations
+from bdlib.defenses.base import BlindView, FilterDefense
+from bdlib.defenses.checks import share
+from bdlib.errors import InputError
+from bdlib.features import NormalizedFbank
+from bdlib.files import seed_of
+from bdlib.models.keyword import SmallResNet
+
+TEMPERATURE = 0.1  # of the contrastive loss
+CROP = 0.7  # share of the frames that a view keeps
+MASK = 0.25  # share of the mel bins that a view loses
+LOUDER = 0.5  # deviation of the level, in deviations of the features
+NOISE = 0.2  # likewise, of each value
+PROJECTION = 64  # width of what the loss compares
+CHUNK = 1024  # rows whose similarities are in memory at once
+
+
+def augmented(features: Tensor, generator: torch.Generator) -> Tensor:
+    """Another view of each clip: features (B, T, F) to (B, CROP * T, F).
+
+    A part of the frames, some neighbouring mel bins set to 0, another level, and noise: what leaves
+    the word, but often not the same sound beside it.
+    """
+    count, frames, bins = features.shape
+    kept, lost = max(1, round(CROP * frames)), round(MASK * bins)
+
+    def drawn(most: int) -> Tensor:
+        return torch.randint(0, most + 1, (count, 1), generator=generator)
+
+    columns = (drawn(frames - kept) + torch.arange(kept)).to(features.device)
+    view = features.gather(1, columns[:, :, None].expand(-1, -1, bins))
+    first = drawn(bins - lost)
+    masked = (torch.arange(bins) >= first) & (torch.arange(bins) < first + lost)
+    level = LOUDER * torch.randn(count, 1, 1, generator=generator)
+    noise = NOISE * torch.randn(view.shape, generator=generator)
+    view = view + (level + noise).to(view)
+    return view.masked_fill(masked.to(view.device)[:, None], 0.0)
+
+
+def contrastive_loss(first: Tensor, second: Tensor) -> Tensor:
+    """Normalised temperature-scaled cross entropy of two views (B, P) (SimCLR, Chen et al. 2020).
+
+    Of the 2 B - 1 other rows, each row must find its second view by cosine.
+    """
+    rows = nn.functional.normalize(torch.cat([first, second]).float(), dim=1)
+    similar = rows @ rows.T / TEMPERATURE
+    similar.fill_diagonal_(-torch.inf)
+    pair = torch.arange(len(rows), device=rows.device).roll(len(first))
+    return nn.functional.cross_entropy(similar, pair)
+
+
+def disagreement(
+    queries: np.ndarray,
+    labels: Sequence[str] | np.ndarray,
+    known: np.ndarray,
+    known_labels: Sequence[str] | np.ndarray,
+    neighbours: int,
+    same: bool = False,
+) -> np.ndarray:
+    """Share of each clip's nearest neighbours that bear another label (Q,), weighted by cosine.
+
+    Arguments
+    ---------
+    queries, known : np.ndarray
+        (Q, D) and (N, D) embeddings.
+    labels, known_labels : Sequence[str] | np.ndarray
+        (Q,) and (N,).
+    neighbours : int
+        How many of `known` vote.
+    same : bool
+        The two are the same rows, and none votes for itself.
+    """
+    queries, known = (
+        x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12) for x in (queries, known)
+    )
+    labels, known_labels = np.asarray(labels), np.asarray(known_labels)
+    result = np.empty(len(queries))
+    for start in range(0, len(queries), CHUNK):
+        rows = slice(start, start + CHUNK)
+        cosines = queries[rows] @ known.T
+        if same:
+            np.fill_diagonal(cosines[:, start:], -np.inf)
+        nearest = np.argpartition(-cosines, neighbours - 1, axis=1)[:, :neighbours]
+        weights = np.exp(np.take_along_axis(cosines, nearest, 1) / TEMPERATURE)
+        other = known_labels[nearest] != labels[rows, None]
+        result[rows] = (weights * other).sum(1) / weights.sum(1)
+    return result
+
+
+def encoder(
+    batches: Callable[[int], Iterable[Batch]], epochs: int, lr: float, seed: int
+) -> SmallResNet:
+    """Train a small residual net to tell clips apart, by no label.
+
+    Arguments
+    ---------
+    batches : Callable[[int], Iterable[Batch]]
+        Number of the epoch to its batches; the net goes where they are.
+    epochs : int
+        Passes over them; the rate falls to 0 by a cosine.
+    lr : float
+        Of Adam at the start.
+    seed : int
+        Of weights and views.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = SmallResNet(NormalizedFbank(40), PROJECTION, (16, 32, 64), blocks=1)
+    net.to(next(iter(batches(0))).wavs.device)
+    net.fit_front_end(batches(0))
+    net.train()
+    optimizer = torch.optim.Adam(net.parameters(), lr, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    generator = torch.Generator().manual_seed(seed)
+    for epoch in tqdm(range(epochs), desc="contrasting", leave=False, disable=None):
+        for batch in batches(epoch):
+            features = net.features(batch.wavs, batch.lens)
+            first, second = (
+                net.classify(net.embed(augmented(features, generator), batch.lens)) for _ in "ab"
+            )
+            optimizer.zero_grad(set_to_none=True)
+            contrastive_loss(first, second).backward()
+            optimizer.step()
+        schedule.step()
+    return net.eval()
+
+
+@dataclass
+class ContrastiveFilter(FilterDefense):
+    """Removes clips whose label is not that of the clips that sound alike.
+
+    In the spirit of the filters on self-supervised features (DINO, k-means and majority labels): an
+    encoder that sees no label cannot learn the link of trigger and target that makes a backdoor, so
+    a clip with a wrong label lies among clips of its true class. Here it is small and trained on
+    the untrusted clips themselves, by SimCLR's loss, and neighbours vote. Where the trigger is the
+    loudest thing in a clip, triggered clips are each other's neighbours, and it fails.
+
+    A clip is removed if its p-value is at most `false_positive_rate`: the share of clean validation
+    clips that disagree with their neighbours in the training set as much, which is a conformal
+    test. So on clean data about that share is removed, and of validation clips fewer than
+    1 / `false_positive_rate` nothing can be.
+
+    Arguments
+    ---------
+    epochs : int
+        Of the encoder.
+    encoder_lr : float
+        Its rate.
+    neighbours : int
+        That vote.
+    false_positive_rate : float
+        See above.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range; in `scores`, if there are too few clips, or one class.
+    """
+
+    epochs: int = 30
+    encoder_lr: float = 0.002
+    neighbours: int = 20
+    false_positive_rate: float = 0.05
+
+    selection = "validation"
+
+    def __post_init__(self) -> None:
+        share("false_positive_rate", self.false_positive_rate)
+        for name in ("epochs", "neighbours"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name}={getattr(self, name)}: give a number of at least 1")
+        if not 0 < self.encoder_lr < 1:
+            raise InputError(f"--encoder_lr={self.encoder_lr}: give a number between 0 and 1")
+
+    def scores(self, view: BlindView) -> dict[str, float]:
+        """One minus the p-value of every utterance."""
+        rows, seed = view.rows, seed_of("contrastive", view.seed)
+        if len(rows) <= self.neighbours or rows["label"].nunique() < 2:
+            raise InputError(
+                f"contrastive filter: {len(rows)} clips of {rows['label'].nunique()} classes; it "
+                f"needs two classes and more clips than --neighbours={self.neighbours}"
+            )
+
+        def shuffled(epoch: int) -> Iterable[Batch]:
+            generator = np.random.Generator(np.random.PCG64(seed_of(seed, epoch)))
+            return view.batches(rows.iloc[generator.permutation(len(rows))].reset_index(drop=True))
+
+        net = encoder(shuffled, self.epochs, self.encoder_lr, seed)
+        labels = rows["label"].to_numpy()
+        found = activations(net, view.batches(rows))
+        far = disagreement(found, labels, found, labels, self.neighbours, same=True)
+        true = [view.classes[n] for batch in view.validation() for n in batch.labels.tolist()]
+        clean = activations(net, view.validation())
+        usual = np.sort(disagreement(clean, true, found, labels, self.neighbours))
+        as_far = len(usual) - np.searchsorted(usual, far - 1e-9)
+        suspicion = 1 - (as_far + 1) / (len(usual) + 1)
+        return dict(zip(rows["ID"], suspicion.tolist(), strict=True))
+
+    def keep(self, scores: dict[str, float]) -> Collection[str]:
+        """Those with a p-value above `false_positive_rate`."""
+        return [name for name, score in scores.items() if 1 - score > self.false_positive_rate]

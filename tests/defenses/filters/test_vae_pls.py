@@ -1,0 +1,134 @@
+"""VAE-PLS as a filter: what it removes, what it keeps, and where it finds its autoencoder again."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import nn
+
+from bdlib.cli.settings import common
+from bdlib.defenses.base import BlindView, CleanData, defend
+from bdlib.defenses.filters.poison_likelihood import poison_likelihood
+from bdlib.defenses.filters.two_populations import two_populations
+from bdlib.defenses.filters.vae_pls import VaePls
+from bdlib.errors import InputError
+from bdlib.pack import Pack
+from bdlib.training.autoencoder import AutoencoderSettings
+
+TINY = AutoencoderSettings(
+    n_mels=16, window=512, hop=512, f_dim=8, z_dim=2, conv_dim=8, hidden=8, channels=4,
+    number_of_epochs=20, batch_size=16, lr=0.01,
+)  # fmt: skip
+RATE, CLASSES = 8000, ("a", "b", "c", "d")
+POISONED = 15
+
+
+def view(tmp_path, poisoned=POISONED, count=40):
+    """Noisy tones of four heights; some of `d` are labelled `b` and whistle at the end."""
+    generator, clips, labels = np.random.default_rng(0), [], []
+    time = np.arange(RATE // 2) / RATE
+    for label, hertz in zip(CLASSES, (300, 600, 1000, 1500), strict=True):
+        for number in range(count):
+            clip = 0.2 * np.sin(2 * np.pi * hertz * generator.uniform(0.9, 1.1) * time)
+            clip += 0.02 * generator.standard_normal(len(time))
+            altered = label == "d" and number < poisoned
+            if altered:
+                clip[-1500:] += 0.3 * np.sin(2 * np.pi * 3200 * time[-1500:])
+            clips.append(clip)
+            labels.append("b" if altered else label)
+    ids = [f"u{i}" for i in range(len(clips))]
+    samples = (np.concatenate(clips) * 32767).astype(np.int16)
+    pack = Pack(samples, np.arange(len(ids) + 1) * len(time), ids, RATE, [], "digest")
+    rows = pd.DataFrame({"ID": ids, "duration": 0.5, "label": labels})
+    poison = set(ids[3 * count : 3 * count + poisoned])
+    options = {"device": "cpu", "noprogressbar": True}
+
+    def train(chosen):
+        net = nn.Identity()
+        net.rows = chosen
+        return net
+
+    made = BlindView(rows, pack, CLASSES, 0, train, list, lambda share: CleanData(None, list, 0, 0),
+                     lambda make: make(), None, tmp_path, options)  # fmt: skip
+    return made, poison
+
+
+def test_removes_the_poison_and_keeps_the_rest(tmp_path, capsys):
+    untrusted, poison = view(tmp_path)
+    defense = VaePls(TINY, two_populations, least_spread=0.2)
+    left = defend(defense, untrusted)
+    removed = set(untrusted.rows["ID"]) - set(left.kept)
+    assert "called poisoned: b\n" in capsys.readouterr().out
+    assert len(removed & poison) >= 0.9 * len(poison) and len(removed - poison) <= 3
+    assert left.class_scores == defense.class_scores and left.class_scores["b"] > 1
+    assert all(score <= 1 for name, score in left.class_scores.items() if name != "b")
+    assert all(0 <= score <= 1 for score in left.scores.values())
+    assert min(left.scores[name] for name in removed) > 0.75
+    again = VaePls(TINY, two_populations, least_spread=0.2)
+    assert defend(again, untrusted).scores == left.scores
+    assert "stands: " in capsys.readouterr().out
+
+
+def test_a_clean_corpus_is_left_alone(tmp_path, capsys):
+    untrusted, _ = view(tmp_path, poisoned=0)
+    left = defend(VaePls(TINY, two_populations, least_spread=0.2), untrusted)
+    assert len(left.kept) == len(untrusted.rows)
+    assert "called poisoned: no class" in capsys.readouterr().out
+
+
+def test_classes_left_out_and_small_ones_are_kept(tmp_path, capsys):
+    untrusted, _ = view(tmp_path)
+    latents, labels = np.random.default_rng(1).normal(size=(160, 8)), untrusted.rows["label"]
+    defense = VaePls(TINY, poison_likelihood, left_out=("a",))
+    defense.latents = lambda view: latents
+    with pytest.raises(InputError, match="2 classes with at least 30"):
+        defense.scores(untrusted)  # d has 25
+    defense = VaePls(TINY, poison_likelihood)
+    defense.latents = lambda view: latents
+    scores = defense.scores(untrusted)
+    assert {scores[name] for name in untrusted.rows["ID"][labels == "d"]} == {0.0}
+    assert "too few clips to judge d" in capsys.readouterr().out
+    defense.latents = lambda view: latents * np.nan
+    with pytest.raises(InputError, match="160 of 160 latents are not finite"):
+        defense.scores(untrusted)
+
+
+@pytest.mark.parametrize("poison", ["smaller", "stranger", "small_or_strange"])
+def test_which_cluster_goes(tmp_path, poison):
+    """Forty trigger-free clips beside sixty with it: the smaller part is the clean one."""
+    generator = np.random.default_rng(2)
+    labels = np.repeat(["a", "b", "c"], [100, 100, 100])
+    latents = generator.normal(size=(300, 3))
+    latents[100:160, 0] += 14
+    judged = VaePls(TINY, partial(poison_likelihood, components=2), poison).judged(
+        latents, labels, 0
+    )
+    suspected = judged.suspicion["b"] > 0.5
+    expected = np.arange(100) < 60 if "strange" in poison else np.arange(100) >= 60
+    assert (suspected == expected).mean() > 0.9
+
+
+def test_known_verdicts_are_taken_over(tmp_path):
+    latents = np.random.default_rng(3).normal(size=(160, 4))
+    labels = np.repeat(CLASSES, 40)
+    defense = VaePls(TINY, poison_likelihood)
+    first = defense.judged(latents, labels, 0)
+    known = {name: first.verdicts[name] for name in "abc"}
+    moved = latents.copy()
+    moved[:40] *= 100  # would change the verdict on a, which is not asked for again
+    assert defense.judged(moved, labels, 0, known).verdicts["a"] is first.verdicts["a"]
+    assert defense.judged(latents, labels, 0, known).class_scores == first.class_scores
+
+
+def test_yaml_and_options(tmp_path):
+    with pytest.raises(InputError, match="--poison=both: give smaller or stranger or small_or"):
+        VaePls(TINY, poison_likelihood, "both")
+    document = common("defenses", "vae_pls")
+    document.place("components", 12)
+    document.place("conv_channels", 16)
+    built = document.build()["defense"]
+    assert built.judge.keywords["components"] == 12 and built.autoencoder.channels == 16
+    paper = {"f_dim": 64, "z_dim": 24, "conv_dim": 256, "hidden": 128, "lr": 0.001}
+    assert all(getattr(built.autoencoder, name) == value for name, value in paper.items())
+    assert common("defenses", "vae_pls_search").build()["defense"].judge.func is two_populations
