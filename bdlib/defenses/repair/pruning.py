@@ -1,0 +1,100 @@
+"""Channels that sleep on clean speech are cut: the first half of fine-pruning.
+
+Liu et al., RAID 2018 (arXiv:1805.12185), there in the last convolution; EmoBack section 5.5.1, there in
+a share of all convolutions, and without the fine-tuning that follows.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bdlib.defenses.base import CleanData, RepairDefense
+from bdlib.defenses.repair.layers import Layer, activations, layers
+from bdlib.errors import InputError
+from bdlib.models.classifier import SpeechClassifier
+
+LAST = -1.0
+
+
+@dataclass
+class Pruning(RepairDefense):
+    """Zeroes the least active channels of the last convolutions.
+
+    Of L layers, counted backwards in the order in which they run, each loses the share
+    `pruning_rate` of its channels, rounded down: those of the lowest mean activation on clean
+    validation clips. L is `conv_rate` of all convolutions, rounded down, as the paper's equal results
+    of the x-vector (five layers) at 0.2 and 0.3, and at 0.4 and 0.5, tell; at least one.
+
+    Arguments
+    ---------
+    pruning_rate : float
+        In [0, 1].
+    conv_rate : float
+        In [0, 1], or -1 for the last convolution alone.
+
+    Raises
+    ------
+    InputError
+        If a rate is out of range.
+    """
+
+    pruning_rate: float = 0.2
+    conv_rate: float = 0.5
+
+    clean_share = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pruning_rate <= 1:
+            raise InputError(
+                f"--pruning_rate={self.pruning_rate}: give a share of channels, 0 to 1"
+            )
+        if self.conv_rate != LAST and not 0 <= self.conv_rate <= 1:
+            raise InputError(
+                f"--conv_rate={self.conv_rate}: give a share of the convolutions, 0 to 1, or -1 for "
+                "the last alone"
+            )
+
+    def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
+        """See `RepairDefense`."""
+        every = layers(classifier, next(iter(clean.validation())))
+        chosen = last(every, self.conv_rate)
+        means = activations(classifier, chosen, clean.validation())
+        for layer in chosen:
+            prune(layer, sleepers(means[layer.name], self.pruning_rate))
+        return classifier
+
+
+def last(every: Sequence[Layer], conv_rate: float) -> list[Layer]:
+    """The last layers by the floor rule; -1 is the very last alone.
+
+    Example
+    -------
+    >>> [len(last(range(5), rate)) for rate in (-1, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)]
+    [1, 1, 1, 1, 2, 2, 5]
+    """
+    count = 1 if conv_rate == LAST else max(1, _share(conv_rate, len(every)))
+    return list(every)[-count:]
+
+
+def sleepers(means: Tensor, pruning_rate: float) -> Tensor:
+    """Numbers of the least active channels, of mean activations (C,), the least active first."""
+    return means.argsort(stable=True)[: _share(pruning_rate, len(means))]
+
+
+@torch.no_grad()
+def prune(layer: Layer, channels: Tensor) -> None:
+    """Make channels zero for every input, in place.
+
+    The scale and shift of the normalisation that reads them go too: its shift would leak through.
+    """
+    for module in filter(None, (layer.convolution, layer.norm)):
+        for parameter in filter(lambda p: p is not None, (module.weight, module.bias)):
+            parameter[channels] = 0.0
+
+
+def _share(rate: float, count: int) -> int:
+    """Rounded down, but not for what binary fractions lose: 0.6 of 5 is 3, 0.29 of 100 is 29."""
+    return math.floor(rate * count + 1e-9)

@@ -1,0 +1,108 @@
+"""TSBD: weights that unlearning moves most start anew, then fine-tuning (Lin et al., NeurIPS 2024)."""
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bdlib.defenses.accuracy import accuracy
+from bdlib.defenses.base import CleanData, RepairDefense
+from bdlib.defenses.repair.activations import conv_layers
+from bdlib.defenses.repair.gradient_norm import GradientNorm
+from bdlib.defenses.repair.tuning import Tuning, cross_entropy, epochs, tune
+from bdlib.errors import InputError
+from bdlib.models.classifier import SpeechClassifier
+
+
+@dataclass(frozen=True)
+class WeightReinitialisation(RepairDefense):
+    """Unlearning clean clips moves the weights of backdoored neurons more than those of others.
+
+    A copy climbs the loss of clean clips until its accuracy on them is down to `unlearned`. The
+    change of a neuron is ``sum |theta_unlearned - theta|`` over its weights. Of the neurons that
+    changed most over all convolutions, the weights that changed most are set to zero. Then the
+    classifier is fine-tuned against activeness, by the penalty on the gradient's norm.
+
+    Arguments
+    ---------
+    neurons : float
+        Share of neurons (0.15 in the paper, too many for small budgets).
+    weights : float
+        Share of the weights of each of them (0.7).
+    unlearn_lr : float
+        Rate of the ascent.
+    unlearned : float
+        Accuracy on the budget at which the ascent ends; it also ends after `tuning.epochs`.
+    alpha, radius : float
+        Of the penalty, see `GradientNorm`.
+    clean_share : float
+        Share of every class of the training set.
+    tuning : Tuning
+        How the rest is tuned.
+
+    Raises
+    ------
+    InputError
+        If a share is not within [0, 1] or the rate not positive.
+    """
+
+    neurons: float = 0.05
+    weights: float = 0.7
+    unlearn_lr: float = 0.01
+    unlearned: float = 0.1
+    alpha: float = 0.7
+    radius: float = 0.05
+    clean_share: float = 0.05
+    tuning: Tuning = field(default_factory=Tuning)
+
+    def __post_init__(self) -> None:
+        for name in ("neurons", "weights", "unlearned"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"--{name}={getattr(self, name)}: give a share of one, 0 to 1")
+        if not 0 < self.unlearn_lr < float("inf"):
+            raise InputError(f"--unlearn_lr={self.unlearn_lr}: give a positive number")
+
+    def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
+        """See `RepairDefense`."""
+        given = copy.deepcopy(classifier)
+        self._reinitialise(classifier, self._unlearn(copy.deepcopy(classifier), clean))
+        penalty = GradientNorm(self.alpha, self.radius)
+        return tune(classifier, clean, self.tuning, penalty.penalised, given)
+
+    def _unlearn(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
+        """Climb the loss in place."""
+        optimizer = torch.optim.SGD(classifier.parameters(), self.unlearn_lr, maximize=True)
+        for _, batches in epochs(clean, self.tuning.batch_size, self.tuning.epochs):
+            classifier.train()
+            for batch in batches:
+                optimizer.zero_grad(set_to_none=True)
+                cross_entropy(classifier, batch).backward()
+                torch.nn.utils.clip_grad_norm_(classifier.parameters(), 20.0)
+                optimizer.step()
+            if accuracy(classifier, batches) <= self.unlearned:
+                break
+        return classifier
+
+    @torch.no_grad()
+    def _reinitialise(self, classifier: SpeechClassifier, unlearned: SpeechClassifier) -> None:
+        """Zero the most changed weights of the most changed neurons, in place."""
+        layers = [layer.conv.weight for layer in conv_layers(classifier)]
+        changes = [
+            (after.conv.weight - weight).abs().flatten(1)  # (neurons, weights)
+            for weight, after in zip(layers, conv_layers(unlearned), strict=True)
+        ]
+        every = torch.cat([change.sum(1) for change in changes])
+        count = round(self.neurons * len(every))
+        chosen = torch.zeros_like(every, dtype=torch.bool)
+        chosen[every.argsort(descending=True)[:count]] = True
+        of_layers = chosen.split([len(change) for change in changes])
+        for weight, change, rows in zip(layers, changes, of_layers, strict=True):
+            weight.masked_fill_(self._most(change, rows).view_as(weight), 0)
+
+    def _most(self, change: Tensor, rows: Tensor) -> Tensor:
+        """Which weights (neurons, weights) of the rows chosen (neurons,) changed most."""
+        count = round(self.weights * change.shape[1])
+        most = torch.zeros_like(change, dtype=torch.bool)
+        most.scatter_(1, change.argsort(1, descending=True)[:, :count], True)
+        return most & rows[:, None]

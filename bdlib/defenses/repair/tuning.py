@@ -1,0 +1,137 @@
+"""The one loop by which repairs tune a classifier on their clean budget."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bdlib.corpus import Batch, Batches
+from bdlib.defenses.accuracy import accuracy
+from bdlib.defenses.base import CleanData
+from bdlib.errors import InputError
+from bdlib.files import seed_of
+from bdlib.models.classifier import SpeechClassifier
+
+SNAPSHOTS = 5
+
+Gradient = Callable[[SpeechClassifier, Batch], Tensor]
+"""Leaves a gradient in every parameter's `grad`, and returns the loss (scalar, detached)."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Stochastic gradient descent with momentum and a cosine to zero, stopped by validation.
+
+    Arguments
+    ---------
+    epochs : int
+        Passes over the clean budget.
+    batch_size : int
+        Clips a step; a smaller budget is one batch.
+    lr : float
+        Rate of the first step.
+    momentum, weight_decay : float
+        Of the optimiser.
+    max_drop : float
+        Accuracy on clean validation clips that a repair may give up, as a share of one.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range.
+    """
+
+    epochs: int = 50
+    batch_size: int = 32
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    max_drop: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError(
+                f"--repair_epochs={self.epochs} --repair_batch_size={self.batch_size}: "
+                "give at least 1"
+            )
+        if not (0 < self.lr < float("inf") and 0 <= self.momentum < 1 and self.weight_decay >= 0):
+            raise InputError(
+                f"--repair_lr={self.lr}, momentum {self.momentum}, weight decay "
+                f"{self.weight_decay}: give a positive rate, a momentum within [0, 1), and a decay "
+                "of at least 0"
+            )
+        if not 0 <= self.max_drop <= 1:
+            raise InputError(f"--max_drop={self.max_drop}: give a share of one, 0 to 1")
+
+
+def tune(
+    classifier: SpeechClassifier,
+    clean: CleanData,
+    tuning: Tuning,
+    gradient: Gradient,
+    given: SpeechClassifier | None = None,
+) -> SpeechClassifier:
+    """Tune in place, as far as the accuracy on clean validation clips allows.
+
+    The state is kept at `SNAPSHOTS` evenly spaced epochs. The newest whose accuracy is at most
+    `max_drop` below that of `given` is the result: a backdoor fades with tuning, which clean clips
+    cannot show, so what stops a repair is its cost and not its first gain.
+
+    Arguments
+    ---------
+    classifier : SpeechClassifier
+        To be tuned.
+    clean : CleanData
+        The budget, and the validation set.
+    tuning : Tuning
+        How.
+    gradient : Gradient
+        What each step follows.
+    given : SpeechClassifier | None
+        The classifier before the repair, which comes back if no state is accurate enough; by
+        default `classifier` as it is now.
+    """
+    given = given or copy.deepcopy(classifier)
+    optimizer = torch.optim.SGD(
+        classifier.parameters(), tuning.lr, tuning.momentum, weight_decay=tuning.weight_decay
+    )
+    kept = []
+    for epoch, batches in epochs(clean, tuning.batch_size, tuning.epochs):
+        classifier.train()
+        for number, batch in enumerate(batches):
+            done = (epoch - 1 + number / len(batches)) / tuning.epochs
+            for group in optimizer.param_groups:
+                group["lr"] = tuning.lr * (1 + math.cos(math.pi * done)) / 2
+            optimizer.zero_grad(set_to_none=True)
+            gradient(classifier, batch)
+            optimizer.step()
+        if epoch * SNAPSHOTS % tuning.epochs < SNAPSHOTS:
+            kept.append(copy.deepcopy(classifier.state_dict()))
+    classifier.zero_grad(set_to_none=True)
+    least = accuracy(given, clean.validation()) - tuning.max_drop
+    for state in reversed(kept):
+        classifier.load_state_dict(state)
+        if accuracy(classifier, clean.validation()) >= least:
+            return classifier
+    print(f"no state within {tuning.max_drop} of the accuracy before: nothing is repaired")
+    return given
+
+
+def epochs(clean: CleanData, batch_size: int, count: int) -> Iterator[tuple[int, Batches]]:
+    """Epochs over the clean budget, counted from 1, with all randomness drawn by its seed."""
+    batches = clean.train(batch_size)
+    for epoch in tqdm(range(1, count + 1), "repair", unit="epoch", leave=False, disable=None):
+        batches.epoch = epoch
+        torch.manual_seed(seed_of("repair", clean.seed, epoch))
+        yield epoch, batches
+
+
+def cross_entropy(classifier: SpeechClassifier, batch: Batch, smoothing: float = 0.0) -> Tensor:
+    """Mean cross entropy of a batch, with label smoothing."""
+    logits = classifier(batch.wavs, batch.lens)
+    labels = batch.labels.to(logits.device)
+    return nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)

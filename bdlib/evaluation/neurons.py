@@ -1,0 +1,100 @@
+"""Why a repair works: gradients of the neurons that the trigger moves (the observation of GN-FT).
+
+A neuron is a channel of a convolution. How far the trigger moves it is its activation change (TAC,
+Zheng et al. 2022).
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from bdlib.corpus import Batch
+from bdlib.defenses.repair.activations import conv_layers, recorded
+from bdlib.models.classifier import SpeechClassifier
+
+GROUPS = ("backdoored", "hybrid", "clean")
+MOST, LEAST = 0.05, 0.5  # shares of the neurons of a layer: backdoored, clean
+
+Norms = dict[str, list[float]]
+"""Mean gradient norm of the neurons of each group, by layer in the order of the classifier."""
+
+
+@torch.no_grad()
+def activation_changes(
+    classifier: SpeechClassifier, clean: Iterable[Batch], triggered: Iterable[Batch]
+) -> list[Tensor]:
+    """TAC of every neuron: mean over clips of ``||a(x) - a(x with trigger)||``.
+
+    Arguments
+    ---------
+    classifier : SpeechClassifier
+        With convolutions; it is put in evaluation mode.
+    clean, triggered : Iterable[Batch]
+        The same clips without and with the trigger, in the same order.
+
+    Returns
+    -------
+    list[Tensor]
+        (channels,) for each convolution.
+    """
+    classifier.eval()
+    outputs = [layer.last for layer in conv_layers(classifier)]
+    total, count = [torch.zeros(()) for _ in outputs], 0
+    for before, after in zip(clean, triggered, strict=True):
+        seen = []
+        for batch in (before, after):
+            with recorded(outputs) as found:
+                classifier(batch.wavs, batch.lens)
+            seen.append([found[module].flatten(2) for module in outputs])
+        moves = [(a - b).norm(dim=2).sum(0).cpu() for a, b in zip(*seen, strict=True)]
+        total = [known + move for known, move in zip(total, moves, strict=True)]
+        count += len(before.ids)
+    return [known / count for known in total]
+
+
+def grouped(changes: list[Tensor]) -> list[dict[str, Tensor]]:
+    """Numbers of the neurons of each group and layer: the top 5 % by TAC, the bottom half, the rest.
+
+    Every layer has at least one backdoored neuron.
+    """
+    layers = []
+    for change in changes:
+        order = change.argsort(descending=True)
+        most, rest = max(1, round(MOST * len(order))), len(order) - round(LEAST * len(order))
+        parts = order[:most], order[most:rest], order[rest:]
+        layers.append(dict(zip(GROUPS, parts, strict=True)))
+    return layers
+
+
+def gradient_norms(
+    classifier: SpeechClassifier, batches: Iterable[Batch], groups: list[dict[str, Tensor]]
+) -> Norms:
+    """Norm of the loss's gradient for the kernel of each neuron, averaged over each group.
+
+    Arguments
+    ---------
+    classifier : SpeechClassifier
+        With convolutions; it is put in evaluation mode.
+    batches : Iterable[Batch]
+        Clips with the labels that the loss is of.
+    groups : list[dict[str, Tensor]]
+        `grouped`. An empty group gives NaN.
+    """
+    classifier.eval()
+    weights = [layer.conv.weight for layer in conv_layers(classifier)]
+    total, count = [torch.zeros_like(weight) for weight in weights], 0
+    # In evaluation mode cuDNN gives recurrent layers no gradient.
+    with torch.backends.cudnn.flags(enabled=False):
+        for batch in batches:
+            logits = classifier(batch.wavs, batch.lens)
+            labels = batch.labels.to(logits.device)
+            loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
+            parts = torch.autograd.grad(loss, weights)
+            total = [known + part for known, part in zip(total, parts, strict=True)]
+            count += len(labels)
+    norms = [(known / count).flatten(1).norm(dim=1).cpu() for known in total]
+    return {
+        group: [float(norm[of[group]].mean()) for norm, of in zip(norms, groups, strict=True)]
+        for group in GROUPS
+    }

@@ -1,0 +1,153 @@
+"""Attacks x repairs, a table a metric for each model, with DER from pairs of records."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bdlib.evaluation.metrics import defense_effectiveness
+from bdlib.records.groups import Runs, estimate, group_records
+from bdlib.records.labels import attack_label, defense_label, flat
+from bdlib.records.table import INTERVALS, SCALES, Table, percent
+
+DER = "defense_effectiveness"
+METRICS = {
+    "clean_accuracy": "clean accuracy [%]",
+    "attack_success_rate": "attack success rate [%]",
+    "robust_accuracy": "robust accuracy [%]",
+    DER: "defense effectiveness rating [%]",
+}
+STEALTH = {
+    "stealth_snr_db": "SNR [dB]",
+    "stealth_lsd_db": "LSD [dB]",
+    "stealth_pesq": "PESQ",
+    "stealth_stoi": "STOI",
+}
+NOTES = {
+    "robust_accuracy": "Robust accuracy: triggered clips classified as their true class.",
+    DER: "DER: half of 1 + the fall of the attack success rate - the fall of the clean accuracy, "
+    "from the undefended classifier of the same seeds; 50 is a repair that does nothing.",
+}
+
+
+def build(records: list[dict[str, Any]]) -> list[Table]:
+    """Tables of every data set, scale and model that was repaired, in a fixed order.
+
+    Arguments
+    ---------
+    records : list of dict
+        Records of schema 1, in the order of their files.
+    """
+    groups = [
+        group
+        for group in group_records(rated(records))
+        if group.runs and group.record["attack"] and _shown(group.record)
+    ]
+    parts: dict[tuple[str, str, str, str], list[Runs]] = {}
+    for group in groups:
+        dataset, model = group.record["dataset"], group.record["model"]["name"]
+        key = (dataset["name"], dataset["variant"] or "", dataset["scale"], model)
+        parts.setdefault(key, []).append(group)
+    return [
+        _table(key, part, metric)
+        for key, part in parts.items()
+        if any(_repaired(group.record) for group in part)
+        for metric in METRICS
+        if any(metric in run["metrics"] for group in part for run in group.runs)
+    ]
+
+
+def rated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records, with DER where a repaired classifier's undefended one was measured as well."""
+    measured = [record for record in records if record["status"] == "ok" and record["attack"]]
+    plain = [record for record in measured if _shown(record) and not _repaired(record)]
+    before = {_training(record): record for record in plain}
+    return [
+        {**record, "metrics": {**record["metrics"], DER: {"value": rating}}}
+        if (rating := _rating(record, before)) is not None
+        else record
+        for record in measured
+    ]
+
+
+def _rating(record: dict[str, Any], before: dict[str, dict[str, Any]]) -> float | None:
+    undefended = before.get(_training(record))
+    if undefended is None or not _repaired(record):
+        return None
+    return defense_effectiveness(undefended["metrics"], record["metrics"])
+
+
+def _repaired(record: dict[str, Any]) -> bool:
+    return (record["defense"] or {}).get("stage") == "repair"
+
+
+def _shown(record: dict[str, Any]) -> bool:
+    """Undefended (a training that is itself a defense counts) or repaired."""
+    return (record["defense"] or {}).get("stage") in (None, "training", "repair")
+
+
+def _training(record: dict[str, Any]) -> str:
+    """What a repaired classifier shares with the undefended one: all but the repair."""
+    model = record["model"]
+    shared = [record["dataset"]["digest"], record["attack"], record["seed"]]
+    return json.dumps([*shared, model["name"], model.get("settings")], sort_keys=True)
+
+
+def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> Table:
+    name, variant, scale, model = key
+    attacks = _labels([(attack_label(g.record["attack"]), _attack(g.record)) for g in groups])
+    defenses = _labels([(_defense_name(g.record), _defense(g.record)) for g in groups])
+    estimates = [estimate(group, metric) for group in groups]
+    cells = dict(zip(zip(attacks, defenses, strict=True), map(percent, estimates), strict=True))
+    shown = [
+        column
+        for column in sorted(set(defenses), key=lambda name: (name != "none", name))
+        if any(cells.get((attack, column)) for attack in attacks)
+    ]
+    heard = {title: _heard(attacks, groups, of) for of, title in STEALTH.items()}
+    heard = {title: column for title, column in heard.items() if column}
+    rows = [
+        (attack, *(column.get(attack, "") for column in heard.values()),
+         *(cells.get((attack, column), "") for column in shown))
+        for attack in dict.fromkeys(attacks)
+    ]  # fmt: skip
+    over = dict.fromkeys(INTERVALS[e.over] for e in estimates if e and e.over)
+    notes = [NOTES[metric]] if metric in NOTES else []
+    return Table(
+        dataset=name,
+        scale=scale,
+        title=f"{model}: {METRICS[metric]}; {name} {variant}, {SCALES[scale]}",
+        columns=("Attack", *heard, *shown),
+        rows=tuple(rows),
+        notes=(*notes, *over),
+        failed=(),
+    )
+
+
+def _attack(record: dict[str, Any]) -> dict[str, Any]:
+    return {**flat(record["attack"].get("trigger") or {}), "data": record["dataset"]["digest"][:6]}
+
+
+def _defense_name(record: dict[str, Any]) -> str:
+    return defense_label(record["defense"]) if _repaired(record) else "none"
+
+
+def _defense(record: dict[str, Any]) -> dict[str, Any]:
+    return flat((record["defense"] or {}).get("settings") or {}) if _repaired(record) else {}
+
+
+def _labels(items: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Names, each with those of its settings in which others of the name differ."""
+    texts = []
+    for name, settings in items:
+        twins = [other for known, other in items if known == name]
+        differing = [k for k, v in settings.items() if any(t.get(k, v) != v for t in twins)]
+        texts.append(", ".join([name, *(f"{key} {settings[key]}" for key in differing)]))
+    return texts
+
+
+def _heard(attacks: Sequence[str], groups: Sequence[Runs], metric: str) -> dict[str, str]:
+    """A measure of stealth by attack, where it was measured."""
+    found = [
+        (attack, estimate(group, metric)) for attack, group in zip(attacks, groups, strict=True)
+    ]
+    return {attack: f"{measured.mean:.2f}" for attack, measured in found if measured}

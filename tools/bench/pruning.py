@@ -1,0 +1,102 @@
+"""A surface of prunings, 10 rates and 10 shares of the layers, beside pruning cell by cell.
+
+Cell by cell, each copy of the classifier is ranked, pruned and run through. The surface ranks once,
+computes features and what lies below the first pruned layer once a batch, and answers once for cells
+that cut the same channels. Both must give the same answers. They take turns, so that a slow moment
+strikes both; noise of three seconds stands for speech. The last line is one JSON object.
+"""
+
+import argparse
+import copy
+import json
+
+import torch
+from shared.timing import facts, options, precision, ratio, summary, turns
+
+from bdlib.cli.command import guarded
+from bdlib.cli.settings import COMMON, Document
+from bdlib.corpus import Batch
+from bdlib.defenses.base import CleanData
+from bdlib.defenses.repair.pruning import Pruning
+from bdlib.defenses.repair.surface import Cell, surface
+from bdlib.models.classifier import SpeechClassifier
+
+CONV_RATES = (-1.0, *(n / 10 for n in range(1, 10)))
+PRUNING_RATES = tuple(n / 10 for n in range(10))
+SIZES = {
+    "quick": {"clips": 2, "batches": 1, "samples": 8000},
+    "cuda": {"clips": 64, "batches": 4, "samples": 48000},
+    "cpu": {"clips": 16, "batches": 2, "samples": 48000},
+}
+
+
+def drawn(asked: argparse.Namespace, seed: int) -> list[Batch]:
+    """Batches of noise."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        Batch(
+            [],
+            0.1 * torch.randn(asked.clips, asked.samples, generator=generator),
+            torch.ones(asked.clips),
+            torch.zeros(asked.clips, dtype=torch.long),
+        ).to(asked.device)
+        for _ in range(asked.batches)
+    ]
+
+
+@torch.no_grad()
+def apart(
+    net: SpeechClassifier, clean: list[Batch], batches: list[Batch]
+) -> dict[Cell, torch.Tensor]:
+    """Logits by cell, one pruned copy after the other."""
+    data, found = CleanData(lambda size: None, lambda: clean, 0, 0), {}
+    for conv_rate in CONV_RATES:
+        for rate in PRUNING_RATES:
+            pruned = Pruning(rate, conv_rate).repair(copy.deepcopy(net), data)
+            answers = [pruned(batch.wavs, batch.lens) for batch in batches]
+            found[conv_rate, rate] = torch.cat(answers)
+    return found
+
+
+def measure(asked: argparse.Namespace) -> dict:
+    """All figures for the sizes asked for."""
+    torch.manual_seed(0)
+    yaml = COMMON.parent / "RAVDESS" / "hparams" / "xvector_small.yaml"
+    net = Document(yaml).build()["model"]["classifier"](n_classes=24).to(asked.device).eval()
+    clean, batches = drawn(asked, 0), drawn(asked, 1)
+
+    def together() -> dict[Cell, torch.Tensor]:
+        with precision(asked):
+            return surface(net, clean, batches, CONV_RATES, PRUNING_RATES)
+
+    def separate() -> dict[Cell, torch.Tensor]:
+        with precision(asked):
+            return apart(net, clean, batches)
+
+    one, other = together(), separate()
+    same = [bool((one[cell].argmax(1) == other[cell].argmax(1)).all()) for cell in other]
+    seconds = turns({"surface": together, "apart": separate}, asked)
+    gain, total = ratio(seconds["apart"], seconds["surface"]), asked.clips * asked.batches
+    return {
+        "name": "pruning",
+        "ratio": gain["median"],
+        "over": "time of pruning cell by cell over that of the whole surface",
+        "ratio_spread": gain,
+        "cells": len(one),
+        "distinct_cells": len({tuple(logits.flatten().tolist()) for logits in one.values()}),
+        "same_answers": sum(same) / len(same),
+        "utterances_times_cells_per_s": {
+            name: summary([total * len(one) / value for value in values], 1)
+            for name, values in seconds.items()
+        },
+    }
+
+
+def main() -> None:
+    """Command line."""
+    asked = options(__doc__, SIZES)
+    print(json.dumps(measure(asked) | vars(asked) | facts(asked.device)))
+
+
+if __name__ == "__main__":
+    guarded(main)
