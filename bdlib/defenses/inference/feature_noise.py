@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bdlib.corpus import Batch
+from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
@@ -65,19 +66,19 @@ class FeatureNoise(InferenceDefense):
         if self.selection != "validation":
             return self
 
-        def accuracy(defense: FeatureNoise) -> float:
-            return _accuracy(defense.guard(classifier, seed), validation())
+        def measured(defense: FeatureNoise) -> float:
+            return accuracy(defense.guard(classifier, seed), validation())
 
-        least = accuracy(replace(self, noise=0.0, step_size=0.0)) - self.tolerance
+        least = measured(replace(self, noise=0.0, step_size=0.0)) - self.tolerance
         chosen = replace(self, noise=0.0, step_size=0.0)
         for noise in NOISES:
             louder = replace(chosen, noise=noise)
-            if accuracy(louder) < least:
+            if measured(louder) < least:
                 break
             chosen = louder
         if not self.step_size:
             return chosen
-        return max((replace(chosen, step_size=step) for step in STEPS), key=accuracy)
+        return max((replace(chosen, step_size=step) for step in STEPS), key=measured)
 
     def guard(self, classifier: SpeechClassifier, seed: int) -> SpeechClassifier:
         """See `InferenceDefense`.
@@ -142,12 +143,3 @@ class NoisyViews(SpeechClassifier):
     def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """Waveforms (B, samples) to logits (B, C), joined over views."""
         return self.net.join(self.net.view_logits(self.features(wavs, lens)).float())
-
-
-@torch.no_grad()
-def _accuracy(classifier: SpeechClassifier, batches: Iterable[Batch]) -> float:
-    right = [
-        classifier(batch.wavs, batch.lens).argmax(1) == batch.labels.to(batch.wavs.device)
-        for batch in batches
-    ]
-    return float(torch.cat(right).float().mean())

@@ -1,0 +1,37 @@
+"""Fewer levels of amplitude (EmoBack Eqs. 1 to 5)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bdlib.defenses.inference.preprocessing import Preprocessing
+from bdlib.errors import InputError
+
+
+@dataclass(frozen=True)
+class Quantise(Preprocessing):
+    """Rounds samples of 16 bits to multiples of `quantum`.
+
+    The paper gives no list of its q; 64 to 2048 in octaves cover what is heard.
+
+    Arguments
+    ---------
+    quantum : int
+        q of Eq. 3, in steps of 16 bits.
+
+    Raises
+    ------
+    InputError
+        If it is not positive.
+    """
+
+    quantum: int = 512
+
+    def __post_init__(self) -> None:
+        if self.quantum < 1:
+            raise InputError(f"--quantum={self.quantum}: give at least 1, a step of 16 bits")
+
+    def transform(self, wavs: Tensor) -> Tensor:
+        """See `Preprocessing`."""
+        whole = (wavs * 2**15).round()
+        return self.quantum * (whole / self.quantum).round() / 2**15

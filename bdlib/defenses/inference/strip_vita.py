@@ -1,0 +1,131 @@
+"""STRIP-ViTA: a clip whose class survives that others are laid over it is suspicious.
+
+Gao et al., IEEE TDSC 19(4), 2022, and its authors' notebooks for speech commands (yjkim721); EmoBack
+section 5.5.2, which has the names of the two error rates the other way round.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from bdlib.corpus import Batch
+from bdlib.defenses.base import InferenceDefense
+from bdlib.errors import InputError
+from bdlib.models.classifier import SpeechClassifier
+
+CHUNK = 16  # overlays at once on a CPU: more would leave its cache
+PRESETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class StripVita(InferenceDefense):
+    """Rejects clips whose predictions stay certain under overlays.
+
+    Clean clips, drawn with replacement, are added to the waveform, each with weight 1 and without
+    clipping, and cut to its length. The entropy is the mean over overlays of that of the softmax,
+    in bits (not that of the vote; what is not a number is left out); a clip of low entropy is rejected. The bound is set on clean
+    validation clips so that a preset share of them, the false rejection rate, is rejected; what it
+    then lets through of the triggered clips is the false acceptance rate.
+
+    Arguments
+    ---------
+    overlays : int
+        N, for each clip.
+    frr : float
+        The preset false rejection rate, in [0, 1).
+
+    Raises
+    ------
+    InputError
+        If a number is out of range.
+    """
+
+    selection = "validation"
+
+    overlays: int = 100
+    frr: float = 0.03
+    pool: Tensor | None = field(default=None, repr=False, compare=False)
+    benign: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.overlays < 1 or not 0 <= self.frr < 1:
+            raise InputError(
+                f"--overlays={self.overlays} --frr={self.frr}: give at least one overlay, and a "
+                "share of clean clips to reject, below 1"
+            )
+
+    def calibrate(
+        self, classifier: SpeechClassifier, validation: Callable[[], Iterable[Batch]], seed: int
+    ) -> "StripVita":
+        """With the validation clips as overlays, and their own suspicions (`benign`)."""
+        # Clips are stored in 16 bits, so that nothing is lost.
+        pool = torch.cat([(batch.wavs * 2**15).to(torch.int16) for batch in validation()])
+        screened = replace(self, pool=pool).guard(classifier, seed)
+        found = [screened.suspicion(batch.wavs, batch.lens) for batch in validation()]
+        return replace(self, pool=pool, benign=tuple(torch.cat(found).tolist()))
+
+    @property
+    def thresholds(self) -> dict[float, float]:
+        """Least suspicion that is rejected, by false rejection rate; the preset one comes first."""
+        ordered = sorted(self.benign, reverse=True)
+        rates = dict.fromkeys((self.frr, *PRESETS)) if ordered else ()
+        return {rate: ordered[math.floor(rate * len(ordered))] for rate in rates}
+
+    def guard(self, classifier: SpeechClassifier, seed: int) -> SpeechClassifier:
+        """See `InferenceDefense`; the answers stay, and each gets a suspicion."""
+        if self.pool is None:
+            raise InputError("strip_vita: there are no overlays; calibrate it first")
+        return Screened(classifier, self, seed)
+
+
+class Screened(SpeechClassifier):
+    """A classifier that says how suspicious a clip is: minus its entropy under overlays.
+
+    `eval` starts the draws anew, so that a test set scored twice gets the same answers.
+    """
+
+    def __init__(self, net: SpeechClassifier, defense: StripVita, seed: int) -> None:
+        super().__init__(net.front_end)
+        self.net, self.defense, self.seed = net, defense, seed
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Screened":
+        """See the class."""
+        self.generator = torch.Generator().manual_seed(self.seed)
+        return super().train(mode)
+
+    @torch.no_grad()
+    def suspicion(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """Minus the mean entropy in bits, (B,), of waveforms (B, T); overlays are batched."""
+        pool, count = self.defense.pool, self.defense.overlays
+        together = CHUNK if wavs.device.type == "cpu" else count
+        drawn = torch.randint(len(pool), (len(wavs), count), generator=self.generator)
+        valid = torch.arange(wavs.shape[1], device=wavs.device) < (lens * wavs.shape[1])[:, None]
+        found = []
+        for wav, length, inside, chosen in zip(wavs, lens, valid, drawn, strict=True):
+            entropy = []
+            for some in chosen.to(pool.device).split(together):
+                mixed = (wav + pool[some].to(wav) / 2**15) * inside
+                entropy.append(entropies(self.net(mixed, length.expand(len(some)))))
+            found.append(-torch.cat(entropy).nanmean())
+        return torch.stack(found)
+
+    def embed(self, features: Tensor, lens: Tensor) -> Tensor:
+        """See `SpeechClassifier`."""
+        return self.net.embed(features, lens)
+
+    def classify(self, embeddings: Tensor) -> Tensor:
+        """See `SpeechClassifier`."""
+        return self.net.classify(embeddings)
+
+    def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """See `SpeechClassifier`."""
+        return self.net(wavs, lens)
+
+
+def entropies(logits: Tensor) -> Tensor:
+    """Entropy in bits of the softmax of logits (B, C), (B,)."""
+    return torch.special.entr(logits.double().softmax(1)).sum(1) / math.log(2)
