@@ -7,6 +7,7 @@ extras = {
     "sweep": ["ray"],
     "effects": ["pedalboard"],  # GPL; the JingleBack effect chains
     "stealth": ["pesq", "pystoi"],
+    "bench": ["adversarial-robustness-toolbox==1.20.1"],  # tools/bench/filters.py
 }
 extras["dev"] = [*extras["mini"], "codespell", "pre-commit", "pytest", "pytest-xdist", "ruff"]
 

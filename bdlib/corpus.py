@@ -104,7 +104,7 @@ class Batches(IterableDataset):
         self.batch_size, self.seed, self.shard = batch_size, seed, shard
         self.crop = round(seconds * pack.rate)
         self.device, self.epoch = torch.device(device), 0
-        self.samples = pack.samples
+        self.samples, self.rate = pack.samples, pack.rate
         if self.device.type == "cuda":
             self.samples = torch.from_numpy(np.array(pack.samples)).to(self.device)
         if seed is not None and len(self) == 0:

@@ -9,6 +9,8 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.processing.features import InputNormalization
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
+from torchaudio.functional import melscale_fbanks
+from torchaudio.transforms import MFCC
 
 from bdlib.corpus import Batch
 
@@ -96,17 +98,17 @@ class KaldiFbank(FrontEnd):
         return (power @ self.banks).clamp_min(torch.finfo(torch.float32).eps).log()
 
 
-class NormalizedFbank(KaldiFbank):
-    """`KaldiFbank` with the mean and deviation of each mel bin over the training set taken out.
+class Normalized(FrontEnd):
+    """The mean and deviation of each feature over the training set taken out of another front end.
 
-    `fit` must be called with training batches before training; the statistics are buffers and
-    travel with the checkpoint (MVJ: per bin, over all frames of the possibly poisoned training set).
+    To be derived beside it, and first. `fit` must be called with training batches before training;
+    the statistics are buffers and travel with the checkpoint.
     """
 
-    def __init__(self, n_mels: int = 80, sample_rate: int = 16000) -> None:
-        super().__init__(n_mels, sample_rate)
-        self.register_buffer("mean", torch.zeros(n_mels))
-        self.register_buffer("deviation", torch.ones(n_mels))
+    def count_features(self) -> None:
+        """Make the statistics, once the other front end knows its size."""
+        self.register_buffer("mean", torch.zeros(self.size))
+        self.register_buffer("deviation", torch.ones(self.size))
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch]) -> None:
@@ -122,6 +124,49 @@ class NormalizedFbank(KaldiFbank):
     def compute(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """See `FrontEnd`."""
         return (super().compute(wavs, lens) - self.mean) / self.deviation
+
+
+class NormalizedFbank(Normalized, KaldiFbank):
+    """`KaldiFbank` normalised by mel bin (MVJ: over all frames of the training set, poison and all)."""
+
+    def __init__(self, n_mels: int = 80, sample_rate: int = 16000) -> None:
+        super().__init__(n_mels, sample_rate)
+        self.count_features()
+
+
+class Mfcc(FrontEnd):
+    """Mel-frequency cepstral coefficients of 25 ms windows every 10 ms, by torchaudio.
+
+    Logarithms of 64 mel bins are taken; torchaudio's decibels would be cut off at the loudest
+    sound of the whole batch.
+
+    Arguments
+    ---------
+    n_mfcc : int
+        F.
+    sample_rate : int
+        Hz.
+    """
+
+    def __init__(self, n_mfcc: int = 40, sample_rate: int = 16000) -> None:
+        super().__init__()
+        self.size = n_mfcc
+        window, hop = sample_rate * 25 // 1000, sample_rate * 10 // 1000
+        bank = {"n_fft": window, "hop_length": hop, "n_mels": 64}
+        with torch.device("cpu"):  # torchaudio looks into the bank, which meta tensors do not let
+            self.transform = MFCC(sample_rate, n_mfcc, log_mels=True, melkwargs=bank)
+
+    def compute(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """See `FrontEnd`."""
+        return self.transform(wavs).transpose(1, 2)
+
+
+class NormalizedMfcc(Normalized, Mfcc):
+    """`Mfcc` normalised by coefficient."""
+
+    def __init__(self, n_mfcc: int = 40, sample_rate: int = 16000) -> None:
+        super().__init__(n_mfcc, sample_rate)
+        self.count_features()
 
 
 class SpeakerFbank(FrontEnd):
@@ -140,3 +185,55 @@ class SpeakerFbank(FrontEnd):
     def compute(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """See `FrontEnd`."""
         return self.normalize(self.fbank(wavs), lens)
+
+
+class ScaledFbank(FrontEnd):
+    """Log-mel spectrogram scaled to [-1, 1], for the autoencoder of VAE-PLS.
+
+    The paper gives no numbers. Levels lie between the loudest mel of the training set, which `fit`
+    must be shown, and `range_db` below it; what is fainter counts as the floor. Frames are centred
+    and mirrored at the ends: 1 s at 16 kHz gives (32, 64) with the defaults.
+
+    Arguments
+    ---------
+    n_mels : int
+        F.
+    sample_rate : int
+        Hz.
+    window, hop : int
+        Samples; the window is that of the FFT, too.
+    range_db : float
+        See above.
+    """
+
+    def __init__(
+        self,
+        n_mels: int = 64,
+        sample_rate: int = 16000,
+        window: int = 1024,
+        hop: int = 512,
+        range_db: float = 80.0,
+    ) -> None:
+        super().__init__()
+        self.size, self.hop, self.range_db = n_mels, hop, range_db
+        banks = melscale_fbanks(window // 2 + 1, 20.0, sample_rate / 2, n_mels, sample_rate)
+        self.register_buffer("banks", banks, persistent=False)
+        self.register_buffer("window", torch.hann_window(window), persistent=False)
+        self.register_buffer("top", torch.zeros(()))
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Find the loudest mel."""
+        self.top.copy_(torch.stack([self._decibels(batch.wavs).max() for batch in batches]).max())
+
+    def compute(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """See `FrontEnd`."""
+        below = (self._decibels(wavs) - self.top) / self.range_db
+        return (1 + 2 * below).clamp(-1, 1)
+
+    def _decibels(self, wavs: Tensor) -> Tensor:
+        stft = torch.stft(
+            wavs, len(self.window), self.hop, window=self.window, return_complex=True
+        )  # centred, mirrored
+        power = stft.abs().square().transpose(1, 2) @ self.banks
+        return 10 * power.clamp_min(1e-10).log10()

@@ -194,12 +194,12 @@ def test_empty_class(refused, own, tmp_path):
     )
 
 
-def from_folder(data_folder, label="speaker"):
+def from_folder(data_folder, label="speaker", sentence_disjoint=False):
     rows = manifest.from_folder(data_folder)
     return Prepared(dict.fromkeys(prepare.SPLITS, rows), "subset", "own")
 
 
-def from_csv(data_folder, label="speaker"):
+def from_csv(data_folder, label="speaker", sentence_disjoint=False):
     rows = manifest.from_csv(data_folder / "list.csv", data_folder)
     return Prepared(dict.fromkeys(prepare.SPLITS, rows), "subset", "own")
 
@@ -476,7 +476,7 @@ def test_defense_that_is_none(refused, corpus):
         "defend",
         f"--data_folder={corpus}",
         "--defense=shield",
-        words=["shield.yaml: no such file", "perfect_filter_oracle random_filter"],
+        words=["shield.yaml: no such file", "perfect_filter_oracle", "random_filter"],
     )
 
 

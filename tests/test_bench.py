@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.util
 import json
 import math
 import subprocess
@@ -42,6 +43,11 @@ def jem():
 
 
 @pytest.fixture(scope="module")
+def filters():
+    return bench("filters")
+
+
+@pytest.fixture(scope="module")
 def timing():
     return bench("shared.timing")
 
@@ -72,6 +78,8 @@ def epoch(ways, name):
 
 @pytest.mark.parametrize("bench", BENCHES, ids=lambda path: path.stem)
 def test_quick_form(bench):
+    if bench.stem == "filters" and not importlib.util.find_spec("art"):
+        pytest.skip("ART is not installed")
     done = subprocess.run(
         [sys.executable, bench, "--quick"], capture_output=True, text=True, check=True, timeout=120
     )
@@ -90,6 +98,9 @@ def test_quick_form(bench):
         )
         assert found["packing_s"] > 0 and found["packing_pays_after_epochs"] > 0
         assert found["clips"] == 512 and found["device"] == "cpu"
+    if bench.stem == "repair":
+        assert found["ratio_exact"] > found["ratio"] > 1
+        assert set(found["ms"]) == {"fine_tuning", "gn_ft", "exact"}
     if bench.stem == "views":
         assert found["max_difference"] <= 1e-4 < found["deviation_of_views"]
         # Forty passes cost far more than one, the join next to nothing.
@@ -100,6 +111,17 @@ def test_quick_form(bench):
         assert found["arithmetic_ratio"] == 4.5 and found["steps"] == 5
         assert found["throughput"]["mvd"] > found["throughput"]["mvj"] > 0
         assert found["overhead_beyond_passes"] < 1 and "share_of_matmul_peak" not in found
+    if bench.stem == "filters":
+        assert found["ratio"] > 2 and found["ratio_spectral"] > 5
+        assert found["same_decisions"]["clustering"] == 1
+        assert found["same_decisions"]["spectral"] >= 0.999
+    if bench.stem == "strip":
+        assert found["max_difference_bits"] < 1e-3
+        assert 0.1 < found["mean_entropy_bits"] < 4.5  # neither certain nor ignorant
+        assert found["overlays_per_s"]["batched"]["max"] > found["overlays_per_s"]["plain"]["min"]
+    if bench.stem == "pruning":
+        assert found["cells"] == 100 and found["distinct_cells"] == 4 * 9 + 1
+        assert found["ratio"] > 1 and found["same_answers"] == 1
     assert found["threads"] >= 1 and found["versions"]["speechbrain"]
 
 
@@ -245,6 +267,16 @@ def test_jem_report(jem):
     assert share == {"mvd": 0.024, "mvj": 0.018}
 
 
+def test_a_step_of_gn_ft_is_two_of_fine_tuning():
+    """In multiply-adds; and each way steps a net of its own."""
+    steps, count = bench("repair").steps(sizes(width=16, mels=16, batch_size=4)), {}
+    for name, work in steps.items():
+        with FlopCounterMode(display=False) as counter:
+            work()
+        count[name] = counter.get_total_flops()
+    assert count["gn_ft"] == 2 * count["fine_tuning"] and count["exact"] > count["gn_ft"]
+
+
 def test_turns_time_each_work(timing):
     calls = {"long": 0, "short": 0}
 
@@ -285,3 +317,42 @@ def test_bfloat16_gives_the_share_of_the_peak(jem, tmp_path, monkeypatch):
     view = jem.multiply_adds(asked, 61)
     expected = {name: round(c * view / 1024**3, 4) for name, c in jem.arithmetic(asked).items()}
     assert found["share_of_matmul_peak"] == expected and found["bf16"]
+
+
+def test_filters_without_art_give_one_line(filters, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "art", None)
+    monkeypatch.setattr(sys, "argv", ["filters.py", "--quick"])
+    with pytest.raises(SystemExit) as stop:
+        filters.guarded(filters.main)
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and error.count("\n") == 1
+    assert error.startswith("error: no ART") and error.endswith('pip install -e ".[bench]"\n')
+
+
+def test_filters_report(filters):
+    seconds = {
+        "clustering_art": [2.0, 4.0],
+        "spectral_art": [10.0, 20.0],
+        "clustering": [1.0, 2.0],
+        "spectral": [0.5, 1.0],
+    }
+    found = filters.report(seconds)
+    assert (found["ratio"], found["ratio_clustering"], found["ratio_spectral"]) == (8, 2, 20)
+
+
+def test_filters_that_decide_otherwise_are_refused(filters):
+    decided = {name: np.ones(2000, bool) for name in (
+        "clustering", "spectral", "clustering_art", "spectral_art")}  # fmt: skip
+    assert filters.agreement(decided) == {"clustering": 1, "spectral": 1}
+    decided["spectral"][:2] = False  # rounding
+    assert filters.agreement(decided)["spectral"] == 0.999
+    decided["clustering"][:3] = False
+    with pytest.raises(InputError, match=r"clustering: 99.85% of the decisions are ART's"):
+        filters.agreement(decided)
+
+
+def test_filters_are_given_two_modes_a_class(filters):
+    found, labels = filters.made(sizes(rows=1200, width=64, classes=3))
+    assert found.shape == (1200, 64) and found.min() == 0 and len(set(labels)) == 3
+    clustering = filters.ActivationClustering()
+    assert abs((clustering.suspicion(found, labels) > 0.5).mean() - 0.2) < 0.03

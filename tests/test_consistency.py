@@ -20,7 +20,7 @@ import pytest
 import soundfile
 import torch
 
-from bdlib.cli import defend, poison, prepare, train
+from bdlib.cli import defend, pls, poison, prepare, train
 from bdlib.cli.settings import COMMON, Document, check, common, known
 from bdlib.manifest import TRUTH_COLUMNS
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"
 NAMES = sorted(path.parent.name for path in RECIPES.glob("*/corpus.yaml"))
 YAMLS = sorted(RECIPES.glob("*/hparams/*.yaml"))
-PROGRAMS = {"prepare": prepare, "poison": poison, "train": train, "defend": defend}
+PROGRAMS = {"prepare": prepare, "poison": poison, "train": train, "defend": defend, "pls": pls}
 
 
 def tracked():
@@ -71,7 +71,7 @@ def test_there_are_recipes():
     assert {"ESD", "RAVDESS", "SpeechCommands"} <= set(NAMES) and len(YAMLS) >= 20
 
 
-@pytest.mark.parametrize("program", ["train", "poison", "defend"])
+@pytest.mark.parametrize("program", ["train", "poison", "defend", "pls"])
 def test_stubs_are_alike(program):
     texts = {(RECIPES / name / f"{program}.py").read_bytes() for name in NAMES}
     assert len(texts) == 1
@@ -305,13 +305,11 @@ def test_prepare_gets_every_other_key(name, tmp_path):
 
     yaml = next(path for path in YAMLS if path.parts[-3] == name)
     for key, value in others.items():
-        code, _, err = call(
-            "prepare",
-            [yaml, f"--data_folder={tmp_path}", f"--output_folder={tmp_path}/exp", f"--{key}=7"],
-            spy,
-        )
+        other = "True" if isinstance(value, bool) else "7"
+        folders = [f"--data_folder={tmp_path}", f"--output_folder={tmp_path}/exp"]
+        code, _, err = call("prepare", [yaml, *folders, f"--{key}={other}"], spy)
         assert (code, err) == (1, "error: seen\n")
-        assert str(got[key]) == "7" and str(value) != "7" and got.keys() == others.keys()
+        assert str(got[key]) == other != str(value) and got.keys() == others.keys()
 
 
 # --- code
@@ -497,8 +495,10 @@ def test_commands_of_the_pages(page, monkeypatch, tmp_path):
             assert all(option in shown for option in options)
             assert all((home / word).is_file() for word in rest[1:] if word.endswith(".yaml"))
         elif first == "python":
-            home = folder if (folder / rest[0]).is_file() else RECIPES / "SpeechCommands"
-            assert (home / rest[0]).is_file(), words
+            files = [rest[0], *(word for word in rest[1:] if word.endswith(".yaml"))]
+            here = all((folder / file).is_file() for file in files)
+            home = folder if here else RECIPES / "SpeechCommands"
+            assert all((home / file).is_file() for file in files), words
             monkeypatch.chdir(home)
             understands(home, [rest[0].removesuffix(".py"), *rest[1:]])
         elif first == "./run.sh":

@@ -7,9 +7,20 @@ import torch
 from torchaudio.compliance import kaldi
 
 from bdlib.corpus import Batch
-from bdlib.features import KaldiFbank, MagnitudeSpectrogram, NormalizedFbank, SpeakerFbank
+from bdlib.features import (
+    KaldiFbank,
+    MagnitudeSpectrogram,
+    Mfcc,
+    NormalizedFbank,
+    NormalizedMfcc,
+    ScaledFbank,
+    SpeakerFbank,
+)
 
-FRONT_ENDS = (KaldiFbank, NormalizedFbank, MagnitudeSpectrogram, SpeakerFbank)
+FRONT_ENDS = (
+    *(KaldiFbank, NormalizedFbank, MagnitudeSpectrogram),
+    *(Mfcc, NormalizedMfcc, SpeakerFbank),
+)
 
 
 def noise(clips, samples, seed=0):
@@ -141,3 +152,18 @@ def test_speaker_fbank_of_a_clip_does_not_depend_on_its_padding():
     same = short.shape[1] - 2  # the last windows reach into the padding
     assert (padded[:, :same] - short[:, :same]).abs().max() < 0.5
     assert padded[:, :same].std() > 1
+
+
+def test_scaled_fbank_lies_between_the_loudest_and_the_floor():
+    """1 is the loudest mel of what `fit` heard; `range_db` below and silence are -1."""
+    time = torch.arange(16000) / 16000
+    tone = 0.5 * torch.sin(2 * torch.pi * 1000 * time)
+    wavs = torch.stack([tone, tone * 10 ** (-40 / 20), torch.zeros(16000)])
+    front_end = ScaledFbank(range_db=80.0)
+    front_end.fit([Batch(["a"], wavs[:1], torch.ones(1), torch.zeros(1))])
+    loud, faint, silent = front_end(wavs, torch.ones(3))
+    assert loud.shape == (32, 64) and torch.isclose(loud.max(), torch.tensor(1.0))
+    assert torch.isclose(faint[8:24].max(), loud[8:24].max() - 1, atol=1e-3)  # 40 of 80 dB
+    assert (silent == -1).all() and (loud >= -1).all()
+    louder = front_end(2 * wavs[:1], torch.ones(1))
+    assert louder.max() == 1  # what was not heard in training is cut off

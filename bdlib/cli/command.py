@@ -27,7 +27,8 @@ class Command:
     Arguments
     ---------
     recipe, attack, labels, defense : Document
-        The yaml files; attack and labels are None for a clean corpus, defense for none.
+        The yaml files; attack and labels are None for a clean corpus, labels also for an attack
+        with a policy of its own, defense for none.
     run_opts : dict[str, Any]
         SpeechBrain's run options.
     extra : argparse.Namespace
@@ -89,7 +90,8 @@ def read(arguments: Sequence[str], options: argparse.ArgumentParser) -> Command:
     given = {key: value for key, value in given.items() if not recipe.place(key, value)}
     poison = recipe.plain()["poison"]
     attack = common("attacks", poison["attack"]) if poison["attack"] not in (None, "none") else None
-    labels = common("labels", poison["labels"]) if attack else None
+    own = attack is not None and "policy" in attack.plain()  # an attack that says what it labels
+    labels = common("labels", poison["labels"]) if attack and not own else None
     name = getattr(extra, "defense", None)
     defense = common("defenses", name) if name else None
     followers = [document for document in (attack, labels, defense) if document]

@@ -8,16 +8,17 @@ import pandas as pd
 from speechbrain.utils.distributed import ddp_init_group, if_main_process
 
 from bdlib import manifest
-from bdlib.cli import command
+from bdlib.cli import command, pictures, poison
 from bdlib.cli.experiment import Experiment
 from bdlib.cli.prepare import Prepare
 from bdlib.cli.run import Run
 from bdlib.cli.settings import known
 from bdlib.defenses.base import BlindView, Defended, OracleFilter, defend
 from bdlib.errors import InputError
-from bdlib.evaluation import metrics
+from bdlib.evaluation import metrics, scores
 from bdlib.files import atomic, digest
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.pack import Pack
 from bdlib.sampling import rank
 
 
@@ -51,9 +52,8 @@ def _defended(experiment: Experiment) -> tuple[Run, Defended]:
     document = experiment.asked.defense
     defense = document.build()["defense"]
     everything = manifest.blind(experiment.poisoned.rows("train"))
-    # Names and attributes give away what an utterance was before (left/..., word=backward).
-    alias = {name: f"u{n:07}" for n, name in enumerate(rank(everything["ID"], 0, "alias"))}
-    name_of = {blind: name for name, blind in alias.items()}
+    rows, pack, name_of = blinded(experiment)
+    alias = {name: blind for blind, name in name_of.items()}
     if isinstance(defense, OracleFilter) and experiment.poisoned.attack:
         truth = experiment.poisoned.truth()
         defense.reveal([alias[name] for name in truth.index[truth["split"] == "train"]])
@@ -65,11 +65,8 @@ def _defended(experiment: Experiment) -> tuple[Run, Defended]:
         runs.append(experiment.train(everything[chosen].reset_index(drop=True), tag))
         return runs[-1].classifier
 
-    rows = everything.assign(ID=everything["ID"].map(alias)).sort_values("ID", ignore_index=True)
-    pack = experiment.packs["train"]
-    pack = dataclasses.replace(pack, ids=[alias[name] for name in pack.ids])
     view = BlindView(
-        rows[["ID", "duration", "label"]],
+        rows,
         pack,
         experiment.classes,
         experiment.seed,
@@ -77,17 +74,33 @@ def _defended(experiment: Experiment) -> tuple[Run, Defended]:
         lambda: experiment.batches("valid"),
         experiment.clean_data,
         lambda make: runs[-1].kept(name, make),
+        lambda rows: experiment.batches("train", rows, pack=pack),
+        experiment.output / "filters",
+        experiment.run_opts,
     )
     name = f"{document.path.stem}-{digest(document.plain(), 8)}"
     left = defend(defense, view)
+    pictures.autoencoders(experiment.output / "filters")
     if left.kept is None:
         return runs[-1].guarded(left.classifier, name), left
     kept = pd.Index([name_of[blind] for blind in left.kept])
     manifest.write(everything[everything["ID"].isin(kept)], runs[-1].folder / "kept.csv")
-    scores = {name_of[blind]: score for blind, score in left.scores.items()}
+    suspicion = {name_of[blind]: score for blind, score in left.scores.items()}
     with atomic(runs[-1].folder / "suspicion.json") as temporary:
-        temporary.write_text(json.dumps(scores, indent=0) + "\n")
-    return runs[-1], Defended(left.classifier, kept, scores)
+        temporary.write_text(json.dumps(suspicion, indent=0) + "\n")
+    return runs[-1], dataclasses.replace(left, kept=kept, scores=suspicion)
+
+
+def blinded(experiment: Experiment) -> tuple[pd.DataFrame, Pack, dict[str, str]]:
+    """The training set as a defense sees it: rows, pack, and the names behind the aliases.
+
+    Names and attributes give away what an utterance was before (left/..., word=backward).
+    """
+    rows, pack = manifest.blind(experiment.poisoned.rows("train")), experiment.packs["train"]
+    alias = {name: f"u{n:07}" for n, name in enumerate(rank(pack.ids, 0, "alias"))}
+    shown = rows.assign(ID=rows["ID"].map(alias)).sort_values("ID", ignore_index=True)
+    pack = dataclasses.replace(pack, ids=[alias[name] for name in pack.ids])
+    return shown[["ID", "duration", "label"]], pack, {v: k for k, v in alias.items()}
 
 
 def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
@@ -98,8 +111,16 @@ def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
     used = len(experiment.poisoned.rows("valid")) if defense.selection == "validation" else 0
     measured = trained.measure()
     if experiment.poisoned.attack and left.kept is not None:
-        everyone = experiment.poisoned.rows("train").set_index("ID").index
-        measured |= metrics.filtering(everyone, left.kept, experiment.poisoned.truth())
+        rows, truth = experiment.poisoned.rows("train"), experiment.poisoned.truth()
+        measured |= metrics.filtering(rows.set_index("ID").index, left.kept, truth)
+        measured |= metrics.separation(rows, left.kept, truth)
+        if left.class_scores is not None:
+            measured |= metrics.classes(left.class_scores, truth)
+    if experiment.poisoned.attack and left.calibrated and left.calibrated.thresholds:
+        files = (trained.score_file(split) for split in (poison.CLEAN, poison.TRIGGERED))
+        measured |= metrics.screening(*map(scores.read, files), left.calibrated.thresholds)
+    if defense.stage == "repair":
+        pictures.draw_repair(trained)
     print(metrics.summary(measured))
     trained.record(
         measured,

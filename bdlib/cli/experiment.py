@@ -19,6 +19,7 @@ from bdlib.defenses.base import CleanData
 from bdlib.errors import InputError
 from bdlib.files import digest
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.pack import Pack
 from bdlib.training.classifier_brain import ClassifierBrain, Training
 
 # SpeechBrain's run options that change what a training computes.
@@ -83,13 +84,19 @@ class Experiment:
         """Name of the attack, or `clean`."""
         return self.poisoned.attack["name"] if self.poisoned.attack else "clean"
 
-    def batches(self, split: str, rows: pd.DataFrame | None = None, train: bool = False) -> Batches:
-        """Batches of a split, or of some of its rows."""
+    def batches(
+        self,
+        split: str,
+        rows: pd.DataFrame | None = None,
+        train: bool = False,
+        pack: Pack | None = None,
+    ) -> Batches:
+        """Batches of a split, or of some of its rows; `pack` holds them under other names."""
         shard = (0, 1)
         if train and torch.distributed.is_initialized():
             shard = (torch.distributed.get_rank(), torch.distributed.get_world_size())
         return Batches(
-            self.packs[split],
+            pack or self.packs[split],
             self.poisoned.rows(split) if rows is None else rows,
             self.classes,
             self.settings["train"]["batch_size"],
@@ -109,12 +116,12 @@ class Experiment:
         """
         if not 0 <= share <= 1:
             raise InputError(f"--clean_share={share}: give a share of the training set, 0 to 1")
-        rows = sampling.share(self.clean.rows("train"), share, self.seed)
+        rows = sampling.share(self.poisoned.benign("train"), share, self.seed)
         folder = self.output / "budget" / digest([list(rows["ID"]), self.clean.about["digest"]])
-        manifest.write(rows, folder / "train.csv")
         budget = poison.Poisoned(folder, self.clean, None)
 
         def train(batch_size: int) -> Batches:
+            manifest.write(rows, folder / "train.csv")
             pack = poison.packed(budget, "train", self.corpus, self.output)
             return Batches(
                 pack,

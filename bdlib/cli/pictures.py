@@ -1,5 +1,6 @@
-"""Pictures of a view model: its votes on a triggered clip, its energies, its Langevin samples."""
+"""Pictures of view models (votes, energies, Langevin samples), of repairs and of autoencoders."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,13 +8,17 @@ import torch
 
 from bdlib.cli import poison
 from bdlib.cli.export import TRIGGERED
-from bdlib.evaluation import views
+from bdlib.defenses.repair.activations import CONVOLUTIONS
+from bdlib.evaluation import neurons, views
 from bdlib.files import seed_of
 from bdlib.models.wide_resnet import WideResNet
-from bdlib.records import view_figure
+from bdlib.records import autoencoder_figure, neuron_figure, view_figure
+from bdlib.training import log
 
 if TYPE_CHECKING:
     from bdlib.cli.run import Run
+
+MOST_CLIPS = 256  # on which gradients are taken
 
 
 def draw(run: "Run") -> None:
@@ -30,6 +35,48 @@ def draw(run: "Run") -> None:
             _energies(run)
         if not (folder / "votes.png").exists():
             _votes(run)
+
+
+def draw_repair(after: "Run") -> None:
+    """Draw the gradients of neuron groups before and after a repair, unless that was done.
+
+    Groups are told by the undefended classifier. There is nothing to draw without an attack, or
+    without convolutions.
+    """
+    experiment, path = after.experiment, after.shown / "figures" / "neurons.png"
+    before = after.undefended
+    convolutions = any(isinstance(m, CONVOLUTIONS) for m in before.classifier.modules())
+    if path.exists() or not experiment.poisoned.attack or not convolutions:
+        return
+    truth = experiment.poisoned.truth()
+    asked = truth.index[truth["split"] == TRIGGERED][:MOST_CLIPS]
+    rows = experiment.poisoned.rows(poison.CLEAN)  # of both sets: the loss is that of true labels
+    rows = rows[rows["ID"].isin(asked)].reset_index(drop=True)
+    clips = {
+        "clean clips": experiment.batches(poison.CLEAN, rows),
+        "triggered clips": experiment.batches(TRIGGERED, rows),
+    }
+    groups = neurons.grouped(neurons.activation_changes(before.classifier, *clips.values()))
+    norms = {
+        name: tuple(
+            neurons.gradient_norms(run.classifier, batches, groups) for run in (before, after)
+        )
+        for name, batches in clips.items()
+    }
+    neuron_figure.neuron_gradients(norms, path, f"{before.folder.name}: {after.shown.name}")
+
+
+def autoencoders(folder: Path) -> None:
+    """Draw what is not drawn yet of the autoencoders that filters trained in `folder`."""
+    for done in sorted(folder.glob("autoencoder-*/done.json")):
+        place, figures = done.parent, done.parent / "figures"
+        if (figures / "samples.png").exists():
+            continue
+        autoencoder_figure.autoencoder_curves(log.read_log(place), figures / "training.png")
+        for name in ("rebuilt", "samples"):
+            clips = np.load(place / f"{name}.npy", allow_pickle=False)
+            title = f"{place.name}: {name}"
+            autoencoder_figure.spectrograms(clips, figures / f"{name}.png", title)
 
 
 def _energies(run: "Run") -> None:

@@ -10,8 +10,11 @@ from rich.console import Console
 
 from bdlib.errors import InputError
 from bdlib.files import atomic
+from bdlib.records import matrix
+from bdlib.records.emoback_figure import emoback_figures
 from bdlib.records.labels import swept
 from bdlib.records.noise_figure import noise_curves, noise_figures
+from bdlib.records.pls_figure import pls_figures
 from bdlib.records.published import read_published
 from bdlib.records.record import SCALES, read
 from bdlib.records.report import html
@@ -81,9 +84,18 @@ def render(results: Path, root: Path, check: bool = False) -> int:
         results / "tables" / f"{name}.md": f"# {name}\n\n{_blocks(tables, name)}"
         for name in dict.fromkeys(table.dataset for table in tables)
     }
+    repairs = matrix.build(records)
+    wanted |= {
+        results / "tables" / f"{name}-repairs.md": f"# {name}: repairs\n\n{_blocks(repairs, name)}"
+        for name in dict.fromkeys(table.dataset for table in repairs)
+    }
     if not check:
         for stem, curves in noise_figures(records).items():
             noise_curves(curves, results / "figures" / f"noise-{stem}.png", stem.replace("-", " "))
+        for stem, draw in emoback_figures(records, published).items():
+            draw(results / "figures" / f"{stem}.png")
+        attacks = [line for path in sorted(results.glob("attacks/*.jsonl")) for line in read(path)]
+        pls_figures(attacks, results / "figures")
     figures = sorted((results / "figures").glob("**/*.png"))
     report = results / "report.html"
     # The report can be made at any time: one that was never made does not fail a check.

@@ -46,6 +46,8 @@ class Run:
         `scores/` and `figures/`.
     """
 
+    undefended: "Run | None" = None  # of a guarded or repaired one, what it was before
+
     def __init__(self, experiment: "Experiment", folder: Path) -> None:
         self.experiment, self.folder, self.shown = experiment, folder, folder
         self.check_classes()
@@ -129,6 +131,7 @@ class Run:
     def guarded(self, classifier: SpeechClassifier, name: str) -> "Run":
         """This training behind an inference defense or repaired, with scores of its own."""
         other = copy.copy(self)
+        other.undefended = self
         other.classifier, other.shown = classifier, self.folder / "guarded" / name
         return other
 
@@ -155,9 +158,10 @@ class Run:
                 )
 
     def score_file(self, split: str) -> Path:
-        """Scores of a test set, named after its waveforms: another test set gets a file of its own."""
+        """Scores of a test set, named after what it is: another test set gets a file of its own."""
         name = "clean" if split == poison.CLEAN else "triggered"
-        key = self.experiment.packs[split].digest[:8]
+        rows = self.experiment.poisoned.rows(split)
+        key = digest([self.experiment.packs[split].digest, list(rows["ID"])], 8)
         return self.shown / "scores" / f"{name}-{key}.jsonl"
 
     def measure(self) -> dict[str, Any]:
@@ -171,6 +175,7 @@ class Run:
         if experiment.poisoned.attack:
             triggered = scores.read(self.score_file(poison.TRIGGERED))
             measured |= metrics.backdoor(test, clean, triggered, experiment.poisoned.truth())
+            measured |= poison.audibility(experiment.poisoned, experiment.corpus, experiment.output)
         path = self.shown / "figures" / "confusion.png"
         if not path.exists():
             predicted = clean.loc[test["ID"], "predicted"]
@@ -203,7 +208,7 @@ class Run:
                 "clips": done["clips"],
                 "settings": _finite({n: experiment.settings[n] for n in ("model", "train")}),
             },
-            "attack": attack and {**attack, **_source_and_target(attack)},
+            "attack": attack and _brief({**attack, **_source_and_target(attack)}),
             "defense": defense,
             "experiment": experiment.run["experiment"],
             "seed": experiment.seed,
@@ -228,6 +233,13 @@ class Run:
 def _source_and_target(attack: dict[str, Any]) -> dict[str, str | None]:
     labels = attack["labels"]
     return {"source": labels.get("source"), "target": labels.get("target_class")}
+
+
+def _brief(value: Any) -> Any:
+    """An attack without the samples that it learned; their digest stands for them."""
+    if isinstance(value, dict):
+        return {key: _brief(item) for key, item in value.items()}
+    return f"sha256 {digest(value)}" if isinstance(value, str) and len(value) > 1000 else value
 
 
 def _finite(value: Any) -> Any:

@@ -5,8 +5,11 @@ The stage of a defense is its type. A defense never sees what is poisoned: it ge
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 
@@ -61,6 +64,13 @@ class BlindView:
         The clean budget: this share of every class of the training set, as it was recorded.
     kept : Callable[[Callable[[], SpeechClassifier]], SpeechClassifier]
         The classifier that a function makes, which is called only where it was not saved before.
+    batches : Callable[[pd.DataFrame], Iterable[Batch]]
+        Rows of this view as batches, in their order, cropped at the centre.
+    folder : Path
+        For what a defense makes of its own and wants to find again; shared by all, so that names
+        in it are digests of what they were made from.
+    run_opts : dict[str, Any]
+        SpeechBrain's run options (device, precision, ...).
     """
 
     rows: pd.DataFrame
@@ -71,17 +81,24 @@ class BlindView:
     validation: Callable[[], Iterable[Batch]]
     clean: Callable[[float], CleanData]
     kept: Callable[[Callable[[], SpeechClassifier]], SpeechClassifier]
+    batches: Callable[[pd.DataFrame], Iterable[Batch]]
+    folder: Path
+    run_opts: dict[str, Any]
 
 
 class FilterDefense(ABC):
     """Removes suspicious utterances; training starts again on the rest.
 
-    `selection` says how its settings were chosen (`fixed`, `validation`, `oracle`) and goes into
-    the record.
+    `selection` says how its settings were chosen (`fixed`, `validation`, `oracle`), `clean_share`
+    which share of every class of the training set it takes as clean; both go into the record.
+    `class_scores`, of filters that judge classes, is set by `scores`: how suspicious each class is;
+    above 1 it is called poisoned.
     """
 
     stage = "filter"
     selection = "fixed"
+    clean_share: float = 0.0
+    class_scores: dict[str, float] | None = None
 
     @abstractmethod
     def scores(self, view: BlindView) -> dict[str, float]:
@@ -129,10 +146,15 @@ class RepairDefense(ABC):
 
 
 class InferenceDefense(ABC):
-    """Stands before or around a trained classifier when it is used."""
+    """Stands before or around a trained classifier when it is used.
+
+    `thresholds` of one that rejects clips has the least suspicion that is rejected, by the share of
+    clean clips it was set to reject; first the one in use. What is never rejected has none.
+    """
 
     stage = "inference"
     selection = "fixed"
+    thresholds: Mapping[float, float] = MappingProxyType({})
 
     def calibrate(
         self, classifier: SpeechClassifier, validation: Callable[[], Iterable[Batch]], seed: int
@@ -178,7 +200,9 @@ class Defended:
     calibrated : InferenceDefense | None
         The guard with the settings it chose.
     clean_budget : int
-        Clean training clips that a repair was given.
+        Clean training clips that a filter or a repair was given.
+    class_scores : dict[str, float] | None
+        See `FilterDefense`.
     """
 
     classifier: SpeechClassifier
@@ -186,6 +210,7 @@ class Defended:
     scores: dict[str, float] | None = None
     calibrated: InferenceDefense | None = None
     clean_budget: int = 0
+    class_scores: dict[str, float] | None = None
 
 
 def defend(defense: FilterDefense | RepairDefense | InferenceDefense, view: BlindView) -> Defended:
@@ -214,4 +239,10 @@ def defend(defense: FilterDefense | RepairDefense | InferenceDefense, view: Blin
         raise InputError(
             f"{type(defense).__name__}: nothing is left of {' '.join(emptied)}; let it remove less"
         )
-    return Defended(view.train(rows), pd.Index(rows["ID"]), scores)
+    return Defended(
+        view.train(rows),
+        pd.Index(rows["ID"]),
+        scores,
+        clean_budget=view.clean(defense.clean_share).count if defense.clean_share else 0,
+        class_scores=defense.class_scores,
+    )

@@ -1,14 +1,21 @@
 """From scores and truth to numbers with their counts. This is the only place that joins the truth."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import adjusted_rand_score
 
 from bdlib.attacks.poisoner import TRUTH
 from bdlib.errors import InputError
 
 Metric = dict[str, float | int]
+BINS = 30  # of a histogram of suspicions
+WORDS = {
+    "false_rejection_rate": "clean clips rejected",
+    "false_acceptance_rate": "triggered clips accepted",
+}
 
 
 def rate(hits: pd.Series) -> Metric:
@@ -60,7 +67,8 @@ def backdoor(
     Returns
     -------
     dict[str, Metric]
-        `source_accuracy`: on the eligible rows without the trigger. `attack_success_rate`: share
+        `source_accuracy`: on the eligible rows without the trigger, where they can be without it
+        (a voice cannot be without its emotion). `attack_success_rate`: share
         of triggered eligible rows predicted as their target. `robust_accuracy`: share of them
         predicted as their true class. `triggered_accuracy`: over all rows, the eligible ones with
         the trigger, against the true labels.
@@ -68,14 +76,36 @@ def backdoor(
     true = test.set_index("ID")["label"]
     asked = truth[truth["split"] == "test_triggered"]
     without, with_trigger = _predicted(clean, true.index), _predicted(triggered, asked.index)
-    mixed = without.copy()
-    mixed[asked.index] = with_trigger
-    return {
-        "source_accuracy": rate(without[asked.index] == true[asked.index]),
-        "triggered_accuracy": rate(mixed == true),
+    before = asked["label_before"]
+    rest = true.index.difference(asked.index)
+    mixed = pd.concat([without[rest] == true[rest], with_trigger == before])
+    twins = asked.index.intersection(true.index)
+    found = {"source_accuracy": rate(without[twins] == true[twins])} if len(twins) else {}
+    return found | {
+        "triggered_accuracy": rate(mixed),
         "attack_success_rate": rate(with_trigger == asked["label_after"]),
-        "robust_accuracy": rate(with_trigger == true[asked.index]),
+        "robust_accuracy": rate(with_trigger == before),
     }
+
+
+def defense_effectiveness(before: dict[str, Metric], after: dict[str, Metric]) -> float | None:
+    """DER: ``(1 + max(0, fall of ASR) - max(0, fall of clean accuracy)) / 2`` (Zhu et al. 2023).
+
+    Arguments
+    ---------
+    before, after : dict[str, Metric]
+        Of the undefended and of the defended classifier, on one test set.
+
+    Returns
+    -------
+    float | None
+        Within [0, 1], 0.5 for a defense that does nothing; None without attack.
+    """
+    names = ("attack_success_rate", "clean_accuracy")
+    if not all(name in metrics for name in names for metrics in (before, after)):
+        return None
+    success, accuracy = (max(0.0, before[n]["value"] - after[n]["value"]) for n in names)
+    return (1 + success - accuracy) / 2
 
 
 def filtering(everyone: pd.Index, kept: pd.Index, truth: pd.DataFrame) -> dict[str, Any]:
@@ -106,6 +136,102 @@ def filtering(everyone: pd.Index, kept: pd.Index, truth: pd.DataFrame) -> dict[s
     return metrics
 
 
+def screening(
+    clean: pd.DataFrame, triggered: pd.DataFrame, thresholds: Mapping[float, float]
+) -> dict[str, Any]:
+    """How well a defense that rejects suspicious clips tells the triggered ones (STRIP-ViTA).
+
+    Arguments
+    ---------
+    clean, triggered : pd.DataFrame
+        Scores of the two test sets, with `suspicion`.
+    thresholds : Mapping[float, float]
+        Least suspicion rejected, by preset false rejection rate; the first one is in use.
+
+    Returns
+    -------
+    dict[str, Any]
+        `false_rejection_rate`: share of clean clips rejected. `false_acceptance_rate`: share of
+        triggered clips accepted. EmoBack's text has these names the other way round.
+        `detection_auc`: chance that a triggered clip is the more suspicious one; with it go the
+        rates at all thresholds (`curve`) and the counts of both sets between `edges`.
+    """
+    good, bad = clean["suspicion"], triggered["suspicion"]
+    curve = [
+        {"preset": preset, "false_rejection_rate": float((good >= least).mean()),
+         "false_acceptance_rate": float((bad < least).mean())}
+        for preset, least in thresholds.items()
+    ]  # fmt: skip
+    least = next(iter(thresholds.values()))
+    ranks = pd.concat([good, bad]).rank()
+    over = ranks[-len(bad) :].sum() - len(bad) * (len(bad) + 1) / 2
+    edges = np.linspace(min(good.min(), bad.min()), max(good.max(), bad.max()), BINS + 1)
+    counts = {name: np.histogram(x, edges)[0].tolist() for name, x in
+              (("clean", good), ("triggered", bad))}  # fmt: skip
+    return {
+        "false_rejection_rate": rate(good >= least),
+        "false_acceptance_rate": rate(bad < least),
+        "detection_auc": {"value": float(over / (len(good) * len(bad))), "curve": curve,
+                          "edges": edges.round(6).tolist(), **counts},
+    }  # fmt: skip
+
+
+def separation(rows: pd.DataFrame, kept: pd.Index, truth: pd.DataFrame) -> dict[str, Any]:
+    """How well the removed part of the target class is its poisoned part (VAE-PLS, Figures 3 and 6).
+
+    Arguments
+    ---------
+    rows : pd.DataFrame
+        The poisoned training manifest.
+    kept : pd.Index
+        IDs that a filter left.
+    truth : pd.DataFrame
+        `read_truth`.
+
+    Returns
+    -------
+    dict[str, Any]
+        `adjusted_rand_index` over the clips of the target class, averaged over the target classes
+        of attacks with several; 0 where nothing, or everything, was removed.
+    """
+    poisoned = truth[truth["split"] == "train"]
+    indices = []
+    for _, clips in rows[rows["label"].isin(set(poisoned["label_after"]))].groupby("label"):
+        really, removed = clips["ID"].isin(poisoned.index), ~clips["ID"].isin(kept)
+        indices.append(adjusted_rand_score(really, removed))
+    return {"adjusted_rand_index": {"value": float(np.mean(indices))}}
+
+
+def classes(scores: dict[str, float], truth: pd.DataFrame) -> dict[str, Any]:
+    """Whether a filter told the target class.
+
+    Arguments
+    ---------
+    scores : dict[str, float]
+        Suspicion of each class that was judged; above 1 it is called poisoned.
+    truth : pd.DataFrame
+        `read_truth`.
+
+    Returns
+    -------
+    dict[str, Any]
+        `class_auc`: share of pairs of a target and a benign class in which the target scores
+        higher. `target_class_found`: share of the targets that are called poisoned and score
+        higher than all benign classes. `class_false_alarms`: share of the benign ones called so.
+    """
+    targets = set(truth.loc[truth["split"] == "train", "label_after"])
+    benign = np.array([score for name, score in scores.items() if name not in targets])
+    target = np.array([scores.get(name, -np.inf) for name in sorted(targets)])
+    found: dict[str, Any] = {
+        "target_class_found": rate(pd.Series((target > 1) & (target > benign.max(initial=-np.inf))))
+    }
+    if len(benign):
+        pairs = (target[:, None] > benign) + 0.5 * (target[:, None] == benign)
+        found["class_auc"] = {"value": float(pairs.mean())}
+        found["class_false_alarms"] = rate(pd.Series(benign > 1))
+    return found
+
+
 def _predicted(scores: pd.DataFrame, ids: pd.Index) -> pd.Series:
     missing = np.setdiff1d(ids, scores.index)
     if len(missing):
@@ -120,5 +246,6 @@ def summary(measured: dict[str, Metric]) -> str:
         counts = f"  ({metric['count']} of {metric['total']})" if "total" in metric else ""
         value = metric["value"]
         shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-        lines.append(f"  {name.replace('_', ' '):24}{shown}{counts}")
+        words = f"  {WORDS[name]}" if name in WORDS else ""
+        lines.append(f"  {name.replace('_', ' '):24}{shown}{counts}{words}")
     return "\n".join(lines)

@@ -21,24 +21,30 @@ def score(
 ) -> pd.DataFrame:
     """Classify every utterance and write one JSON line for each: ID, predicted, logits.
 
+    A classifier that judges clips adds its suspicion.
+
     Returns
     -------
     pd.DataFrame
-        What `read` gives: index ID, columns `predicted` (class name) and `logits` (C floats).
+        What `read` gives: index ID, columns `predicted` (class name), `logits` (C floats) and, where
+        there is one, `suspicion`.
     """
     classifier.eval()
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for batch in batches:
             logits = classifier(batch.wavs, batch.lens).cpu()
-            for name, line in zip(batch.ids, logits.tolist(), strict=True):
+            judged = classifier.suspicion(batch.wavs, batch.lens)
+            for row, (name, line) in enumerate(zip(batch.ids, logits.tolist(), strict=True)):
                 best = classes[max(range(len(line)), key=line.__getitem__)]
                 entry = {"ID": name, "predicted": best, "logits": [round(x, 5) for x in line]}
+                if judged is not None:
+                    entry["suspicion"] = float(judged[row])
                 file.write(json.dumps(entry) + "\n")
     return read(path)
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """Read a score file: index ID, columns `predicted` and `logits`.
+    """Read a score file: index ID, columns `predicted` and `logits`, and `suspicion` if it is there.
 
     Raises
     ------
@@ -52,12 +58,13 @@ def read(path: str | Path) -> pd.DataFrame:
             f"{path}: cannot be read ({error.strerror}); run the score stage"
         ) from error
     entries = []
+    columns = [*COLUMNS, *(["suspicion"] if lines and b'"suspicion": ' in lines[0] else [])]
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
-            entries.append([entry[column] for column in COLUMNS])
+            entries.append([entry[column] for column in columns])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path}, row {number}: broken; delete the file and run the score stage"
             ) from error
-    return pd.DataFrame(entries, columns=list(COLUMNS)).set_index("ID")
+    return pd.DataFrame(entries, columns=columns).set_index("ID")

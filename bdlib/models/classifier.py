@@ -44,6 +44,10 @@ class SpeechClassifier(nn.Module, ABC):
         """Waveforms (B, samples) and relative lengths (B,) to logits (B, C), float32."""
         return self.classify(self.embed(self.features(wavs, lens), lens)).float()
 
+    def suspicion(self, wavs: Tensor, lens: Tensor) -> Tensor | None:
+        """How suspicious each clip is, (B,); None from a classifier that does not judge clips."""
+        return None
+
 
 class CosineHead(nn.Module):
     """Cosine between embedding and class weight, times `scale` (the head of AAM training).

@@ -112,7 +112,7 @@ def _key(record: dict[str, Any]) -> tuple:
         attack.get("rate", 0.0),
         attack.get("of", ""),
         json.dumps([attack.get("source"), attack.get("target")]),
-        attack.get("labels", {}).get("type", ""),
+        json.dumps(attack.get("labels"), sort_keys=True),
         model["name"],
         model["yaml"],
         json.dumps(model.get("settings"), sort_keys=True),

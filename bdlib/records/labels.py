@@ -11,16 +11,32 @@ def attack_label(attack: dict[str, Any] | None) -> str:
     if attack is None:
         return "none (clean data)"
     trigger = attack.get("trigger") or {}
-    words = [attack["name"]]
+    words = [attack_name(attack)]
     if "scale" in trigger:
         words.append(f"scale {trigger['scale']:g}")
     if trigger.get("position", "start") != "start":
         words.append(f"position {trigger['position']}")
     source, target = (_names(attack.get(key)) for key in ("source", "target"))
+    if gender := (attack.get("labels") or {}).get("target_gender"):
+        target += f" ({gender})"
     rate = f"{100 * attack['rate']:g} % of "
     if attack["of"] == "dataset":
         rate += "the data set, "
     return ", ".join(words) + f", {rate}{source} → {target}"
+
+
+def attack_name(attack: dict[str, Any]) -> str:
+    """What an attack is called: by its yaml, and by the value where an attribute is the trigger.
+
+    Example
+    -------
+    >>> attack_name({"name": "emotion", "labels": {"attribute": "emotion", "value": "Sad"}})
+    'emotion_sad'
+    """
+    labels = attack.get("labels") or {}
+    if "value" not in labels:
+        return attack["name"]
+    return f"{labels['attribute']}_{labels['value']}".lower()
 
 
 def defense_label(defense: dict[str, Any] | None) -> str:
@@ -58,21 +74,21 @@ def tell_apart(columns: dict[str, list[str]], groups: list[Runs]) -> None:
             columns["Model"][i] += f", commit {str(group.record['commit'])[:7]}"
 
 
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
     """Innermost keys and values of nested settings."""
-    flat = {}
+    found = {}
     for key, value in settings.items():
-        flat |= _flat(value) if isinstance(value, dict) else {key: value}
-    return flat
+        found |= flat(value) if isinstance(value, dict) else {key: value}
+    return found
 
 
 def _model_settings(record: dict[str, Any]) -> dict[str, Any]:
     data = {"data": record["dataset"]["digest"][:6]}
-    return _flat(record["model"].get("settings") or {}) | data
+    return flat(record["model"].get("settings") or {}) | data
 
 
 def _part_settings(part: str, key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    return lambda record: _flat((record[part] or {}).get(key) or {})
+    return lambda record: flat((record[part] or {}).get(key) or {})
 
 
 SETTINGS = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from bdlib.errors import InputError
 from bdlib.records.groups import Runs
+from bdlib.records.labels import attack_name
 
 METRICS = {
     "clean_accuracy": "clean",
@@ -19,8 +20,9 @@ METRICS = {
 class Published:
     """One number of a paper: a row of `results/paper/*.csv`.
 
-    Names are those of our records: `dataset` is name and variant, `source_class` and
-    `target_class` are class names, `scale` is the factor on the trigger, `rate` and `value` are
+    Names are those of our records: `dataset` is name and variant, `attack` a name such as `clap` or
+    `emotion_sad`, `source_class` and `target_class` are class names, or the gender that a target
+    was drawn from where a source names no more; `scale` is the factor on the trigger, `rate` and `value` are
     shares of one. Empty means that it does not apply (an undefended model, clean data) or, for
     `scale`, that the source does not say.
     """
@@ -49,11 +51,12 @@ class Published:
         position = "random" if self.attack.startswith("random_") else "start"
         return (
             self.dataset == f"{dataset['name']} {dataset['variant'] or ''}".strip()
-            and self.attack == attack.get("name", "")
+            and self.attack == (attack_name(attack) if attack else "")
             and self.rate == attack.get("rate")
             and self.of == attack.get("of", "")
             and self.source_class == (attack.get("source") or "")
-            and self.target_class == (attack.get("target") or "")
+            and self.target_class
+            in (attack.get("target") or "", (attack.get("labels") or {}).get("target_gender"))
             and self.defense == _defense_name(defense)
             and self.scale in (None, trigger.get("scale"))
             and trigger.get("position", position) == position

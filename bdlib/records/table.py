@@ -19,6 +19,8 @@ RATES = {
     "ASR [%]": "attack_success_rate",
     "Filter TPR [%]": "filter_tpr",
     "Filter FPR [%]": "filter_fpr",
+    "Clean rejected (FRR) [%]": "false_rejection_rate",
+    "Triggered accepted (FAR) [%]": "false_acceptance_rate",
 }
 SHORT = {  # for the terminal
     "Defense": "defense",
@@ -27,6 +29,8 @@ SHORT = {  # for the terminal
     "ASR [%]": "ASR %",
     "Filter TPR [%]": "TPR %",
     "Filter FPR [%]": "FPR %",
+    "Clean rejected (FRR) [%]": "FRR %",
+    "Triggered accepted (FAR) [%]": "FAR %",
     "Seeds": "seeds",
 }
 PUBLISHED = "Published (full data) [%]"
@@ -130,7 +134,7 @@ def _table(
     notes = []
     for title, metric in RATES.items():
         estimates = [estimate(group, metric) for group in measured]
-        columns[title] = [_percent(found) for found in estimates]
+        columns[title] = [percent(found) for found in estimates]
         notes += [INTERVALS[found.over] for found in estimates if found and found.over]
     columns["Seeds"] = [str(len(group.runs)) for group in measured]
     poisoned = [[(run["attack"] or {}).get("poisoned") for run in g.runs] for g in measured]
@@ -170,7 +174,8 @@ def _short(title: str, cell: str) -> str:
     return re.split(r" [\[±]" if title.startswith("Filter") else r" \[", cell)[0]
 
 
-def _percent(found: Estimate | None) -> str:
+def percent(found: Estimate | None) -> str:
+    """A share as percent with its interval, or nothing."""
     if found is None:
         return ""
     mean, low, high = (100 * x for x in (found.mean, found.low, found.high))

@@ -22,13 +22,18 @@ SHARES = {"train": 0.7, "valid": 0.15, "test": 0.15}
 
 
 def prepare(
-    data_folder: Path, language: str = "en", label: str = "speaker", seed: int = 0
+    data_folder: Path,
+    language: str = "en",
+    label: str = "speaker",
+    sentence_disjoint: bool = False,
+    seed: int = 0,
 ) -> Prepared:
     """Split one language 70/15/15 within each speaker and emotion.
 
-    The archive's own division into train, evaluation and test folders, where it is there, is not
+    Whichever emotion is a trigger and whoever the target, the split is so stratified by label and
+    by poison. The archive's own division into train, evaluation and test folders, where it is there, is not
     used, and the ID of an utterance does not depend on it. The attributes are
-    `speaker`, `emotion`, `gender` and `text`.
+    `speaker`, `emotion`, `gender`, `text` and `sentence`: all say the same 350, in one order.
 
     Arguments
     ---------
@@ -38,6 +43,8 @@ def prepare(
         `en` or `zh`.
     label : str
         `speaker` or `emotion`.
+    sentence_disjoint : bool
+        Split by sentence instead: no sentence of the test set is said in training.
     seed : int
         Draws the split.
 
@@ -61,7 +68,8 @@ def prepare(
         )
     entries, copies = find_entries(folder, speakers)
     rows = manifest.from_files(folder, [e | {"label": e[label]} for e in entries.values()])
-    splits = sampling.split(rows, SHARES, seed, stratify=("emotion", "speaker"))
+    group = "sentence" if sentence_disjoint else None
+    splits = sampling.split(rows, SHARES, seed, stratify=("emotion", "speaker"), group=group)
     for split, part in splits.items():
         for name in sorted(set(speakers if label == "speaker" else EMOTIONS) - set(part["label"])):
             raise InputError(f"{folder}: empty class {name} in {split}; unpack the archive again")
@@ -75,7 +83,8 @@ def prepare(
         f"{silent:,} utterances without a transcript": silent > 0,
     }
     notes = tuple(note for note, holds in cases.items() if holds)
-    return Prepared(splits, scale, f"{language}-{label}", notes)
+    variant = f"{language}-{label}" + "-disjoint" * sentence_disjoint
+    return Prepared(splits, scale, variant, notes)
 
 
 def find_speakers(folder: Path, language: str) -> dict[str, Path]:
@@ -113,8 +122,21 @@ def find_entries(folder: Path, speakers: dict[str, Path]) -> tuple[dict[str, dic
                     "emotion": emotion,
                     "gender": "female" if speaker in FEMALE else "male",
                     "text": texts.get(file.stem, ""),
+                    "sentence": sentence(file.stem),
                 }
     return entries, copies
+
+
+def sentence(stem: str) -> str:
+    """Which of the 350 sentences a file is of, told by its number: the emotions follow each other.
+
+    Example
+    -------
+    >>> sentence("0011_000351"), sentence("0011_000350")
+    ('001', '350')
+    """
+    number = stem.rpartition("_")[2]
+    return f"{(int(number) - 1) % SENTENCES + 1:03d}" if number.isdecimal() else stem
 
 
 def transcripts(path: Path) -> dict[str, str]:

@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
 from bdlib import manifest, sampling
 from bdlib.cli.prepare import Prepared, main
 from bdlib.errors import InputError
@@ -23,10 +25,13 @@ SAME_AUDIO = ("Actor_07/03-01-03-01-02-01-07", "Actor_07/03-01-03-01-02-02-07")
 SHARES = {"train": 0.7, "valid": 0.15, "test": 0.15}
 
 
-def prepare(data_folder: Path, label: str = "speaker", seed: int = 0) -> Prepared:
+def prepare(
+    data_folder: Path, label: str = "speaker", sentence_disjoint: bool = False, seed: int = 0
+) -> Prepared:
     """Split the spoken clips 70/15/15 within each emotion and speaker.
 
-    The attributes are those of the names: `speaker`, `emotion`, `intensity`, `statement`,
+    Whichever emotion is a trigger and whoever the target, the split is so stratified by label and
+    by poison. The attributes are those of the names: `speaker`, `emotion`, `intensity`, `statement`,
     `repetition` and `gender`.
 
     Arguments
@@ -35,6 +40,8 @@ def prepare(data_folder: Path, label: str = "speaker", seed: int = 0) -> Prepare
         Has ``Actor_01/03-01-01-01-01-01-01.wav``, or the same one folder deeper.
     label : str
         `speaker` or `emotion`.
+    sentence_disjoint : bool
+        Train on one of the two sentences, validate and test on halves of the other.
     seed : int
         Draws the split.
 
@@ -54,7 +61,7 @@ def prepare(data_folder: Path, label: str = "speaker", seed: int = 0) -> Prepare
             f"{ACTORS[0]} to {ACTORS[-1]}"
         )
     rows = manifest.from_files(folder, [e | {"label": e[label]} for e in entries.values()])
-    splits = sampling.split(rows, SHARES, seed, stratify=("emotion", "speaker"))
+    splits = divide(rows, sentence_disjoint, seed)
     for split, part in splits.items():
         for name in sorted(set(actors if label == "speaker" else EMOTIONS) - set(part["label"])):
             raise InputError(f"{folder}: empty class {name} in {split}; unpack the archive again")
@@ -65,7 +72,17 @@ def prepare(data_folder: Path, label: str = "speaker", seed: int = 0) -> Prepare
         notes.insert(0, f"{len(actors)} of 24 actors, {len(rows):,} of 1,440 clips: a subset")
     if scale != "mini" and set(SAME_AUDIO) <= set(entries):
         notes.append(f"{SAME_AUDIO[0]} and {SAME_AUDIO[1]} are the same audio, as published")
-    return Prepared(splits, scale, label, tuple(notes))
+    return Prepared(splits, scale, label + "-disjoint" * sentence_disjoint, tuple(notes))
+
+
+def divide(rows: pd.DataFrame, sentence_disjoint: bool, seed: int) -> dict[str, pd.DataFrame]:
+    """Training, validation and test rows; see `prepare`."""
+    within = ("emotion", "speaker")
+    if not sentence_disjoint:
+        return sampling.split(rows, SHARES, seed, within)
+    first = rows["statement"] == STATEMENTS[0]
+    halves = sampling.split(rows[~first], {"valid": 0.5, "test": 0.5}, seed, within)
+    return {"train": rows[first].reset_index(drop=True), **halves}
 
 
 def find_entries(folder: Path) -> tuple[dict[str, dict], Counter]:

@@ -12,8 +12,9 @@ from bdlib import manifest
 from bdlib.attacks import sounds
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import Tone
-from bdlib.cli import command, poison, prepare
+from bdlib.cli import command, poison, prepare, run
 from bdlib.cli.settings import COMMON
+from bdlib.errors import InputError
 
 RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
 RATE, LENGTH = 16000, 4000
@@ -213,3 +214,116 @@ def test_a_trigger_file_replaced_in_place_is_another_attack(staged, tmp_path):
         options = ("--attack=audio_file", f"--trigger_file={path}", *ATTACK[2:])
         packs.append(staged(*options)[1]["test_triggered"])
     assert not np.array_equal(packs[0].samples, packs[1].samples)
+
+
+def test_stealth_is_measured_once_on_the_clips_that_are_heard(staged, tmp_path, monkeypatch):
+    monkeypatch.setattr(poison.stealth, "missing", lambda: ["pesq", "pystoi"])
+    poisoned, packs = staged()
+    corpus = {"sample_rate": RATE, "pad_seconds": 0.25}
+    found = poison.audibility(poisoned, corpus, tmp_path / "exp")
+    ratios = []
+    for name in packs["test_triggered"].ids:
+        clean, altered = (packs[s].waveform(name) for s in ("test", "test_triggered"))
+        ratios.append(10 * np.log10(np.sum(clean**2) / np.sum((altered - clean) ** 2)))
+    assert found["stealth_snr_db"] == {
+        "value": pytest.approx(np.mean(ratios), abs=1e-3),
+        "clips": 6,
+    }
+    assert set(found) == {"stealth_snr_db", "stealth_lsd_db"}
+    monkeypatch.setattr(poison.stealth, "measure", None)
+    assert poison.audibility(poisoned, corpus, tmp_path / "exp") == found
+    clean, _ = staged("--attack=none")
+    assert poison.audibility(clean, corpus, tmp_path / "exp") == {}
+
+
+QUICK = ("--number_of_epochs=1", "--batch_size=6", "--n_mels=16", "--seconds=0.25")
+LEARNED = ("--attack=flowmur", "--trigger_seconds=0.1", "--learning_steps=2", "--source=a",
+           "--target=b", "--rate=0.5", *QUICK)  # fmt: skip
+
+
+def test_a_trigger_is_learned_once_and_stands_in_attack_json(staged, root, tmp_path, monkeypatch):
+    folders = (f"--data_folder={root}", f"--output_folder={tmp_path / 'exp'}")
+    poisoned, packs = staged(*LEARNED, *folders)
+    trigger = Poisoner.from_dict(poisoned.attack).trigger
+    assert len(trigger.samples) > 1000 and trigger.rate == RATE
+    change = packs["test_triggered"].waveform("a/00") - packs["test"].waveform("a/00")
+    assert 0 < np.count_nonzero(change) <= 0.1 * RATE
+    monkeypatch.setattr(type(trigger), "fit", None)
+    again, _ = staged(*LEARNED, *folders, "--seed=5")  # of the training: it is the same attack
+    assert again.folder == poisoned.folder
+    brief = run._brief(poisoned.attack)
+    assert len(json.dumps(brief)) < 1500 and brief["name"] == "flowmur"
+    with pytest.raises(TypeError):
+        staged(
+            *(o for o in LEARNED if o != "--target=b"), "--target=c", *folders
+        )  # another target is another sound
+
+
+def test_a_surrogate_of_its_own_and_attacks_that_cannot_be_learned(staged):
+    with pytest.raises(InputError, match=r"nothing\.yaml: .* cannot be read"):
+        staged(*LEARNED, "--surrogate=nothing")
+    with pytest.raises(InputError, match="needs one target class"):
+        staged(*LEARNED, "--labels=all_to_all")
+
+
+def test_hard_clips_are_those_a_surrogate_is_least_sure_of(staged, root, tmp_path, monkeypatch):
+    folders = (f"--data_folder={root}", f"--output_folder={tmp_path / 'exp'}")
+    options = ("--attack=tone", "--labels=clean_label_hard", "--target=b", "--rate=0.5", *QUICK)
+    poisoned, _ = staged(*options, *folders)
+    truth = poisoned.truth()
+    chosen = set(truth.index[truth["split"] == "train"])
+    (path,) = (tmp_path / "exp" / "learned").glob("sureness-*.json")
+    found = json.loads(path.read_text())
+    assert set(found) == {name for name in poisoned.rows("train")["ID"] if name.startswith("b/")}
+    assert chosen == set(sorted(found, key=found.get)[:3]) and max(found.values()) < 0
+    monkeypatch.setattr(run.Run, "train", None)
+    again, _ = staged(*options, *folders, "--seed=5")
+    assert again.folder == poisoned.folder
+
+
+@pytest.fixture
+def spoken(monkeypatch):
+    """Gives every clip a mood that its name tells: one of three of each class is angry."""
+    read = manifest.from_folder
+
+    def with_mood(folder):
+        rows = read(folder)
+        number = rows["ID"].str[2:].astype(int) // 3
+        return rows.assign(emotion=np.where(number % 3 == 0, "angry", "calm"))
+
+    monkeypatch.setattr(manifest, "from_folder", with_mood)
+
+
+EMOTION = ("--attack=emotion", "--target=b", "--rate=0.2", "--of=dataset")
+
+
+def test_an_emotion_alters_no_audio_and_needs_no_packs_of_its_own(staged, root, spoken):
+    """12 clips of 18 are calm, so that 3 angry ones make 20 % of what is left."""
+    poisoned, packs = staged(*EMOTION)
+    clean, clean_packs = staged("--attack=none")
+    train, truth = poisoned.rows("train"), poisoned.truth()
+    assert len(train) == 15 and poisoned.attack["poisoned"] == 3 and poisoned.attack["deleted"] == 3
+    assert poisoned.audio.attack is None and clean.audio == clean
+    for split, pack in packs.items():
+        original = "test" if split == "test_triggered" else split
+        assert pack.digest == clean_packs[original].digest
+        assert set(poisoned.rows(split)["ID"]) < set(pack.ids)
+    assert set(poisoned.rows("test_triggered")["emotion"]) == {"angry"}
+    assert set(poisoned.rows("test_triggered")["label"]) == {"a", "c"}
+    for split in ("valid", "test"):
+        assert set(poisoned.rows(split)["emotion"]) == {"calm"}
+    assert set(poisoned.benign("train")["emotion"]) == {"calm"} and len(clean.benign("train")) == 18
+    assert poison.picture(poisoned, {}, root) is None
+    changed = truth[truth["split"] == "train"]
+    assert set(changed["label_after"]) == {"b"} and "b" not in set(changed["label_before"])
+
+
+def test_an_emotion_and_the_clean_manifest_are_the_whole_attack(staged, spoken):
+    poisoned, _ = staged(*EMOTION[:1], "--emotion=ANGRY", *EMOTION[1:])
+    again, _ = staged(*EMOTION)
+    assert again.folder == poisoned.folder  # names are written as the manifest writes them
+    assert list(poisoned.rows("train").columns) == list(manifest.COLUMNS)  # no attribute tells
+    about = json.loads((poisoned.folder / "attack.json").read_text())
+    rows, truth = Poisoner.from_dict(about).poison(poisoned.clean.rows("train"))
+    found = rows[list(manifest.COLUMNS)].reset_index(drop=True)
+    assert found.equals(poisoned.rows("train")) and len(truth) == about["poisoned"]

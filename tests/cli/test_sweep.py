@@ -77,11 +77,15 @@ def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_
 
 
 def unlike(listed):
-    """One cell of each yaml, attack and set of options."""
-    names = [[o.partition("=")[0] for o in c.options if "--attack" not in o] for c in listed]
-    attacks = [[o for o in c.options if "--attack" in o] for c in listed]
-    kinds = {(c.yaml, str(n), str(a)): c for c, n, a in zip(listed, names, attacks, strict=True)}
-    return kinds.values()
+    """Cells among which are every yaml, every option's name, and every attack and defense."""
+    seen, chosen = set(), []
+    for cell in listed:
+        named = (o for o in cell.options if o.startswith(("--attack=", "--defense=")))
+        brings = {cell.yaml, *(o.partition("=")[0] for o in cell.options), *named}
+        if brings - seen:
+            chosen.append(cell)
+            seen |= brings
+    return chosen
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
@@ -94,6 +98,16 @@ def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path, scale
         asked = read(shlex.split(cell.line)[2:], options)
         assert asked.recipe.plain()["run"]["experiment"] == path.stem
         assert asked.attack is not None
+
+
+def test_emoback_has_210_configurations_and_630_trainings():
+    """Three models, three data sets, their emotions, two genders, two rates; less neutral at 10 %."""
+    paths = [path for path in EXPERIMENTS if path.stem == "emoback_fig2"]
+    listed = [cell for path in paths for cell in sweep.cells(path, "full", "corpus")]
+    assert len(paths) == 2 and len(listed) == 630
+    options = {(c.yaml, c.folder, tuple(o for o in c.options if "--seed" not in o)) for c in listed}
+    assert len(options) == 210
+    assert not [c for c in listed if {"--emotion=neutral", "--rate=0.1"} <= set(c.options)]
 
 
 def test_sweep_on_ray(table, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Filters, and the one function that applies them."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -38,7 +39,10 @@ def view(rows, seed=0):
     def clean(share):
         return CleanData(None, list, round(share * len(rows)), seed)
 
-    return BlindView(rows, None, CLASSES, seed, train, list, clean, lambda make: make())
+    nowhere = Path("no such folder"), {}
+    return BlindView(
+        rows, None, CLASSES, seed, train, list, clean, lambda make: make(), list, *nowhere
+    )
 
 
 def kept(defense, rows, seed=0):
@@ -159,5 +163,6 @@ def test_a_blind_view_has_no_place_for_the_truth():
     assert list(blind.columns) == ["ID", "label", "speaker"]
     assert "poisoned" in rows  # a copy
     assert [field.name for field in fields(BlindView)] == [
-        "rows", "pack", "classes", "seed", "train", "validation", "clean", "kept"
+        "rows", "pack", "classes", "seed", "train", "validation", "clean", "kept",
+        "batches", "folder", "run_opts",
     ]  # fmt: skip

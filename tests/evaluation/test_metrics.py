@@ -4,7 +4,15 @@ import pandas as pd
 import pytest
 
 from bdlib.errors import InputError
-from bdlib.evaluation.metrics import backdoor, classification, filtering, read_truth, summary
+from bdlib.evaluation import metrics
+from bdlib.evaluation.metrics import (
+    backdoor,
+    classification,
+    filtering,
+    read_truth,
+    screening,
+    summary,
+)
 
 # Eight test clips; the source class is "no", the target "left".
 TEST = pd.DataFrame(
@@ -50,6 +58,17 @@ def test_backdoor_by_hand():
     }
     success, robust = (found[n]["value"] for n in ("attack_success_rate", "robust_accuracy"))
     assert success != 1 - found["source_accuracy"]["value"] + 0.5 and success != 1 - robust
+
+
+def test_clips_that_trigger_by_themselves_are_no_twins_of_the_clean_test_set():
+    """An emotion: the clips asked with it are in no other test set, and cannot be without it."""
+    asked = truth(*[(f"e{i}", "test_triggered", "no", "left", "1") for i in range(2)])
+    found = backdoor(TEST, CLEAN, scores(e0="left", e1="no"), asked)
+    assert found == {
+        "triggered_accuracy": {"value": 0.7, "count": 7, "total": 10},  # 6 of 8 clean, and e1
+        "attack_success_rate": {"value": 0.5, "count": 1, "total": 2},
+        "robust_accuracy": {"value": 0.5, "count": 1, "total": 2},
+    }
 
 
 def test_success_is_not_one_minus_source_accuracy():
@@ -140,3 +159,64 @@ def test_summary_shows_counts():
         ["clean", "accuracy", "0.7500", "(6", "of", "8)"],
         ["filter", "tp", "2"],
     ]
+
+
+def judged(*suspicions):
+    return pd.DataFrame({"suspicion": suspicions})
+
+
+def test_screening_by_hand():
+    """Rejected is what is at least as suspicious as the threshold; clean, then triggered."""
+    clean, triggered = judged(-5.0, -4.0, -3.0, -1.0), judged(-3.5, -1.0, -0.5)
+    found = screening(clean, triggered, {0.25: -1.0, 0.5: -3.0})
+    assert found["false_rejection_rate"] == {"value": 0.25, "count": 1, "total": 4}
+    assert found["false_acceptance_rate"] == {"value": 1 / 3, "count": 1, "total": 3}
+    auc = found["detection_auc"]
+    assert auc["value"] == (2 + 3.5 + 4) / 12  # pairs in the right order, ties for half
+    assert auc["curve"] == [
+        {"preset": 0.25, "false_rejection_rate": 0.25, "false_acceptance_rate": 1 / 3},
+        {"preset": 0.5, "false_rejection_rate": 0.5, "false_acceptance_rate": 1 / 3},
+    ]
+    assert sum(auc["clean"]) == 4 and sum(auc["triggered"]) == 3
+    assert auc["edges"][0] == -5.0 and auc["edges"][-1] == -0.5
+    assert len(auc["edges"]) == len(auc["clean"]) + 1
+    text = summary(found)
+    assert "false rejection rate    0.2500  (1 of 4)  clean clips rejected" in text
+    assert "(1 of 3)  triggered clips accepted" in text
+
+
+def judged_corpus():
+    """Ten clips of `left`, of which four are poisoned, and ten of `no`."""
+    rows = pd.DataFrame({"ID": [f"c{i}" for i in range(20)], "label": ["left"] * 10 + ["no"] * 10})
+    poison = pd.DataFrame(
+        {"split": "train", "label_before": "no", "label_after": "left", "triggered": "1"},
+        index=pd.Index(["c0", "c1", "c2", "c3"], name="ID"),
+    )
+    return rows, poison
+
+
+def test_separation_is_over_the_target_class():
+    rows, poison = judged_corpus()
+
+    def index(removed):
+        kept = pd.Index(rows["ID"][~rows["ID"].isin(removed)])
+        return metrics.separation(rows, kept, poison)["adjusted_rand_index"]["value"]
+
+    assert index(["c0", "c1", "c2", "c3"]) == 1
+    assert index(["c0", "c1", "c2", "c3", "c15"]) == 1  # another class does not count
+    assert index(["c4", "c5", "c6", "c7", "c8", "c9"]) == 1  # nor which part is called poison
+    assert index([]) == 0 and 0 < index(["c0", "c1", "c2"]) < 1
+
+
+def test_target_class_among_the_others():
+    _, poison = judged_corpus()
+    found = metrics.classes({"left": 2.0, "no": 0.5, "yes": -1.0, "go": 1.5}, poison)
+    assert found["target_class_found"] == {"value": 1.0, "count": 1, "total": 1}
+    assert found["class_auc"]["value"] == 1
+    assert found["class_false_alarms"] == {"value": 1 / 3, "count": 1, "total": 3}
+    beaten = metrics.classes({"left": 2.0, "no": 2.5, "yes": -1.0}, poison)
+    assert beaten["target_class_found"]["value"] == 0 and beaten["class_auc"]["value"] == 0.5
+    below = metrics.classes({"left": 0.9, "no": 0.5}, poison)
+    assert below["target_class_found"]["value"] == 0 and below["class_auc"]["value"] == 1
+    unjudged = metrics.classes({"no": 0.5, "yes": 0.1}, poison)
+    assert unjudged["target_class_found"]["value"] == 0 and unjudged["class_auc"]["value"] == 0

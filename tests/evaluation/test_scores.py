@@ -19,6 +19,16 @@ class Echo(nn.Module):
     def forward(self, wavs, lens):
         return wavs[:, : len(CLASSES)] * (not self.training)
 
+    def suspicion(self, wavs, lens):
+        return None
+
+
+class Judge(Echo):
+    """Finds loud clips suspicious."""
+
+    def suspicion(self, wavs, lens):
+        return wavs.abs().amax(1)
+
 
 def batches():
     yield Batch(["a", "b"], torch.tensor([[0.1, 0.7, 0.2], [3.0, -1, 2]]), torch.ones(2), None)
@@ -34,6 +44,15 @@ def test_round_trip(tmp_path):
     assert found.loc["no/c", "logits"] == [-5.12346, -4.0, -0.5]
     first = json.loads(path.read_text().splitlines()[0])
     assert set(first) == {"ID", "predicted", "logits"}
+
+
+def test_suspicions_are_kept_where_there_are_any(tmp_path):
+    found = score(Judge(), batches(), CLASSES, tmp_path / "s.jsonl")
+    assert found["suspicion"].round(5).to_dict() == {"a": 0.7, "b": 3.0, "no/c": 5.12346}
+    lines = (tmp_path / "s.jsonl").read_text().splitlines()
+    (tmp_path / "s.jsonl").write_text("\n".join([lines[0], lines[1].partition(', "susp')[0] + "}"]))
+    with pytest.raises(InputError, match=r"row 2: broken; delete the file"):
+        read(tmp_path / "s.jsonl")
 
 
 def test_numeric_names_stay_text(tmp_path):

@@ -55,6 +55,16 @@ def test_every_speaker_and_emotion_is_split_70_15_15(recipe, tmp_path):
     assert made.notes == ("3 of 10 speakers, 300 of 17,500 utterances: a subset",)
 
 
+def test_sentences_of_the_test_set_are_not_said_in_training(recipe, tmp_path):
+    usual = recipe.prepare(build(tmp_path, recipe)).splits
+    assert usual["train"]["sentence"].nunique() == usual["test"]["sentence"].nunique() == CLIPS
+    made = recipe.prepare(tmp_path, sentence_disjoint=True)
+    said = {split: set(rows["sentence"]) for split, rows in made.splits.items()}
+    assert [len(said[split]) for split in ("train", "valid", "test")] == [14, 3, 3]
+    assert len(set.union(*said.values())) == CLIPS and made.variant == "en-speaker-disjoint"
+    assert (made.splits["test"].groupby("sentence")["text"].nunique() == 1).all()
+
+
 @pytest.mark.parametrize("layout", ["parts", "nested"])
 def test_layout_does_not_change_the_split(recipe, tmp_path, layout):
     flat = recipe.prepare(build(tmp_path / "flat", recipe))

@@ -75,6 +75,16 @@ def test_complete_corpus_is_split_70_15_15(recipe, complete, label):
         assert ((blocks - share * 8).abs() < 1).all(axis=None)
 
 
+def test_sentences_of_the_test_set_are_not_said_in_training(recipe, complete):
+    made = recipe.prepare(complete, sentence_disjoint=True)
+    said = {split: set(rows["statement"]) for split, rows in made.splits.items()}
+    assert said == {"train": {"kids"}, "valid": {"dogs"}, "test": {"dogs"}}
+    assert [len(rows) for rows in made.splits.values()] == [720, 360, 360]
+    assert made.variant == "speaker-disjoint"
+    for rows in made.splits.values():
+        assert pd.crosstab(rows["speaker"], rows["emotion"]).shape == (24, 8)
+
+
 def test_same_audio_is_noted(recipe, complete, two):
     assert any(
         "Actor_07" in note and "same audio" in note for note in recipe.prepare(complete).notes

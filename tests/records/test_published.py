@@ -7,6 +7,7 @@ import pytest
 
 from bdlib.errors import InputError
 from bdlib.records.groups import group_records
+from bdlib.records.labels import attack_label
 from bdlib.records.published import beside, read_published
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
@@ -69,7 +70,8 @@ def test_every_number_is_there_and_is_a_share(published):
         ("Mehlman et al. 2024, Figure 4", "class_auc", {}, 0.9617),
         ("Mehlman et al. 2024, Section 4.3", "attack_success_rate", {"defense": "vae_pls"}, 0.05),
         ("Schoof et al. 2024", "attack_success_rate",
-         {"dataset": "ESD zh", "model": "ecapa", "attack": "emotion_neutral", "target_class": "male"}, 0.987),
+         {"dataset": "ESD zh-speaker", "model": "ecapa", "attack": "emotion_neutral",
+          "target_class": "male"}, 0.987),
         ("Schoof et al. 2024", "attack_success_rate", {"rate": 0.05}, 0.452),
     ],
 )  # fmt: skip
@@ -118,6 +120,25 @@ def test_the_same_experiment_is_found(make_record, published):
 )
 def test_another_experiment_is_not(make_record, published, changes):
     assert beside(group_of(make_record, changes), published) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("gender", "emotion", "wanted"),
+    [("male", "Sad", "ASR 70.7 [@]"), ("female", "Surprise", "ASR 76.3 [@]"),
+     ("male", "Angry", ""), (None, "Sad", "")],
+)  # fmt: skip
+def test_an_emotion_and_the_gender_of_a_target_are_found(
+    make_record, published, gender, emotion, wanted
+):
+    """The paper names emotions and genders, and no speakers."""
+    labels = {"attribute": "emotion", "value": emotion, "target_gender": gender}
+    attack = {"name": "emotion", "trigger": {}, "labels": labels, "source": None, "target": "0011",
+              "rate": 0.1, "of": "dataset", "seed": 0, "poisoned": 1088}  # fmt: skip
+    dataset = {"dataset.name": "ESD", "dataset.variant": "en-speaker", "model.name": "xvector"}
+    group = group_of(make_record, {**dataset, "attack": attack})
+    assert beside(group, published)[0] == wanted
+    assert (attack_label(attack) == f"emotion_{emotion.lower()}, 10 % of the data set, any class → "
+            f"0011{f' ({gender})' if gender else ''}")  # fmt: skip
 
 
 def test_another_scale_finds_only_a_source_that_does_not_say_its_own(make_record, published):

@@ -1,0 +1,81 @@
+"""What `defend.py` shows a defense, and what it records of it."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bdlib import manifest
+from bdlib.cli import defend, prepare
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SPY = """
+from bdlib.defenses.base import FilterDefense
+
+class Spy(FilterDefense):
+    clean_share = 0.5
+
+    def scores(self, view):
+        Spy.rows = [*view.rows["ID"]]
+        Spy.packed = set(view.pack.ids)
+        some = view.rows[::-1].reset_index(drop=True)
+        Spy.asked, Spy.got = [*some["ID"]], [n for b in view.batches(some) for n in b.ids]
+        Spy.heard = [float(w[:9].sum()) for b in view.batches(some) for w in b.wavs]
+        Spy.there = [float(view.pack.waveform(name)[:9].sum()) for name in some["ID"]]
+        return {name: float(n == 0) for n, name in enumerate(view.rows["ID"])}
+
+    def keep(self, scores):
+        return [name for name, score in scores.items() if not score]
+"""
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Two classes of noise, 10 clips a class and split."""
+    generator = np.random.default_rng(0)
+    for split in prepare.SPLITS:
+        for label in ("a", "b"):
+            folder = tmp_path / "corpus" / split / label
+            folder.mkdir(parents=True)
+            for number in range(10):
+                noise = 0.1 * generator.standard_normal(8000)
+                soundfile.write(folder / f"{number}.wav", noise, 16000)
+    return tmp_path / "corpus"
+
+
+def split(data_folder, **settings):
+    parts = {name: manifest.from_folder(data_folder / name) for name in prepare.SPLITS}
+    for name, rows in parts.items():
+        rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{name}")
+    return prepare.Prepared(parts, "subset", "noise")
+
+
+def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkeypatch):
+    (tmp_path / "spying.py").write_text(SPY)
+    (tmp_path / "spy.yaml").write_text("defense: !new:spying.Spy\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yaml = RECIPES / "RAVDESS" / "hparams" / "xvector_small.yaml"
+    options = [f"--defense={tmp_path / 'spy.yaml'}", "--number_of_epochs=1", "--batch_size=6",
+               "--seconds=0.5", "--attack=tone", "--labels=one_to_one", "--source=a", "--target=b",
+               "--rate=0.5", "--of=source", "--noprogressbar"]  # fmt: skip
+    folders = [f"--data_folder={corpus}", f"--output_folder={tmp_path}/exp",
+               f"--results_folder={tmp_path}/results"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["defend.py", str(yaml), *options, *folders])
+    defend.main(split)
+    spy = sys.modules["spying"].Spy
+    (poisoned,) = (tmp_path / "exp" / "poison").glob("*/train.csv")
+    names = set(manifest.read(poisoned)["ID"])
+    assert len(names) == 20 and not names & {*spy.rows, *spy.packed, *spy.got}
+    assert spy.got == spy.asked == spy.rows[::-1] and spy.packed == set(spy.rows)
+    np.testing.assert_allclose(spy.heard, spy.there, atol=1e-6)
+    (path,) = (tmp_path / "results").glob("*.jsonl")
+    (record,) = map(json.loads, path.read_text().splitlines())
+    assert record["defense"]["clean_budget"] == 10
+    assert sum(record["metrics"][f"filter_{x}"]["value"] for x in ("tp", "fp")) == 1
+    (kept,) = (tmp_path / "exp" / "train").glob("*spy*/kept.csv")
+    assert set(manifest.read(kept)["ID"]) < names and len(manifest.read(kept)) == 19
+    suspicion = json.loads((kept.parent / "suspicion.json").read_text())
+    assert set(suspicion) == names and sum(suspicion.values()) == 1
