@@ -74,3 +74,8 @@ def make_trigger(tmp_path, surrogate):
 def attack(request, make_trigger):
     """Name, trigger and sampling rate of every yaml."""
     return request.param, make_trigger(request.param), RATES.get(request.param, 16000)
+
+
+def pytest_collection_modifyitems(items):
+    """The long walks first, so that no process still walks when the others are done."""
+    items.sort(key=lambda item: item.path.name != "test_walk.py")
