@@ -351,7 +351,7 @@ def test_the_exact_form_is_the_gradient_of_the_penalised_loss(smooth, norm):
         loss = cross_entropy(net, batch)
         parts = [part.norm() for part in torch.autograd.grad(loss, parameters)]
         total = torch.stack(parts)
-        return float(loss + 0.5 * 0.2 * (total.sum() if norm == "tensor" else total.norm()))
+        return (loss + 0.5 * 0.2 * (total.sum() if norm == "tensor" else total.norm())).item()
 
     direction = [torch.randn_like(p) for p in parameters]
     values = []
