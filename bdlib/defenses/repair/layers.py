@@ -10,9 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from bdlib.corpus import Batch
+from bdlib.defenses.repair.activations import CONVOLUTIONS
 from bdlib.models.classifier import SpeechClassifier
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 
 
 @dataclass(frozen=True)
