@@ -11,7 +11,9 @@ recipe() {
     --experiment=quickstart "$@"
 }
 recipe --number_of_epochs=20 --stop_stage 8 "$@"
-recipe --hparams "hparams/mvd_small.yaml hparams/mvj_small.yaml" --defenses= --number_of_epochs=24 "$@"
+recipe --hparams hparams/mvd_small.yaml --defenses= --number_of_epochs=20 --batch_size=16 "$@"
+recipe --hparams hparams/mvj_small.yaml --defenses= --number_of_epochs=20 --batch_size=16 \
+  --langevin_steps=5 "$@"
 
 echo
 echo "This was synthetic speech. What to look at:"

@@ -40,13 +40,47 @@ class SpeechClassifier(nn.Module, ABC):
         """Embeddings (B, D) to true logits (B, C): scaled cosines for cosine heads, and never
         log-probabilities, whose log-sum-exp would always be zero."""
 
+    def logits(self, features: Tensor, lens: Tensor) -> Tensor:
+        """Features (B, T, F) to logits (B, C), float32."""
+        return self.classify(self.embed(features, lens)).float()
+
     def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """Waveforms (B, samples) and relative lengths (B,) to logits (B, C), float32."""
-        return self.classify(self.embed(self.features(wavs, lens), lens)).float()
+        return self.logits(self.features(wavs, lens), lens)
 
     def suspicion(self, wavs: Tensor, lens: Tensor) -> Tensor | None:
         """How suspicious each clip is, (B,); None from a classifier that does not judge clips."""
         return None
+
+
+class Guarded(SpeechClassifier):
+    """A classifier behind something that changes its features or screens its clips.
+
+    Arguments
+    ---------
+    net : SpeechClassifier
+        Answers everything that a child does not.
+    """
+
+    def __init__(self, net: SpeechClassifier) -> None:
+        super().__init__(net.front_end)
+        self.net = net
+
+    def features(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """See `SpeechClassifier`."""
+        return self.net.features(wavs, lens)
+
+    def embed(self, features: Tensor, lens: Tensor) -> Tensor:
+        """See `SpeechClassifier`."""
+        return self.net.embed(features, lens)
+
+    def classify(self, embeddings: Tensor) -> Tensor:
+        """See `SpeechClassifier`."""
+        return self.net.classify(embeddings)
+
+    def logits(self, features: Tensor, lens: Tensor) -> Tensor:
+        """See `SpeechClassifier`."""
+        return self.net.logits(features, lens)
 
 
 class CosineHead(nn.Module):

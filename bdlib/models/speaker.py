@@ -1,9 +1,31 @@
 """Speaker models of SpeechBrain (x-vector, ECAPA-TDNN, ResNet) as classifiers (EmoBack)."""
 
+import torch
+from speechbrain.nnet.pooling import StatisticsPooling
 from torch import Tensor, nn
 
 from bdlib.features import FrontEnd
 from bdlib.models.classifier import CosineHead, SpeechClassifier
+
+
+class MaskedStatisticsPooling(StatisticsPooling):
+    """SpeechBrain's mean and deviation over valid frames, for all clips of a batch at once.
+
+    Its own loop over the clips takes most of an x-vector's training step: the gradient of each
+    slice is as large as the whole batch.
+    """
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, T, D) and relative lengths (B,) to (B, 1, 2 D)."""
+        if lengths is None:
+            return super().forward(x)
+        frames = (lengths * x.shape[1]).round()[:, None, None]
+        valid = (torch.arange(x.shape[1], device=x.device) < frames).to(x.dtype)  # (B, 1, T)
+        mean = valid / frames @ x
+        variance = valid / (frames - 1).clamp_min(1) @ (x - mean).square()
+        deviation = variance.clamp_min(self.eps**2).sqrt()  # the root has no slope at 0
+        noise = self._get_gauss_noise(mean.shape, device=x.device)
+        return torch.cat((mean + noise, deviation + self.eps), dim=-1)
 
 
 class XVectorClassifier(SpeechClassifier):
@@ -28,6 +50,10 @@ class XVectorClassifier(SpeechClassifier):
     ) -> None:
         super().__init__(front_end)
         self.encoder = encoder
+        pooling = next(
+            i for i, block in enumerate(encoder.blocks) if isinstance(block, StatisticsPooling)
+        )
+        encoder.blocks[pooling] = MaskedStatisticsPooling()
         self.hidden = nn.Sequential(
             nn.LeakyReLU(),
             nn.BatchNorm1d(embedding_size),

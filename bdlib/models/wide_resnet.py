@@ -123,9 +123,8 @@ class WideResNet(SpeechClassifier):
         """See `SpeechClassifier`; one view's embedding (.., D) to its logits (.., C)."""
         return self.head(embeddings)
 
-    def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
-        """Waveforms (B, samples) and relative lengths (B,) to logits (B, C), float32."""
-        features = self.features(wavs, lens)
+    def logits(self, features: Tensor, lens: Tensor) -> Tensor:
+        """See `SpeechClassifier`; of one random view in the training of a multi-view model."""
         if self.training and self.multi_view:
             features = self.random_views(features)
         return self.join(self.view_logits(features).float())

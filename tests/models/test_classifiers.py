@@ -4,12 +4,14 @@ import re
 
 import pytest
 import torch
+from speechbrain.nnet.pooling import StatisticsPooling
 from torch import nn
 
 from bdlib.cli.settings import COMMON, common
 from bdlib.features import MagnitudeSpectrogram
 from bdlib.models.classifier import CosineHead
 from bdlib.models.resnet50 import ResNet50Classifier
+from bdlib.models.speaker import MaskedStatisticsPooling
 from bdlib.models.wide_resnet import WideResNet
 
 CLASSES = 5
@@ -109,6 +111,16 @@ def test_cosine_head_ignores_lengths():
     assert torch.allclose(head(x), head(7 * x), atol=1e-5)
     expected = 10 * nn.functional.cosine_similarity(x[:, None], head.weight[None], dim=2)
     assert torch.allclose(head(x), expected, atol=1e-5)
+
+
+def test_statistics_over_a_batch_are_those_of_speechbrain():
+    x = torch.randn(4, 50, 3, dtype=torch.double, requires_grad=True)
+    lens = torch.tensor([1.0, 0.5, 0.31, 0.04])
+    ours, theirs = MaskedStatisticsPooling()(x, lens), StatisticsPooling()(x, lens)
+    assert ours.shape == (4, 1, 6) and torch.allclose(ours, theirs, atol=2e-4)  # both add noise
+    weights = torch.randn(4, 1, 6, dtype=torch.double)
+    slopes = [torch.autograd.grad((out * weights).sum(), x)[0] for out in (ours, theirs)]
+    assert torch.allclose(*slopes, atol=1e-7) and not slopes[0][1, 25:].any()
 
 
 @pytest.mark.parametrize("name", ["xvector_small", "ecapa_small"])

@@ -10,7 +10,7 @@ from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
-from bdlib.models.classifier import SpeechClassifier
+from bdlib.models.classifier import Guarded, SpeechClassifier
 from bdlib.models.wide_resnet import WideResNet
 
 NOISES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
@@ -93,15 +93,15 @@ class FeatureNoise(InferenceDefense):
         return NoisyViews(classifier, self, seed)
 
 
-class NoisyViews(SpeechClassifier):
+class NoisyViews(Guarded):
     """A view model behind `FeatureNoise`.
 
     `eval` starts the noise anew, so that a test set scored twice gets the same answers.
     """
 
     def __init__(self, net: WideResNet, defense: FeatureNoise, seed: int) -> None:
-        super().__init__(net.front_end)
-        self.net, self.defense, self.seed = net, defense, seed
+        super().__init__(net)
+        self.defense, self.seed = defense, seed
         self.eval()
 
     def train(self, mode: bool = True) -> "NoisyViews":
@@ -131,15 +131,3 @@ class NoisyViews(SpeechClassifier):
         first = (place - self.net.view_frames + 1).clamp_min(0)
         last = place.clamp_max(frames - self.net.view_frames)
         return last - first + 1
-
-    def embed(self, features: Tensor, lens: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.net.embed(features, lens)
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.net.classify(embeddings)
-
-    def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
-        """Waveforms (B, samples) to logits (B, C), joined over views."""
-        return self.net.join(self.net.view_logits(self.features(wavs, lens)).float())

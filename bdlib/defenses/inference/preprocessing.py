@@ -5,7 +5,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from bdlib.defenses.base import InferenceDefense
-from bdlib.models.classifier import SpeechClassifier
+from bdlib.models.classifier import Guarded, SpeechClassifier
 
 
 class Preprocessing(InferenceDefense):
@@ -20,26 +20,14 @@ class Preprocessing(InferenceDefense):
         return Preprocessed(classifier, self)
 
 
-class Preprocessed(SpeechClassifier):
+class Preprocessed(Guarded):
     """A classifier behind `Preprocessing`."""
 
     def __init__(self, net: SpeechClassifier, defense: Preprocessing) -> None:
-        super().__init__(net.front_end)
-        self.net, self.defense = net, defense
+        super().__init__(net)
+        self.defense = defense
         self.eval()
 
     def features(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """See `SpeechClassifier`."""
         return self.net.features(self.defense.transform(wavs), lens)
-
-    def embed(self, features: Tensor, lens: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.net.embed(features, lens)
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.net.classify(embeddings)
-
-    def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.net(self.defense.transform(wavs), lens)

@@ -14,7 +14,7 @@ from torch import Tensor
 from bdlib.corpus import Batch
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
-from bdlib.models.classifier import SpeechClassifier
+from bdlib.models.classifier import Guarded, SpeechClassifier
 
 CHUNK = 16  # overlays at once on a CPU: more would leave its cache
 PRESETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5)
@@ -81,15 +81,15 @@ class StripVita(InferenceDefense):
         return Screened(classifier, self, seed)
 
 
-class Screened(SpeechClassifier):
+class Screened(Guarded):
     """A classifier that says how suspicious a clip is: minus its entropy under overlays.
 
     `eval` starts the draws anew, so that a test set scored twice gets the same answers.
     """
 
     def __init__(self, net: SpeechClassifier, defense: StripVita, seed: int) -> None:
-        super().__init__(net.front_end)
-        self.net, self.defense, self.seed = net, defense, seed
+        super().__init__(net)
+        self.defense, self.seed = defense, seed
         self.eval()
 
     def train(self, mode: bool = True) -> "Screened":
@@ -112,18 +112,6 @@ class Screened(SpeechClassifier):
                 entropy.append(entropies(self.net(mixed, length.expand(len(some)))))
             found.append(-torch.cat(entropy).nanmean())
         return torch.stack(found)
-
-    def embed(self, features: Tensor, lens: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.net.embed(features, lens)
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.net.classify(embeddings)
-
-    def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.net(wavs, lens)
 
 
 def entropies(logits: Tensor) -> Tensor:

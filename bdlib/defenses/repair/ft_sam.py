@@ -59,11 +59,12 @@ class FtSam(RepairDefense):
 
     def sharpness_aware(self, classifier: SpeechClassifier, batch: Batch) -> Tensor:
         """The gradient at the worst point; see `tuning.Gradient`."""
+        asked = batch, self.smoothing, classifier.features(batch.wavs, batch.lens)
         with same_draws(classifier):
-            loss = cross_entropy(classifier, batch, self.smoothing)
+            loss = cross_entropy(classifier, *asked)
             here = gradients(loss, classifier)
         with moved(classifier, self._worst(list(classifier.parameters()), here)):
-            there = gradients(cross_entropy(classifier, batch, self.smoothing), classifier)
+            there = gradients(cross_entropy(classifier, *asked), classifier)
         for parameter, part in zip(classifier.parameters(), there, strict=True):
             parameter.grad = part
         return loss.detach()

@@ -81,11 +81,12 @@ class GradientNorm(RepairDefense):
         """The gradient of the penalised loss; see `tuning.Gradient`."""
         if self.exact:
             return self._differentiated(classifier, batch)
+        features = classifier.features(batch.wavs, batch.lens)
         with same_draws(classifier):
-            loss = cross_entropy(classifier, batch)
+            loss = cross_entropy(classifier, batch, features=features)
             here = gradients(loss, classifier)
         with moved(classifier, self._probe(here)):
-            there = gradients(cross_entropy(classifier, batch), classifier)
+            there = gradients(cross_entropy(classifier, batch, features=features), classifier)
         for parameter, first, second in zip(classifier.parameters(), here, there, strict=True):
             parameter.grad = first.mul_(1 - self.alpha).add_(second, alpha=self.alpha)
         return loss.detach()

@@ -72,7 +72,7 @@ class AdversarialUnlearning(RepairDefense):
             radius = self.bound * (features - features.mean(0)).flatten(1).norm(dim=1).mean()
 
         def height(shift: Tensor) -> Tensor:
-            logits = classifier.classify(classifier.embed(features + shift, batch.lens)).float()
+            logits = classifier.logits(features + shift, batch.lens)
             return nn.functional.cross_entropy(logits, batch.labels.to(logits.device))
 
         with twice_differentiable():

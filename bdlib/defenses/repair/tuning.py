@@ -130,8 +130,15 @@ def epochs(clean: CleanData, batch_size: int, count: int) -> Iterator[tuple[int,
         yield epoch, batches
 
 
-def cross_entropy(classifier: SpeechClassifier, batch: Batch, smoothing: float = 0.0) -> Tensor:
-    """Mean cross entropy of a batch, with label smoothing."""
-    logits = classifier(batch.wavs, batch.lens)
+def cross_entropy(
+    classifier: SpeechClassifier,
+    batch: Batch,
+    smoothing: float = 0.0,
+    features: Tensor | None = None,
+) -> Tensor:
+    """Mean cross entropy of a batch, with label smoothing; `features` if they are there already."""
+    if features is None:
+        features = classifier.features(batch.wavs, batch.lens)
+    logits = classifier.logits(features, batch.lens)
     labels = batch.labels.to(logits.device)
     return nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -279,6 +279,14 @@ def test_a_probe_leaves_no_trace(tiny, defense):
     assert torch.equal(*draws)
 
 
+@pytest.mark.parametrize("gradient", [GradientNorm().penalised, FtSam().sharpness_aware])
+def test_both_passes_share_their_features(tiny, gradient):
+    net, seen = tiny.net().train(), []
+    net.front_end.register_forward_hook(lambda *called: seen.append(called))
+    gradient(net, first_batch(tiny))
+    assert len(seen) == 1
+
+
 def test_both_passes_see_the_same_dropout(tiny):
     net, seen = tiny.net().train(), []
     drop = nn.Dropout(0.5)
@@ -304,8 +312,8 @@ class Smooth(SpeechClassifier):
     def classify(self, embeddings):
         return self.head(embeddings)
 
-    def forward(self, wavs, lens):
-        return self.classify(self.embed(self.features(wavs, lens), lens))
+    def logits(self, features, lens):
+        return self.classify(self.embed(features, lens))
 
 
 @pytest.fixture
