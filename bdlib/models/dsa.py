@@ -89,6 +89,10 @@ class SequentialAutoencoder(nn.Module):
     free_prior : bool
         The prior of z is rolled out on its own samples; otherwise on those of the posterior, as
         the paper on the autoencoder writes it.
+    fitted_output : bool
+        The last batch norm starts at the mean and the deviation of the training spectrograms;
+        otherwise both at 1, as in the public code, from where Adam at 0.001 needs thousands of
+        steps to come to where most bins are.
 
     Raises
     ------
@@ -108,12 +112,14 @@ class SequentialAutoencoder(nn.Module):
         factorised: bool = True,
         rectified_f: bool = True,
         free_prior: bool = True,
+        fitted_output: bool = True,
     ) -> None:
         super().__init__()
         if front_end.size % SHRINK:
             raise InputError(f"--n_mels={front_end.size}: give a multiple of {SHRINK}")
         self.front_end, self.video = front_end, video
         self.factorised, self.free_prior = factorised, free_prior
+        self.fitted_output = fitted_output
         self.encoder = FrameEncoder(front_end.size, channels, conv_dim, video)
         self.decoder = FrameDecoder(f_dim + z_dim, front_end.size, channels, conv_dim, video)
         self.f_summary = nn.LSTM(conv_dim, hidden, bidirectional=True, batch_first=True)
@@ -131,8 +137,17 @@ class SequentialAutoencoder(nn.Module):
         self.apply(_initialise)
 
     def fit_front_end(self, batches: Iterable[Batch]) -> None:
-        """Estimate the front end's scale on training batches."""
+        """Estimate the front end's scale on training batches, and start the output from there."""
         self.front_end.fit(batches)
+        if self.fitted_output:
+            self._fit_output(torch.cat([self.features(b.wavs, b.lens).flatten() for b in batches]))
+
+    @torch.no_grad()
+    def _fit_output(self, bins: Tensor) -> None:
+        """Make tanh of the last norm's output have about the mean and deviation of `bins` (n,)."""
+        norm, mean = self.decoder.convolutions[-1][1], bins.mean()
+        norm.bias.fill_(mean.atanh())
+        norm.weight.fill_(bins.std() / (1 - mean**2))  # tanh has this slope there
 
     def features(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """Waveforms (B, samples) and relative lengths (B,) to spectrograms (B, T, F) in [-1, 1]."""

@@ -48,6 +48,7 @@ class AutoencoderSettings:
     factorised: bool = True
     rectified_f: bool = True
     free_prior: bool = True
+    fitted_output: bool = True
     beta_f: float = 1.0
     beta_z: float = 1.0
     repetition: bool = True
@@ -68,6 +69,7 @@ class AutoencoderSettings:
             front_end,
             *(self.f_dim, self.z_dim, self.conv_dim, self.hidden, self.channels),
             *(self.video, self.factorised, self.rectified_f, self.free_prior),
+            self.fitted_output,
         )
 
     def training(self) -> Training:

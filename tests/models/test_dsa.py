@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from bdlib.corpus import Batch
 from bdlib.errors import InputError
 from bdlib.features import ScaledFbank
 from bdlib.models.dsa import FrameEncoder, Gaussian, SequentialAutoencoder, repeated
@@ -166,6 +167,22 @@ def test_both_passes_reach_f_from_all_frames(silenced):
         other = x.clone()
         other[:, frame] = 0
         assert not torch.allclose(model(x).f.mean, model(other).f.mean, atol=1e-6)
+
+
+def test_the_output_starts_where_the_corpus_is():
+    """From scale and shift 1 an untrained net is worse than the mean of the corpus."""
+    wavs = torch.randn(64, 4000, generator=torch.Generator().manual_seed(3))
+    batches = [Batch([], wav, torch.ones(len(wav)), None) for wav in wavs.split(16)]
+    errors = {}
+    for fitted in (True, False):
+        net = small(fitted_output=fitted)
+        net.fit_front_end(batches)
+        features = net.features(wavs, torch.ones(len(wavs)))
+        rebuilt = net(features).rebuilt.detach()
+        errors[fitted] = float((rebuilt - features).square().mean() / features.var())
+        if fitted:
+            assert abs(rebuilt.mean() - features.mean()) < 0.5 * features.std()
+    assert errors[True] < 3 < errors[False]
 
 
 def test_odd_sizes_are_refused():

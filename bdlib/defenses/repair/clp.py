@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.activations import ConvLayer, conv_layers
+from bdlib.defenses.repair.channels import ConvLayer, conv_layers
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 

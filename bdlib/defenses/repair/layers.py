@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from bdlib.corpus import Batch
-from bdlib.defenses.repair.activations import CONVOLUTIONS
+from bdlib.defenses.repair.channels import CONVOLUTIONS
 from bdlib.models.classifier import SpeechClassifier
 
 

@@ -13,8 +13,8 @@ from bdlib.cli.settings import COMMON, common
 from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import BlindView, CleanData, RepairDefense, defend
-from bdlib.defenses.repair.activations import conv_layers, feature_maps, recorded
 from bdlib.defenses.repair.anp import AdversarialNeuronPruning, masked_loss
+from bdlib.defenses.repair.channels import conv_layers, feature_maps, recorded
 from bdlib.defenses.repair.clp import ChannelLipschitzPruning, lipschitz
 from bdlib.defenses.repair.fine_pruning import FinePruning, embeddings
 from bdlib.defenses.repair.fine_tuning import FineTuning, descent

@@ -1,4 +1,7 @@
-"""Where the channels of a classifier are, and what they put out."""
+"""Where the channels of a classifier are, by the order of its modules, and what they put out.
+
+No clip is needed, as CLP sees none; `layers` watches a batch instead and is told more by it.
+"""
 
 import contextlib
 from collections.abc import Iterator, Sequence
