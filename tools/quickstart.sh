@@ -12,7 +12,7 @@ recipe() {
 }
 recipe --number_of_epochs=20 --stop_stage 8 "$@"
 recipe --hparams hparams/mvd_small.yaml --defenses= --number_of_epochs=20 --batch_size=16 "$@"
-recipe --hparams hparams/mvj_small.yaml --defenses= --number_of_epochs=20 --batch_size=16 \
+recipe --hparams hparams/mvj_small.yaml --defenses= --number_of_epochs=14 --batch_size=16 \
   --langevin_steps=5 "$@"
 
 echo

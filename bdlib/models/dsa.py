@@ -92,7 +92,7 @@ class SequentialAutoencoder(nn.Module):
     fitted_output : bool
         The last batch norm starts at the mean and the deviation of the training spectrograms;
         otherwise both at 1, as in the public code, from where Adam at 0.001 needs thousands of
-        steps to come to where most bins are.
+        steps before a clip is rebuilt better than by the mean of the corpus.
 
     Raises
     ------
@@ -112,7 +112,7 @@ class SequentialAutoencoder(nn.Module):
         factorised: bool = True,
         rectified_f: bool = True,
         free_prior: bool = True,
-        fitted_output: bool = True,
+        fitted_output: bool = False,
     ) -> None:
         super().__init__()
         if front_end.size % SHRINK:

@@ -48,7 +48,7 @@ class AutoencoderSettings:
     factorised: bool = True
     rectified_f: bool = True
     free_prior: bool = True
-    fitted_output: bool = True
+    fitted_output: bool = False
     beta_f: float = 1.0
     beta_z: float = 1.0
     repetition: bool = True
