@@ -10,9 +10,9 @@ recipe() {
   PYTHON=$python recipes/SpeechCommands/run.sh --data_folder mini --results_folder exp/quickstart \
     --experiment=quickstart "$@"
 }
-recipe --number_of_epochs=20 --stop_stage 8 "$@"
-recipe --hparams hparams/mvd_small.yaml --defenses= --number_of_epochs=20 --batch_size=16 "$@"
-recipe --hparams hparams/mvj_small.yaml --defenses= --number_of_epochs=14 --batch_size=16 \
+recipe --number_of_epochs=16 --stop_stage 8 "$@"
+recipe --hparams hparams/mvd_small.yaml --defenses= --number_of_epochs=18 --batch_size=16 "$@"
+recipe --hparams hparams/mvj_small.yaml --defenses= --number_of_epochs=11 --batch_size=16 \
   --langevin_steps=5 "$@"
 
 echo
