@@ -13,7 +13,7 @@ from bdlib.errors import InputError
 ROOT = Path(__file__).parents[1]
 README = """# Title
 
-<!-- results:begin SpeechCommands subset -->
+<!-- results:begin SpeechCommands subset 12 -->
 <!-- results:end -->
 
 between
@@ -57,10 +57,17 @@ def files(folder):
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def test_a_block_may_ask_for_one_variant(root):
+    readme = root / "README.md"
+    readme.write_text(README.replace("subset 12", "subset 10"))
+    render(root / "results", root)
+    assert readme.read_text().count(EMPTY) == 2
+
+
 def test_blocks_and_tables_are_filled_and_the_rest_is_kept(root):
     assert render(root / "results", root) == 0
     text = (root / "README.md").read_text()
-    assert text.startswith("# Title\n\n<!-- results:begin SpeechCommands subset -->\n\n### ")
+    assert text.startswith("# Title\n\n<!-- results:begin SpeechCommands subset 12 -->\n\n### ")
     assert text.count("80.0") == 1
     assert "mini corpus" not in text
     assert EMPTY in text
@@ -191,6 +198,7 @@ def test_no_records_is_said(root, capsys):
 @pytest.mark.parametrize(
     "text, row",
     [
+        ("<!-- results:begin ESD mini 12 a -->\n<!-- results:end -->\n", 1),
         ("a\n<!-- results:begin ESD -->\n", 2),
         ("<!-- results:begin ESD -->\n\n<!-- results:begin X -->\n<!-- results:end -->\n", 1),
         ("a\nb\n<!-- results:begin ESD tiny -->\n<!-- results:end -->\n", 3),

@@ -122,7 +122,8 @@ def render(results: Path, root: Path, check: bool = False) -> int:
 def fill(readme: Path, tables: list[Table]) -> str:
     """The text of a README with its result blocks filled in.
 
-    A block stands between `<!-- results:begin <Dataset> [scale] -->` and `<!-- results:end -->`.
+    A block stands between `<!-- results:begin <Dataset> [scale [variant]] -->` and
+    `<!-- results:end -->`.
 
     Raises
     ------
@@ -133,9 +134,10 @@ def fill(readme: Path, tables: list[Table]) -> str:
     while found := BEGIN.search(text, at):
         row = text.count("\n", 0, found.start()) + 1
         words = found["what"].split()
-        if not 1 <= len(words) <= 2 or not set(words[1:]) <= set(SCALES):
+        if not 1 <= len(words) <= 3 or not set(words[1:2]) <= set(SCALES):
+            scales = "|".join(SCALES)
             raise InputError(
-                f"{readme}, row {row}: write <!-- results:begin Dataset [{'|'.join(SCALES)}] -->"
+                f"{readme}, row {row}: write <!-- results:begin Dataset [{scales} [variant]] -->"
             )
         end = text.find(END, found.end())
         following = BEGIN.search(text, found.end())
@@ -146,9 +148,17 @@ def fill(readme: Path, tables: list[Table]) -> str:
     return done + text[at:]
 
 
-def _blocks(tables: list[Table], dataset: str, scale: str | None = None) -> str:
-    """The tables of one data set as Markdown, of one scale or of all."""
-    chosen = [t for t in tables if t.dataset == dataset and scale in (None, t.scale)]
+def _blocks(
+    tables: list[Table], dataset: str, scale: str | None = None, variant: str | None = None
+) -> str:
+    """The tables of one data set as Markdown; of one scale and variant, or of all."""
+    chosen = [
+        table
+        for table in tables
+        if table.dataset == dataset
+        and scale in (None, table.scale)
+        and variant in (None, table.variant)
+    ]
     return "\n".join(markdown(table) for table in chosen) or EMPTY
 
 

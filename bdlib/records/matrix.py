@@ -114,6 +114,7 @@ def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> T
     notes = [NOTES[metric]] if metric in NOTES else []
     return Table(
         dataset=name,
+        variant=variant,
         scale=scale,
         title=f"{model}: {METRICS[metric]}; {name} {variant}, {SCALES[scale]}",
         columns=("Attack", *heard, *shown),

@@ -50,6 +50,7 @@ class Table:
     """A finished table of plain text. `notes` explain its marks, `failed` lists failed runs."""
 
     dataset: str
+    variant: str
     scale: str
     title: str
     columns: tuple[str, ...]
@@ -148,6 +149,7 @@ def _table(
     clips = f": {trained:,} training clips" if trained else ""
     return Table(
         dataset=name,
+        variant=variant,
         scale=scale,
         title=f"{name} {variant}".strip() + f", {SCALES[scale]}{clips}",
         columns=tuple(kept),
