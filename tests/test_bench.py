@@ -268,13 +268,14 @@ def test_jem_report(jem):
 
 
 def test_a_step_of_gn_ft_is_two_of_fine_tuning():
-    """In multiply-adds; and each way steps a net of its own."""
+    """In multiply-adds, less the features, which both passes share; each way steps its own net."""
     steps, count = bench("repair").steps(sizes(width=16, mels=16, batch_size=4)), {}
     for name, work in steps.items():
         with FlopCounterMode(display=False) as counter:
             work()
         count[name] = counter.get_total_flops()
-    assert count["gn_ft"] == 2 * count["fine_tuning"] and count["exact"] > count["gn_ft"]
+    assert 0 < 2 * count["fine_tuning"] - count["gn_ft"] < 0.01 * count["fine_tuning"]
+    assert count["exact"] > count["gn_ft"]
 
 
 def test_turns_time_each_work(timing):
