@@ -126,7 +126,7 @@ SPEAKERS = {  # recipe, epochs and floor of the clean accuracy, on the mini corp
 @pytest.mark.parametrize("model", SPEAKERS)
 def test_speaker_models_learn(program, model):
     recipe, epochs, floor = SPEAKERS[model]
-    options = (f"--number_of_epochs={epochs}", "--seconds=1.5")
+    options = (f"--number_of_epochs={epochs}", "--seconds=1.5", "--n_mels=40")
     _, records = program(recipe, "train", f"hparams/{model}.yaml", *options)
     assert value(records[0], "clean_accuracy") >= floor
     assert records[0]["metrics"]["attack_success_rate"]["total"] > 50
@@ -205,7 +205,7 @@ def in_process(patch, recipe, name, *arguments):
 def test_every_yaml_trains_an_epoch(exp, tmp_path, monkeypatch, handful, path):
     """One epoch on a handful of clips, the big nets at a fraction of their size: it runs through."""
     recipe = path.parents[1]
-    options = ["--number_of_epochs=1", "--batch_size=8", "--rate=0.5", *BRIEF.get(path.stem, ())]
+    options = ["--number_of_epochs=1", "--batch_size=32", "--rate=0.5", *BRIEF.get(path.stem, ())]
     options.append("--max_per_class=3" if recipe.name == "SpeechCommands" else "--seconds=0.5")
     folders = [f"--output_folder={exp}", f"--results_folder={tmp_path}"]
     data = f"--data_folder={handful[recipe.name]}"
