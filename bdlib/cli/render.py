@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -15,7 +16,7 @@ from bdlib.records.emoback_figure import emoback_figures
 from bdlib.records.labels import swept
 from bdlib.records.noise_figure import noise_curves, noise_figures
 from bdlib.records.pls_figure import pls_figures
-from bdlib.records.published import read_published
+from bdlib.records.published import Published, read_published
 from bdlib.records.record import SCALES, read
 from bdlib.records.report import html
 from bdlib.records.table import Table, build, markdown, terminal
@@ -90,12 +91,7 @@ def render(results: Path, root: Path, check: bool = False) -> int:
         for name in dict.fromkeys(table.dataset for table in repairs)
     }
     if not check:
-        for stem, curves in noise_figures(records).items():
-            noise_curves(curves, results / "figures" / f"noise-{stem}.png", stem.replace("-", " "))
-        for stem, draw in emoback_figures(records, published).items():
-            draw(results / "figures" / f"{stem}.png")
-        attacks = [line for path in sorted(results.glob("attacks/*.jsonl")) for line in read(path)]
-        pls_figures(attacks, results / "figures")
+        _draw(records, published, results)
     figures = sorted((results / "figures").glob("**/*.png"))
     report = results / "report.html"
     # The report can be made at any time: one that was never made does not fail a check.
@@ -117,6 +113,16 @@ def render(results: Path, root: Path, check: bool = False) -> int:
     if records:
         print(f"{len(records)} records rendered: {results / 'tables'}, {report}")
     return 0
+
+
+def _draw(records: list[dict[str, Any]], published: list[Published], results: Path) -> None:
+    """Draw all figures of the records into `results/figures`."""
+    for stem, curves in noise_figures(records).items():
+        noise_curves(curves, results / "figures" / f"noise-{stem}.png", stem.replace("-", " "))
+    for stem, draw in emoback_figures(records, published).items():
+        draw(results / "figures" / f"{stem}.png")
+    attacks = [line for path in sorted(results.glob("attacks/*.jsonl")) for line in read(path)]
+    pls_figures(attacks, results / "figures")
 
 
 def fill(readme: Path, tables: list[Table]) -> str:

@@ -202,10 +202,7 @@ class Run:
             "model": {
                 "name": experiment.name,
                 "yaml": str(experiment.asked.recipe.path),
-                "parameters": done["parameters"],
-                "epochs": done["epochs"],
-                "rollbacks": done["rollbacks"],
-                "clips": done["clips"],
+                **{key: done[key] for key in ("parameters", "epochs", "rollbacks", "clips")},
                 "settings": _finite({n: experiment.settings[n] for n in ("model", "train")}),
             },
             "attack": attack and _brief({**attack, **_source_and_target(attack)}),
@@ -214,10 +211,7 @@ class Run:
             "seed": experiment.seed,
             "metrics": measured,
             "runtime": {
-                "wall_s": done["wall_s"],
-                "train_s": done["train_s"],
-                "peak_memory_mb": done["peak_memory_mb"],
-                "device": done["device"],
+                key: done[key] for key in ("wall_s", "train_s", "peak_memory_mb", "device")
             },
             "versions": done["versions"],
         }

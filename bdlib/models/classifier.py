@@ -35,10 +35,13 @@ class SpeechClassifier(nn.Module, ABC):
     def embed(self, features: Tensor, lens: Tensor) -> Tensor:
         """Features (B, T, F) to the last hidden representation (B, D)."""
 
-    @abstractmethod
     def classify(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (B, D) to true logits (B, C): scaled cosines for cosine heads, and never
-        log-probabilities, whose log-sum-exp would always be zero."""
+        """Embeddings (B, D) to true logits (B, C), by the module `head`.
+
+        Scaled cosines for cosine heads, and never log-probabilities, whose log-sum-exp would always
+        be zero.
+        """
+        return self.head(embeddings)
 
     def logits(self, features: Tensor, lens: Tensor) -> Tensor:
         """Features (B, T, F) to logits (B, C), float32."""
@@ -81,6 +84,30 @@ class Guarded(SpeechClassifier):
     def logits(self, features: Tensor, lens: Tensor) -> Tensor:
         """See `SpeechClassifier`."""
         return self.net.logits(features, lens)
+
+
+class Drawing(Guarded):
+    """A `Guarded` that draws from `generator` for each batch.
+
+    `eval` starts the draws anew, so that a test set scored twice gets the same answers.
+
+    Arguments
+    ---------
+    net : SpeechClassifier
+        See `Guarded`.
+    seed : int
+        Of the draws.
+    """
+
+    def __init__(self, net: SpeechClassifier, seed: int) -> None:
+        super().__init__(net)
+        self.seed = seed
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Drawing":
+        """See the class."""
+        self.generator = torch.Generator().manual_seed(self.seed)
+        return super().train(mode)
 
 
 class CosineHead(nn.Module):

@@ -140,14 +140,19 @@ class SequentialAutoencoder(nn.Module):
         """Estimate the front end's scale on training batches, and start the output from there."""
         self.front_end.fit(batches)
         if self.fitted_output:
-            self._fit_output(torch.cat([self.features(b.wavs, b.lens).flatten() for b in batches]))
+            self._fit_output(self.features(batch.wavs, batch.lens) for batch in batches)
 
     @torch.no_grad()
-    def _fit_output(self, bins: Tensor) -> None:
-        """Make tanh of the last norm's output have about the mean and deviation of `bins` (n,)."""
-        norm, mean = self.decoder.convolutions[-1][1], bins.mean()
+    def _fit_output(self, spectrograms: Iterable[Tensor]) -> None:
+        """Give tanh of the last norm about the mean and deviation of spectrograms (B, T, F)."""
+        count, moments = 0, 0.0
+        for bins in spectrograms:
+            count += bins.numel()
+            moments = moments + torch.stack([bins.double().sum(), bins.double().square().sum()])
+        mean, square = moments / count
+        norm = self.decoder.convolutions[-1][1]
         norm.bias.fill_(mean.atanh())
-        norm.weight.fill_(bins.std() / (1 - mean**2))  # tanh has this slope there
+        norm.weight.fill_((square - mean**2).sqrt() / (1 - mean**2))  # tanh has this slope there
 
     def features(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """Waveforms (B, samples) and relative lengths (B,) to spectrograms (B, T, F) in [-1, 1]."""

@@ -73,7 +73,3 @@ class SmallResNet(SpeechClassifier):
     def embed(self, features: Tensor, lens: Tensor) -> Tensor:
         """(B, T, F) to (B, last width)."""
         return self.net(features[:, None])
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.head(embeddings)

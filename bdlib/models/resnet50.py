@@ -35,7 +35,3 @@ class ResNet50Classifier(SpeechClassifier):
     def embed(self, features: Tensor, lens: Tensor) -> Tensor:
         """(B, T, F) to (B, 2048), the average-pooled last block."""
         return self.net(features[:, None])
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.head(embeddings)

@@ -71,10 +71,6 @@ class ConvNet(SpeechClassifier):
         """(B, T, F) to (B, last width of `hidden`)."""
         return self.net(features[:, None])
 
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.head(embeddings)
-
 
 class ConvLstm(SpeechClassifier):
     """Convolutions that shorten time and frequency, then LSTM layers: `smalllstm`.
@@ -108,10 +104,6 @@ class ConvLstm(SpeechClassifier):
     def embed(self, features: Tensor, lens: Tensor) -> Tensor:
         """(B, T, F) to (B, hidden), the last frame."""
         return self.lstm(_frames(self.convolutions(features[:, None])))[0][:, -1]
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.head(embeddings)
 
 
 class AttentionLstm(SpeechClassifier):
@@ -155,10 +147,6 @@ class AttentionLstm(SpeechClassifier):
         weights = torch.einsum("btd,bd->bt", frames, asked).softmax(1)
         return self.hidden(torch.einsum("btd,bt->bd", frames, weights))
 
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.head(embeddings)
-
 
 class RecurrentNet(SpeechClassifier):
     """LSTM layers on frames, and nothing else: `rnn`.
@@ -183,10 +171,6 @@ class RecurrentNet(SpeechClassifier):
     def embed(self, features: Tensor, lens: Tensor) -> Tensor:
         """(B, T, F) to (B, hidden), the last frame."""
         return self.lstm(features)[0][:, -1]
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.head(embeddings)
 
 
 def _frames(maps: Tensor) -> Tensor:

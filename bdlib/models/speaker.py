@@ -67,10 +67,6 @@ class XVectorClassifier(SpeechClassifier):
         """(B, T, F) to (B, D); padding stays out of the pooling."""
         return self.hidden(self.encoder(features, lens).squeeze(1))
 
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.head(embeddings)
-
 
 class CosineSpeakerClassifier(SpeechClassifier):
     """An encoder with a cosine head, for additive angular margin training: ECAPA-TDNN.
@@ -105,7 +101,3 @@ class CosineSpeakerClassifier(SpeechClassifier):
     def embed(self, features: Tensor, lens: Tensor) -> Tensor:
         """(B, T, F) to (B, D)."""
         return self.encoder(features, lens).flatten(1)
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`."""
-        return self.head(embeddings)

@@ -119,10 +119,6 @@ class WideResNet(SpeechClassifier):
         """(B, T, F) to (B, D), the mean over views."""
         return self.view_embeddings(features).mean(1)
 
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`; one view's embedding (.., D) to its logits (.., C)."""
-        return self.head(embeddings)
-
     def logits(self, features: Tensor, lens: Tensor) -> Tensor:
         """See `SpeechClassifier`; of one random view in the training of a multi-view model."""
         if self.training and self.multi_view:

@@ -10,7 +10,7 @@ from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
-from bdlib.models.classifier import Guarded, SpeechClassifier
+from bdlib.models.classifier import Drawing, SpeechClassifier
 from bdlib.models.wide_resnet import WideResNet
 
 NOISES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
@@ -93,21 +93,12 @@ class FeatureNoise(InferenceDefense):
         return NoisyViews(classifier, self, seed)
 
 
-class NoisyViews(Guarded):
-    """A view model behind `FeatureNoise`.
-
-    `eval` starts the noise anew, so that a test set scored twice gets the same answers.
-    """
+class NoisyViews(Drawing):
+    """A view model behind `FeatureNoise`."""
 
     def __init__(self, net: WideResNet, defense: FeatureNoise, seed: int) -> None:
-        super().__init__(net)
-        self.defense, self.seed = defense, seed
-        self.eval()
-
-    def train(self, mode: bool = True) -> "NoisyViews":
-        """See the class."""
-        self.generator = torch.Generator().manual_seed(self.seed)
-        return super().train(mode)
+        super().__init__(net, seed)
+        self.defense = defense
 
     def features(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """The features after noise and step, (B, T, F)."""

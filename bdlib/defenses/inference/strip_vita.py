@@ -14,7 +14,7 @@ from torch import Tensor
 from bdlib.corpus import Batch
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
-from bdlib.models.classifier import Guarded, SpeechClassifier
+from bdlib.models.classifier import Drawing, SpeechClassifier
 
 CHUNK = 16  # overlays at once on a CPU: more would leave its cache
 PRESETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5)
@@ -81,21 +81,12 @@ class StripVita(InferenceDefense):
         return Screened(classifier, self, seed)
 
 
-class Screened(Guarded):
-    """A classifier that says how suspicious a clip is: minus its entropy under overlays.
-
-    `eval` starts the draws anew, so that a test set scored twice gets the same answers.
-    """
+class Screened(Drawing):
+    """A classifier that says how suspicious a clip is: minus its entropy under overlays."""
 
     def __init__(self, net: SpeechClassifier, defense: StripVita, seed: int) -> None:
-        super().__init__(net)
-        self.defense, self.seed = defense, seed
-        self.eval()
-
-    def train(self, mode: bool = True) -> "Screened":
-        """See the class."""
-        self.generator = torch.Generator().manual_seed(self.seed)
-        return super().train(mode)
+        super().__init__(net, seed)
+        self.defense = defense
 
     @torch.no_grad()
     def suspicion(self, wavs: Tensor, lens: Tensor) -> Tensor:
