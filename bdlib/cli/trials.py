@@ -85,9 +85,8 @@ class Bench:
         kept = ~everyone["label"].isin(defense.left_out)
         self.rows = everyone[kept].reset_index(drop=True)
         self.place = {name: number for number, name in enumerate(self.rows["ID"])}
-        self.latents = encode(
-            self.network, Corpus(self.pack, self.rows, experiment.seed, experiment.run_opts)
-        )
+        whole = Corpus(self.pack, self.rows, experiment.seed, experiment.run_opts)
+        self.latents = encode(self.network, whole, defense.spectrum)
         self.encoded: dict[tuple[str, str], np.ndarray] = {}
 
     @cached_property
@@ -138,4 +137,5 @@ class Bench:
             wavs[row, : len(wav)] = torch.from_numpy(pcm) / 32768
             lens[row] = len(wav) / length
         device = self.experiment.device
-        return self.network.latent(wavs.to(device), lens.to(device)).cpu().numpy()
+        found = self.network.latent(wavs.to(device), lens.to(device), self.defense.spectrum)
+        return found.cpu().numpy()

@@ -19,6 +19,7 @@ from bdlib.features import FrontEnd
 COLOURS = 3
 KERNEL, PADDING = 5, 2
 SHRINK = 8  # three of the four convolutions have stride 2
+SLOPE = 0.2  # of the leaky ReLUs
 
 
 @dataclass(frozen=True)
@@ -119,15 +120,15 @@ class SequentialAutoencoder(nn.Module):
             raise InputError(f"--n_mels={front_end.size}: give a multiple of {SHRINK}")
         self.front_end, self.video = front_end, video
         self.factorised, self.free_prior = factorised, free_prior
-        self.fitted_output = fitted_output
+        self.rectified_f, self.fitted_output = rectified_f, fitted_output
         self.encoder = FrameEncoder(front_end.size, channels, conv_dim, video)
         self.decoder = FrameDecoder(f_dim + z_dim, front_end.size, channels, conv_dim, video)
         self.f_summary = nn.LSTM(conv_dim, hidden, bidirectional=True, batch_first=True)
-        last = nn.LeakyReLU(0.2) if rectified_f else nn.Identity()
+        last = nn.LeakyReLU(SLOPE) if rectified_f else nn.Identity()
         self.f_mean = nn.Sequential(nn.Linear(2 * hidden, f_dim), last)
         self.f_logvar = nn.Sequential(nn.Linear(2 * hidden, f_dim), last)
         if factorised:
-            self.z_hidden = nn.Sequential(nn.Linear(conv_dim, hidden), nn.LeakyReLU(0.2))
+            self.z_hidden = nn.Sequential(nn.Linear(conv_dim, hidden), nn.LeakyReLU(SLOPE))
         else:
             self.z_summary = nn.LSTM(conv_dim + f_dim, hidden, bidirectional=True, batch_first=True)
             self.z_hidden = nn.RNN(2 * hidden, hidden, batch_first=True)
@@ -166,9 +167,22 @@ class SequentialAutoencoder(nn.Module):
         ends = torch.cat([states[:, -1, :half], states[:, 0, half:]], dim=1)
         return Gaussian(self.f_mean(ends), self.f_logvar(ends)), frames
 
-    def latent(self, wavs: Tensor, lens: Tensor) -> Tensor:
-        """Waveforms to the posterior mean of f (B, f_dim), by which VAE-PLS judges a clip."""
-        return self.encode(self.features(wavs, lens))[0].mean.float()
+    def latent(self, wavs: Tensor, lens: Tensor, spectrum: bool = False) -> Tensor:
+        """Waveforms to the posterior mean of f (B, f_dim), by which VAE-PLS judges a clip.
+
+        With `spectrum`, to (B, f_dim + F): f as it was before its leaky ReLU, which folds a cloud of
+        clips along every axis, and the mean of the spectrogram over the frames of the clip.
+        """
+        features = self.features(wavs, lens)
+        f = self.encode(features)[0].mean.float()
+        if not spectrum:
+            return f
+        if self.rectified_f:
+            f = torch.where(f > 0, f, f / SLOPE)
+        count = (lens * features.shape[1]).round().clamp(min=1)
+        inside = torch.arange(features.shape[1], device=lens.device) < count[:, None]
+        mean = (features.float() * inside[:, :, None]).sum(1) / count[:, None]
+        return torch.cat([f, mean], dim=1)
 
     def forward(self, features: Tensor) -> Explained:
         """Spectrograms (B, T, F) to latents and back; sampled in training, by the means in eval."""
@@ -224,7 +238,7 @@ class FrameEncoder(nn.Module):
                 nn.Sequential(
                     conv(widths[i], channels, KERNEL, stride, PADDING),
                     norm(channels),
-                    nn.LeakyReLU(0.2),
+                    nn.LeakyReLU(SLOPE),
                 )
                 for i, stride in enumerate((1, 2, 2, 2))
             )
@@ -256,12 +270,12 @@ class FrameDecoder(nn.Module):
         self.linear = nn.Sequential(
             *_linear(latent, 2 * conv_dim),
             nn.Linear(2 * conv_dim, flat),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(SLOPE),
         )
         colours = COLOURS if video else 1
         layers = []
         for to, stride in ((channels, 2), (channels, 2), (channels, 2), (colours, 1)):
-            last = nn.Tanh() if stride == 1 else nn.LeakyReLU(0.2)
+            last = nn.Tanh() if stride == 1 else nn.LeakyReLU(SLOPE)
             grow = conv(channels, to, KERNEL, stride, PADDING, output_padding=stride - 1)
             layers.append(nn.Sequential(grow, norm(to), last))
         self.convolutions = nn.Sequential(*layers)
@@ -280,7 +294,7 @@ def repeated(features: Tensor) -> Tensor:
 
 
 def _linear(size: int, to: int) -> list[nn.Module]:
-    return [nn.Linear(size, to), nn.BatchNorm1d(to), nn.LeakyReLU(0.2)]
+    return [nn.Linear(size, to), nn.BatchNorm1d(to), nn.LeakyReLU(SLOPE)]
 
 
 def _initialise(module: nn.Module) -> None:

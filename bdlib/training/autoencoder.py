@@ -162,8 +162,12 @@ def home(settings: AutoencoderSettings, corpus: Corpus, folder: Path) -> Path:
 
 
 @torch.no_grad()
-def encode(network: SequentialAutoencoder, corpus: Corpus) -> np.ndarray:
-    """Latents (n, f_dim) of the rows of a corpus, in their order; a batch at a time."""
+def encode(network: SequentialAutoencoder, corpus: Corpus, spectrum: bool = False) -> np.ndarray:
+    """Latents (n, D) of the rows of a corpus, in their order; a batch at a time.
+
+    See `SequentialAutoencoder.latent` for `spectrum`.
+    """
     network.eval()
     batches = corpus.batches(corpus.rows, AT_ONCE)
-    return np.concatenate([network.latent(b.wavs, b.lens).cpu().numpy() for b in batches])
+    found = [network.latent(batch.wavs, batch.lens, spectrum) for batch in batches]
+    return torch.cat(found).cpu().numpy()

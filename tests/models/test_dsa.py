@@ -115,6 +115,23 @@ def test_the_latent_is_deterministic_in_eval_and_drawn_in_training():
     assert not torch.equal(model(x).rebuilt, model(x).rebuilt)
 
 
+@pytest.mark.parametrize("rectified", [True, False])
+def test_the_latent_with_the_spectrum(rectified):
+    """f unfolded, then the mean over the frames of the clip, whatever is padded to it."""
+    torch.manual_seed(0)
+    model = small(rectified_f=rectified).eval()
+    wavs, lens = torch.randn(4, 8000), torch.ones(4)
+    f, spectrum = model.latent(wavs, lens, spectrum=True).split([model.f_mean[0].out_features, 16], 1)
+    again = nn.functional.leaky_relu(f, 0.2) if rectified else f
+    assert (f < 0).any() and torch.allclose(again, model.latent(wavs, lens), atol=1e-6)
+    assert torch.allclose(spectrum, model.features(wavs, lens).mean(1), atol=1e-5)
+    wavs[:, 4000:] = 0
+    half = model.latent(wavs, lens / 2, spectrum=True)[:, -16:]
+    frames = model.features(wavs, lens / 2)
+    assert torch.allclose(half, frames[:, : round(frames.shape[1] / 2)].mean(1), atol=1e-5)
+    assert (half > frames.mean(1) + 0.1).all()  # silence is not averaged in
+
+
 def test_divergences_by_torch():
     torch.manual_seed(4)
     q, p = (Gaussian(torch.randn(2, 3, 4), torch.randn(2, 3, 4)) for _ in range(2))

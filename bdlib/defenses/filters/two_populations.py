@@ -3,7 +3,8 @@
 Two-means in whitened space seldom finds a small second population: any cut through a cloud that is
 white in 24 directions leaves nearly the same inertia. Here every clip proposes a direction,
 projection pursuit sharpens it, and two populations found on one half of the class must stand apart
-in the other half, too.
+in the other half, too. What the other classes have as well, such as quiet and loud rooms, does not
+count: no other class has the trigger.
 """
 
 import numpy as np
@@ -15,9 +16,9 @@ from bdlib.files import seed_of
 STEPS = 8  # of the projection pursuit
 EM_STEPS = 15
 STARTS = 150  # of the projection pursuit at most
-HALVES = 0.66  # separation of the two halves of a Gaussian
-LEAST_SHARE = 0.02  # of a class that is a population
-LEAST_CLIPS = 3  # as well
+LEAST_CLIPS = 3  # of a population
+LEAST_SHARE = 0.02  # of a class, in the fit of a mixture
+COMPARED = 1000  # clips of the other classes
 DOUBT = 4  # clips of common spread that a population is given beside its own
 CLIPS_A_DIRECTION = 10  # of fewer, chance makes two populations of anything
 
@@ -28,6 +29,7 @@ def two_populations(
     seed: int = 0,
     components: int = 24,
     splits: int = 3,
+    least_share: float = 0.05,
     candidates: int = 15,
 ) -> Verdict:
     """Search one class for a direction along which it is two populations.
@@ -50,23 +52,29 @@ def two_populations(
     splits : int
         Into halves. The score is the mean of the twice as many searches; the labels are those of
         the better half of them, aligned and averaged.
+    least_share : float
+        Of the class that a population must hold: a few odd recordings stand apart in any class, so
+        that a smaller share of poison is not found.
     candidates : int
         Directions a half may propose to the other.
 
     Returns
     -------
     Verdict
-        Its score is the bimodal `separation` in the half that was not searched, at least `HALVES`.
+        Its score is the bimodal `separation` in the half that was not searched, times the share of
+        the second population that is `foreign` to the other classes.
     """
     inside = np.asarray(inside, dtype=np.float64)
     inside = inside - inside.mean(0)
-    points = inside @ _widest(inside, others, components)
+    axes = _widest(inside, others, components)
     generator = np.random.Generator(np.random.PCG64(seed_of("halves", seed)))
+    points, compared = inside @ axes, generator.permutation(others)[:COMPARED] @ axes
     scores, labels = [], []
     for _ in range(splits):
         order = generator.permutation(len(points))
         for half, held in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-            score, direction = _best(points[half], points[held], candidates)
+            parts = points[half], points[held], compared
+            score, direction = _best(*parts, least_share, candidates)
             scores.append(score)
             labels.append(_sharpened(points, direction))
     better = np.argsort(scores)[::-1][:splits]
@@ -128,13 +136,13 @@ class Mixture:
         return 1 / (1 + np.exp(-odds.clip(-50, 50)))
 
 
-def separation(x: np.ndarray, second: np.ndarray) -> np.ndarray:
+def separation(x: np.ndarray, second: np.ndarray, least_share: float = 0.0) -> np.ndarray:
     """How far two populations stand apart on each of J lines: (J,).
 
     ``|mean2 - mean1| / (2 (deviation1 + deviation2))``, the bimodal separation of Zhang et al.
     (2003). Where it is above 1, two standard deviations of either
     still leave a gap. Heavy tails count for little, as their members spread as far as they stand
-    off. Deviations are shrunk to the common one by `DOUBT` clips; populations below `LEAST_SHARE`
+    off. Deviations are shrunk to the common one by `DOUBT` clips; populations below `least_share`
     or `LEAST_CLIPS` have 0.
 
     Arguments
@@ -143,6 +151,8 @@ def separation(x: np.ndarray, second: np.ndarray) -> np.ndarray:
         (n, J) points on the lines.
     second : np.ndarray
         (n, J) bool: who is in the second population.
+    least_share : float
+        Of the points.
     """
     counts = np.stack([(~second).sum(0), second.sum(0)])
     members = np.stack([~second, second])
@@ -151,30 +161,59 @@ def separation(x: np.ndarray, second: np.ndarray) -> np.ndarray:
     common = squares.sum(0) / len(x)
     deviations = np.sqrt((squares + DOUBT * common) / (counts + DOUBT))
     apart = np.abs(means[1] - means[0]) / (2 * deviations.sum(0)).clip(1e-12)
-    return np.where(counts.min(0) >= max(LEAST_CLIPS, LEAST_SHARE * len(x)), apart, 0.0)
+    return np.where(counts.min(0) >= max(LEAST_CLIPS, least_share * len(x)), apart, 0.0)
+
+
+def foreign(x: np.ndarray, mixture: Mixture, others: np.ndarray) -> np.ndarray:
+    """Share (J,) of the second population, on each of J lines, that others cannot account for.
+
+    The clips of the other classes are laid over one population, as if that were the clean one; what
+    of them falls among the other one is natural. Either may be the clean one.
+
+    Arguments
+    ---------
+    x : np.ndarray
+        (n, J) points on the lines.
+    mixture : Mixture
+        The populations.
+    others : np.ndarray
+        (m, J) clips of the other classes on the lines, each class less its mean.
+    """
+    share = (mixture.belongs(x) > 0.5).mean(0).clip(1 / len(x), 1 - 1 / len(x))
+    high = (mixture.belongs(others + mixture.low) > 0.5).mean(0) / share
+    low = (mixture.belongs(others + mixture.high) <= 0.5).mean(0) / (1 - share)
+    return 1 - np.minimum(high, low).clip(0, 1)
 
 
 def _widest(inside: np.ndarray, others: np.ndarray, components: int) -> np.ndarray:
     """Matrix (D, k) to the directions in which a class is widest, in units of the common spread."""
-    values, vectors = np.linalg.eigh(ledoit_wolf(np.concatenate([inside, others]))[0])
+    everyone = np.concatenate([inside, others])
+    spread = everyone.std(0)
+    scale = 1 / np.where(spread > 1e-12 * max(spread.max(), 1e-300), spread, np.inf)
+    values, vectors = np.linalg.eigh(ledoit_wolf(everyone * scale)[0])
     varies = values > 1e-9 * values[-1]
-    white = vectors[:, varies] / np.sqrt(values[varies])
+    white = scale[:, None] * vectors[:, varies] / np.sqrt(values[varies])
     _, axes = np.linalg.eigh(np.atleast_2d(np.cov(inside @ white, rowvar=False)))
     count = max(min(components, len(inside) // CLIPS_A_DIRECTION), 1)
     return white @ axes[:, ::-1][:, :count]
 
 
-def _best(half: np.ndarray, held: np.ndarray, candidates: int) -> tuple[float, np.ndarray]:
-    """The direction that separates both halves best, and the lesser of its separations."""
+def _best(
+    half: np.ndarray, held: np.ndarray, others: np.ndarray, least_share: float, candidates: int
+) -> tuple[float, np.ndarray]:
+    """The direction that separates both halves best, and the lesser of its scores."""
+
+    def score(judged: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        along, mixture = judged @ directions.T, Mixture(half @ directions.T)
+        apart = separation(along, mixture.belongs(along) > 0.5, least_share)
+        return apart * foreign(along, mixture, others @ directions.T)
+
     directions = pursue(half - half.mean(0))
-    along = half @ directions.T
-    own = separation(along, Mixture(along).belongs(along) > 0.5)
+    own = score(half, directions)
     chosen = _distinct(directions, np.argsort(-own), candidates)
-    directions, own = directions[chosen], own[chosen]
-    along = held @ directions.T
-    other = separation(along, Mixture(half @ directions.T).belongs(along) > 0.5)
-    scores = np.minimum(own, other)
-    return max(float(scores.max()), HALVES), directions[scores.argmax()]
+    directions = directions[chosen]
+    scores = np.minimum(own[chosen], score(held, directions))
+    return float(scores.max()), directions[scores.argmax()]
 
 
 def _distinct(directions: np.ndarray, order: np.ndarray, most: int) -> list[int]:

@@ -57,7 +57,7 @@ class VaePls(FilterDefense):
     Arguments
     ---------
     autoencoder : AutoencoderSettings
-        Of which the posterior means of f are judged.
+        Of which the latents are judged.
     judge : Judge
         Latents to a verdict: `poison_likelihood` (the paper), or `two_populations`.
     poison : str
@@ -69,6 +69,8 @@ class VaePls(FilterDefense):
         Share of clean corpora in which some class is called poisoned, if scores are normal.
     least_spread : float
         See `outlyingness`, in units of the score.
+    spectrum : bool
+        Judge by the mean spectrum of a clip, too; see `SequentialAutoencoder.latent`.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class VaePls(FilterDefense):
     left_out: Sequence[str] = ("_silence_",)
     false_alarms: float = 0.05
     least_spread: float = 0.0
+    spectrum: bool = False
     class_scores: dict[str, float] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -89,10 +92,10 @@ class VaePls(FilterDefense):
             raise InputError(f"--poison={self.poison}: give {' or '.join(CHOOSERS)}")
 
     def latents(self, view: BlindView) -> np.ndarray:
-        """Latents (n, f_dim) of all clips of a view, by an autoencoder trained on them."""
+        """Latents (n, D) of all clips of a view, by an autoencoder trained on them."""
         whole = Corpus(view.pack, view.rows, view.seed, view.run_opts)
         network = trained(self.autoencoder, whole, view.folder)
-        return encode(network, whole)
+        return encode(network, whole, self.spectrum)
 
     def judged(
         self,

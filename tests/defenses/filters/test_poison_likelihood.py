@@ -152,6 +152,31 @@ def test_the_search_finds_what_two_means_does_not(seed, share, shift):
     assert (removed == poison[inside]).mean() > 0.95  # though at 0.9 the poison is hardly smaller
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_what_all_classes_have_is_no_poison(share):
+    """In every class a third of the clips comes from a loud room, further off than the trigger."""
+    latents, labels, poison = corpus(poisoned=share, shift=8.0)
+    generator = np.random.default_rng(9)
+    loud = generator.random(len(labels)) < 0.33
+    latents[loud] += 14 * _unit(generator, latents.shape[1]) * latents.std()
+    verdicts = judge_all(latents, labels, judge=two_populations)
+    scores = {name: verdict.score for name, verdict in verdicts.items()}
+    assert max(scores, key=scores.get) == "class2" and index(verdicts, labels, poison) > 0.9
+
+
+def test_odd_recordings_are_no_poison():
+    """Ten of 300 clips far from all others are below the least share, until it is lowered."""
+    latents, labels, _ = corpus(size=300)
+    latents[:10] += 30 * latents.std() * _unit(np.random.default_rng(9), latents.shape[1])
+    scores = [
+        judge_all(
+            latents, labels, judge=lambda *given: two_populations(*given, least_share=share)
+        )["class0"].score
+        for share in (0.05, 0.01)
+    ]
+    assert scores[0] < 1 < 2 < scores[1]
+
+
 def test_false_alarms_on_clean_corpora():
     """No more than the stated share of clean corpora, give or take what a dozen draws allow."""
     alarms = {}
