@@ -108,14 +108,19 @@ def shared(bench: Bench) -> dict[str, Any]:
     }
 
 
-def entry(bench: Bench, trial: Trial, judged: Judged, wall_s: float) -> dict[str, Any]:
-    """What differs from record to record; `classes` holds the class scores, above 1 is poisoned."""
+def identity(bench: Bench, trial: Trial) -> str:
+    """The id of a trial's record."""
     experiment = bench.experiment
     defense = experiment.asked.defense.plain()
     trained_on = [experiment.poisoned.attack, experiment.clean.about["digest"], experiment.seed]
-    device = experiment.device
+    return digest([trial.attack, trial.seed, defense, trained_on])
+
+
+def entry(bench: Bench, trial: Trial, judged: Judged, wall_s: float) -> dict[str, Any]:
+    """What differs from record to record; `classes` holds the class scores, above 1 is poisoned."""
+    experiment, device = bench.experiment, bench.experiment.device
     return {
-        "id": digest([trial.attack, trial.seed, defense, trained_on]),
+        "id": identity(bench, trial),
         "attack": trial.attack,
         "seed": trial.seed if trial.attack is None else experiment.seed,
         "classes": {name: round(score, 6) for name, score in judged.class_scores.items()},
@@ -153,26 +158,30 @@ def main(prepare: Prepare) -> None:
         path = results / f"{experiment.clean.about['name']}.jsonl"
         known = {line["id"] for line in record.read(path)} if path.exists() else set()
         about = shared(bench)
-        for trial, judged in judge_trials(bench, _asked(bench, asked.extra)):
-            own = entry(bench, trial, judged, time.time() - started)
-            if own["id"] not in known:
-                record.append(path, about | own)
-            if trial.attack and pls_figure.of_encoder(about | own):
-                _scatter(bench, trial, judged)
-        print(f"recorded in {path}")
+        trials = _asked(bench, asked.extra)
+        new = [trial for trial in trials if identity(bench, trial) not in known]
+        for trial, judged in judge_trials(bench, new):
+            line = about | entry(bench, trial, judged, time.time() - started)
+            record.append(path, line)
+            if trial.attack and pls_figure.of_encoder(line):
+                _scatter(bench, trial, judged, results.parent / "figures", line)
+        print(f"{len(new)} of {len(trials)} trials were new; recorded in {path}")
 
     command.guarded(run)
 
 
-def _scatter(bench: Bench, trial: Trial, judged: Judged) -> None:
+def _scatter(
+    bench: Bench, trial: Trial, judged: Judged, folder: Path, line: dict[str, Any]
+) -> None:
     """Draw the target class of the attack that the autoencoder was trained on."""
     target = trial.attack["target"]
     here = trial.labels == target
     points = whitened(trial.of(bench.latents)[here], 2)
-    folder = Path(bench.experiment.output) / "filters" / "figures"
-    name = f"{bench.experiment.asked.defense.path.stem}-{trial.attack['name']}-{target}"
     suspected = judged.suspicion[target] > 0.5
-    pls_figure.scatter(points, trial.poisoned[here], suspected, folder / f"{name}.png", name)
+    stem = pls_figure.stem(line)
+    title = f"{stem.replace('-', ' ')}: class {target}"
+    path = folder / f"pls-scatter-{stem}.png"
+    pls_figure.scatter(points, trial.poisoned[here], suspected, path, title)
 
 
 def _asked(bench: Bench, extra: Any) -> list[Trial]:

@@ -5,17 +5,17 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from bdlib.errors import InputError
 from bdlib.files import atomic
-from bdlib.records import matrix
+from bdlib.records import attacks_table, matrix
 from bdlib.records.emoback_figure import emoback_figures
+from bdlib.records.filter_figure import filter_figures
 from bdlib.records.labels import swept
 from bdlib.records.noise_figure import noise_curves, noise_figures
-from bdlib.records.pls_figure import pls_figures
+from bdlib.records.pls_figure import Records, pls_figures
 from bdlib.records.published import Published, read_published
 from bdlib.records.record import SCALES, read
 from bdlib.records.report import html
@@ -75,7 +75,10 @@ def render(results: Path, root: Path, check: bool = False) -> int:
     if not results.is_dir():
         raise InputError(f"{results}: no such folder; give --results the folder of the records")
     own = results.resolve() == (root / "results").resolve()
-    records = [record for path in sorted(results.glob("*.jsonl")) for record in read(path)]
+    records, attacks = (
+        [record for path in sorted(results.glob(pattern)) for record in read(path)]
+        for pattern in ("*.jsonl", "attacks/*.jsonl")
+    )
     paper = results / "paper"
     published = read_published(paper if paper.is_dir() else root / "results" / "paper")
     tables = build(records, published)
@@ -85,13 +88,14 @@ def render(results: Path, root: Path, check: bool = False) -> int:
         results / "tables" / f"{name}.md": f"# {name}\n\n{_blocks(tables, name)}"
         for name in dict.fromkeys(table.dataset for table in tables)
     }
-    repairs = matrix.build(records)
-    wanted |= {
-        results / "tables" / f"{name}-repairs.md": f"# {name}: repairs\n\n{_blocks(repairs, name)}"
-        for name in dict.fromkeys(table.dataset for table in repairs)
-    }
+    judged = attacks_table.build(attacks, published)
+    for kind, others in (("repairs", matrix.build(records)), ("attacks", judged)):
+        wanted |= {
+            results / "tables" / f"{name}-{kind}.md": f"# {name}: {kind}\n\n{_blocks(others, name)}"
+            for name in dict.fromkeys(table.dataset for table in others)
+        }
     if not check:
-        _draw(records, published, results)
+        _draw(records, attacks, published, results)
     figures = sorted((results / "figures").glob("**/*.png"))
     report = results / "report.html"
     # The report can be made at any time: one that was never made does not fail a check.
@@ -100,7 +104,7 @@ def render(results: Path, root: Path, check: bool = False) -> int:
     if own:
         for readme in [root / "README.md", *sorted(root.glob("recipes/*/README.md"))]:
             if readme.is_file():
-                wanted[readme] = fill(readme, brief)
+                wanted[readme] = fill(readme, [*brief, *judged])
     stale = [path for path in sorted((results / "tables").glob("*.md")) if path not in wanted]
     if not records:
         print(f"{results}: no records yet; run a recipe, for example recipes/*/run.sh")
@@ -115,14 +119,14 @@ def render(results: Path, root: Path, check: bool = False) -> int:
     return 0
 
 
-def _draw(records: list[dict[str, Any]], published: list[Published], results: Path) -> None:
+def _draw(records: Records, attacks: Records, published: list[Published], results: Path) -> None:
     """Draw all figures of the records into `results/figures`."""
     for stem, curves in noise_figures(records).items():
         noise_curves(curves, results / "figures" / f"noise-{stem}.png", stem.replace("-", " "))
     for stem, draw in emoback_figures(records, published).items():
         draw(results / "figures" / f"{stem}.png")
-    attacks = [line for path in sorted(results.glob("attacks/*.jsonl")) for line in read(path)]
     pls_figures(attacks, results / "figures")
+    filter_figures(records, results / "figures")
 
 
 def fill(readme: Path, tables: list[Table]) -> str:

@@ -1,6 +1,6 @@
 """What a record is about, in a few words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bdlib.records.groups import Runs
@@ -72,6 +72,16 @@ def tell_apart(columns: dict[str, list[str]], groups: list[Runs]) -> None:
     for i, group in enumerate(groups):
         if labels.count(labels[i]) > 1:
             columns["Model"][i] += f", commit {str(group.record['commit'])[:7]}"
+
+
+def named_apart(items: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Names, each with those of its settings in which others of the name differ."""
+    texts = []
+    for name, settings in items:
+        twins = [other for known, other in items if known == name]
+        differing = [k for k, v in settings.items() if any(t.get(k, v) != v for t in twins)]
+        texts.append(", ".join([name, *(f"{key} {settings[key]}" for key in differing)]))
+    return texts
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bdlib.evaluation.metrics import defense_effectiveness
 from bdlib.records.groups import Runs, estimate, group_records
-from bdlib.records.labels import attack_label, defense_label, flat
+from bdlib.records.labels import attack_label, defense_label, flat, named_apart
 from bdlib.records.table import INTERVALS, SCALES, Table, percent
 
 DER = "defense_effectiveness"
@@ -94,8 +94,8 @@ def _training(record: dict[str, Any]) -> str:
 
 def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> Table:
     name, variant, scale, model = key
-    attacks = _labels([(attack_label(g.record["attack"]), _attack(g.record)) for g in groups])
-    defenses = _labels([(_defense_name(g.record), _defense(g.record)) for g in groups])
+    attacks = named_apart([(attack_label(g.record["attack"]), _attack(g.record)) for g in groups])
+    defenses = named_apart([(_defense_name(g.record), _defense(g.record)) for g in groups])
     estimates = [estimate(group, metric) for group in groups]
     cells = dict(zip(zip(attacks, defenses, strict=True), map(percent, estimates), strict=True))
     shown = [
@@ -134,16 +134,6 @@ def _defense_name(record: dict[str, Any]) -> str:
 
 def _defense(record: dict[str, Any]) -> dict[str, Any]:
     return flat((record["defense"] or {}).get("settings") or {}) if _repaired(record) else {}
-
-
-def _labels(items: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-    """Names, each with those of its settings in which others of the name differ."""
-    texts = []
-    for name, settings in items:
-        twins = [other for known, other in items if known == name]
-        differing = [k for k, v in settings.items() if any(t.get(k, v) != v for t in twins)]
-        texts.append(", ".join([name, *(f"{key} {settings[key]}" for key in differing)]))
-    return texts
 
 
 def _heard(attacks: Sequence[str], groups: Sequence[Runs], metric: str) -> dict[str, str]:

@@ -33,21 +33,21 @@ def pls_figures(records: Records, folder: Path) -> list[Path]:
     sets: dict[str, Records] = {}
     for record in records:
         if record["status"] == "ok" and "classes" in record:
-            sets.setdefault(_stem(record), []).append(record)
+            sets.setdefault(stem(record), []).append(record)
     drawn = []
-    for stem, found in sorted(sets.items()):
+    for what, found in sorted(sets.items()):
         attacks = [record for record in found if record["attack"]]
         draws = [record for record in found if not record["attack"]]
         parts = {
-            "roc": (roc, attacks and draws, (attacks, draws)),
+            "roc": (roc, attacks and draws, (attacks and at_usual_rate(attacks), draws)),
             "rand": (rand_maps, attacks, (attacks,)),
             "fraction": (fractions, len({r["attack"]["rate"] for r in attacks}) > 1, (attacks,)),
             "classes": (class_scores, attacks, (attacks,)),
         }
         for name, (draw, possible, data) in parts.items():
             if possible:
-                path = folder / f"pls-{name}-{stem}.png"
-                draw(*data, path, stem.replace("-", " "))
+                path = folder / f"pls-{name}-{what}.png"
+                draw(*data, path, what.replace("-", " "))
                 drawn.append(path)
     return drawn
 
@@ -64,6 +64,12 @@ def pooled(attacks: Records, draws: Records) -> tuple[np.ndarray, np.ndarray]:
     ]
     scores, targets = zip(*pairs, strict=True)
     return np.array(scores), np.array(targets)
+
+
+def at_usual_rate(attacks: Records) -> Records:
+    """The attacks at the poisoned share that is nearest to the paper's tenth of the source class."""
+    rate = min((r["attack"]["rate"] for r in attacks), key=lambda rate: abs(rate - 0.1))
+    return [record for record in attacks if record["attack"]["rate"] == rate]
 
 
 def roc(attacks: Records, draws: Records, path: str | Path, title: str) -> None:
@@ -94,8 +100,7 @@ def rand_maps(attacks: Records, path: str | Path, title: str) -> None:
 
     A cross marks a target class that did not score highest, or is not called poisoned.
     """
-    rate = min({r["attack"]["rate"] for r in attacks}, key=lambda rate: abs(rate - 0.1))
-    attacks = [record for record in attacks if record["attack"]["rate"] == rate]
+    attacks = at_usual_rate(attacks)
     triggers = sorted({record["attack"]["name"] for record in attacks})
     names = sorted({name for record in attacks for name in record["classes"]})
     figure = Figure(figsize=(WIDTH, 0.8 + 4.0 * -(-len(triggers) // 2)), layout="constrained")
@@ -217,7 +222,8 @@ def of_encoder(record: dict[str, Any]) -> bool:
     return all(trained_on.get(key) == record["attack"].get(key) for key in keys)
 
 
-def _stem(record: dict[str, Any]) -> str:
+def stem(record: dict[str, Any]) -> str:
+    """What the figures of a filter on a corpus are named after."""
     data, defense = record["dataset"], record["defense"]
     mark = digest([defense.get("settings"), record["model"].get("trained_on")], 6)
     return "-".join([data["name"], str(data["variant"]), data["scale"], defense["name"], mark])

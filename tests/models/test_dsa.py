@@ -121,7 +121,9 @@ def test_the_latent_with_the_spectrum(rectified):
     torch.manual_seed(0)
     model = small(rectified_f=rectified).eval()
     wavs, lens = torch.randn(4, 8000), torch.ones(4)
-    f, spectrum = model.latent(wavs, lens, spectrum=True).split([model.f_mean[0].out_features, 16], 1)
+    f, spectrum = model.latent(wavs, lens, spectrum=True).split(
+        [model.f_mean[0].out_features, 16], 1
+    )
     again = nn.functional.leaky_relu(f, 0.2) if rectified else f
     assert (f < 0).any() and torch.allclose(again, model.latent(wavs, lens), atol=1e-6)
     assert torch.allclose(spectrum, model.features(wavs, lens).mean(1), atol=1e-5)

@@ -1,5 +1,7 @@
 """The poison likelihood score and the search beside it, on latents whose truth is known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -169,9 +171,9 @@ def test_odd_recordings_are_no_poison():
     latents, labels, _ = corpus(size=300)
     latents[:10] += 30 * latents.std() * _unit(np.random.default_rng(9), latents.shape[1])
     scores = [
-        judge_all(
-            latents, labels, judge=lambda *given: two_populations(*given, least_share=share)
-        )["class0"].score
+        judge_all(latents, labels, judge=partial(two_populations, least_share=share))[
+            "class0"
+        ].score
         for share in (0.05, 0.01)
     ]
     assert scores[0] < 1 < 2 < scores[1]

@@ -1,0 +1,109 @@
+"""What filters that judge classes find over many attacks, as tables beside the published numbers."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from bdlib.records.labels import flat, named_apart
+from bdlib.records.pls_figure import GOOD, Records, at_usual_rate, pooled
+from bdlib.records.published import Published
+from bdlib.records.table import PUBLISHED, SCALES, Table
+
+AREA, FIT = "class_auc", "share_of_attacks_with_rand_index_095"
+COLUMNS = (
+    "Defense", "Attack", "Attacks", "Class ROC AUC", "Target class called [%]",
+    "Clean draws with a class called [%]", "Median adjusted Rand index",
+    f"Adjusted Rand index of {GOOD} or more [%]", PUBLISHED,
+)  # fmt: skip
+NOTES = (
+    "Each attack is from one class to another; class scores of targets against those of benign "
+    "classes, of the clean draws among them, give the area under the ROC curve. The adjusted Rand "
+    "index is over the clips of the target class, whether or not it was called poisoned.",
+)
+
+
+def build(records: Records, published: list[Published]) -> list[Table]:
+    """A table for each data set, variant and scale; rows are filter and trigger.
+
+    Arguments
+    ---------
+    records : list of dict
+        Records of `pls.py`: those with `classes`.
+    published : list of Published
+        Numbers to show beside ours.
+    """
+    corpora: dict[tuple[str, str, str], Records] = {}
+    for record in records:
+        if record["status"] == "ok" and "classes" in record:
+            data = record["dataset"]
+            key = (data["name"], data["variant"] or "", data["scale"])
+            corpora.setdefault(key, []).append(record)
+    return [_table(*key, some, published) for key, some in corpora.items()]
+
+
+def _table(
+    name: str, variant: str, scale: str, records: Records, published: list[Published]
+) -> Table:
+    labels = named_apart([(r["defense"]["name"], flat(r["defense"]["settings"])) for r in records])
+    own = [number for number in published if number.dataset == f"{name} {variant}".strip()]
+    rows = []
+    for label in dict.fromkeys(labels):
+        found = [r for r, other in zip(records, labels, strict=True) if other == label]
+        attacks = [record for record in found if record["attack"]]
+        draws = [record for record in found if not record["attack"]]
+        if attacks:
+            rows += [(label, *row) for row in _rows(at_usual_rate(attacks), draws, own)]
+    return Table(
+        dataset=name,
+        variant=variant,
+        scale=scale,
+        title=f"Many attacks judged by one encoder: {name} {variant}, {SCALES[scale]}",
+        columns=COLUMNS,
+        rows=tuple(rows),
+        notes=NOTES,
+        failed=(),
+    )
+
+
+def _rows(attacks: Records, draws: Records, published: list[Published]) -> list[tuple[str, ...]]:
+    """The cells of a filter: a row for each trigger, then one for all of them."""
+    names = sorted({record["attack"]["name"] for record in attacks})
+    parts = {name: [r for r in attacks if r["attack"]["name"] == name] for name in names}
+    if len(names) > 1:
+        parts[" and ".join(names)] = attacks
+    rows = []
+    for name, some in parts.items():
+        scores, targets = pooled(some, draws)
+        found = [record["metrics"]["target_class_found"]["value"] for record in some]
+        called = [max(record["classes"].values()) > 1 for record in draws]
+        index = np.array([record["metrics"]["adjusted_rand_index"]["value"] for record in some])
+        rows.append(
+            (
+                name,
+                str(len(some)),
+                f"{roc_auc_score(targets, scores):.3f}",
+                _percent(found),
+                _percent(called),
+                f"{np.median(index):.2f}",
+                _percent(index >= GOOD),
+                _published(name, published),
+            )
+        )
+    return rows
+
+
+def _published(attack: str, published: list[Published]) -> str:
+    parts = []
+    for number in published:
+        if number.attack == attack and number.metric == AREA:
+            parts.append(f"AUC {number.value:.3f} ({number.source})")
+        if number.attack == attack and number.metric == FIT:
+            parts.append(f"{GOOD} or more: {100 * number.value:.0f} ({number.source})")
+    return "; ".join(parts)
+
+
+def _percent(found: Iterable[Any]) -> str:
+    values = list(found)
+    return f"{100 * np.mean(values):.1f}" if values else ""
