@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bdlib.corpus import Batch
 from bdlib.files import atomic
-from bdlib.models.dsa import Explained, repeated
+from bdlib.models.dsa import Explained
+from bdlib.models.dsa_frames import repeated
 from bdlib.training import log
 from bdlib.training.classifier_brain import ClassifierBrain, Diverged
 

@@ -9,7 +9,8 @@ from torch import nn
 from bdlib.corpus import Batch
 from bdlib.errors import InputError
 from bdlib.features import ScaledFbank
-from bdlib.models.dsa import FrameEncoder, Gaussian, SequentialAutoencoder, repeated
+from bdlib.models.dsa import Gaussian, SequentialAutoencoder
+from bdlib.models.dsa_frames import FrameEncoder, repeated
 from bdlib.training.dsa_brain import EvidenceBound, flat
 
 SMALL = {"f_dim": 5, "z_dim": 3, "conv_dim": 8, "hidden": 6, "channels": 4}
