@@ -28,6 +28,7 @@ from bdlib.files import digest
 from bdlib.records import pls_figure, record
 from bdlib.records.provenance import peak_memory_mb, source, versions
 
+COMPONENTS = 24  # in which the clips of a class are drawn
 FEW = 20  # trials that are judged faster than processes are started
 
 
@@ -176,7 +177,7 @@ def _scatter(
     """Draw the target class of the attack that the autoencoder was trained on."""
     target = trial.attack["target"]
     here = trial.labels == target
-    points = whitened(trial.of(bench.latents)[here], 2)
+    points = whitened(trial.of(bench.latents)[here], COMPONENTS)
     suspected = judged.suspicion[target] > 0.5
     stem = pls_figure.stem(line)
     title = f"{stem.replace('-', ' ')}: class {target}"

@@ -184,12 +184,15 @@ def class_scores(attacks: Records, path: str | Path, title: str) -> None:
 def scatter(
     points: np.ndarray, poisoned: np.ndarray, suspected: np.ndarray, path: str | Path, title: str
 ) -> None:
-    """Clips of a target class on two components, by the filter and by the truth (Figure 3).
+    """Clips of a target class from aside, by the filter and by the truth (Figure 3).
+
+    The abscissa joins the means of the filter's two clusters, which the first principal components
+    need not show; the ordinate is the widest direction across it.
 
     Arguments
     ---------
     points : np.ndarray
-        (n, 2).
+        (n, k), whitened.
     poisoned, suspected : np.ndarray
         (n,) bool.
     path : str or Path
@@ -199,16 +202,27 @@ def scatter(
     """
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    seen = _aside(points, suspected)
     for axis, (name, second) in zip(
         axes, {"clusters": suspected, "truth": poisoned}.items(), strict=True
     ):
         for label, members, colour in (("clean", ~second, GREEN), ("poisoned", second, ORANGE)):
-            axis.scatter(*points[members].T, s=9, color=colour, label=f"{label} ({members.sum()})")
-        axis.set(title=name, xlabel="first component")
+            axis.scatter(*seen[members].T, s=9, color=colour, label=f"{label} ({members.sum()})")
+        axis.set(title=name, xlabel="from cluster to cluster")
         axis.legend(frameon=False, fontsize=8)
         axis.grid(alpha=0.25)
-    axes[0].set_ylabel("second component")
+    axes[0].set_ylabel("widest direction across")
     save(figure, path, title)
+
+
+def _aside(points: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Points (n, k) in the plane of `scatter` (n, 2)."""
+    line = points[second].mean(0) - points[~second].mean(0)
+    line /= np.linalg.norm(line)
+    along = points @ line
+    across = points - along[:, None] * line
+    widest = np.linalg.svd(across - across.mean(0), full_matrices=False)[2][0]
+    return np.stack([along, across @ widest], 1)
 
 
 def _rate(record: dict[str, Any]) -> float:

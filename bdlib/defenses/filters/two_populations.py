@@ -16,6 +16,7 @@ from bdlib.files import seed_of
 STEPS = 8  # of the projection pursuit
 EM_STEPS = 15
 STARTS = 150  # of the projection pursuit at most
+HALVES = 0.66  # separation of the two halves of a Gaussian
 LEAST_CLIPS = 3  # of a population
 LEAST_SHARE = 0.02  # of a class, in the fit of a mixture
 COMPARED = 1000  # clips of the other classes
@@ -62,7 +63,8 @@ def two_populations(
     -------
     Verdict
         Its score is the bimodal `separation` in the half that was not searched, times the share of
-        the second population that is `foreign` to the other classes.
+        the second population that is `foreign` to the other classes; at least `HALVES`, as below
+        that no class is more of one piece than another.
     """
     inside = np.asarray(inside, dtype=np.float64)
     inside = inside - inside.mean(0)
@@ -213,7 +215,7 @@ def _best(
     chosen = _distinct(directions, np.argsort(-own), candidates)
     directions = directions[chosen]
     scores = np.minimum(own[chosen], score(held, directions))
-    return float(scores.max()), directions[scores.argmax()]
+    return max(float(scores.max()), HALVES), directions[scores.argmax()]
 
 
 def _distinct(directions: np.ndarray, order: np.ndarray, most: int) -> list[int]:

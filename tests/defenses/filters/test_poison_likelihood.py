@@ -182,12 +182,12 @@ def test_odd_recordings_are_no_poison():
 def test_false_alarms_on_clean_corpora():
     """No more than the stated share of clean corpora, give or take what a dozen draws allow."""
     alarms = {}
-    for judge in (poison_likelihood, two_populations):
+    for judge, spread in ((poison_likelihood, 0.0), (two_populations, 0.15)):
         alarms[judge] = 0
         for seed in range(12):
             latents, labels, _ = corpus(seed + 100, size=60, dimensions=12)
             found = judge_all(latents, labels, judge=judge)
-            outliers = outlyingness({name: v.score for name, v in found.items()}, 0.0)
+            outliers = outlyingness({name: v.score for name, v in found.items()}, spread)
             alarms[judge] += max(outliers.values()) > threshold(len(outliers), 0.05)
     assert max(alarms.values()) <= 2
 

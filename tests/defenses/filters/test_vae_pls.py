@@ -56,7 +56,7 @@ def view(tmp_path, poisoned=POISONED, count=40):
 
 def test_removes_the_poison_and_keeps_the_rest(tmp_path, capsys):
     untrusted, poison = view(tmp_path)
-    defense = VaePls(TINY, two_populations, least_spread=0.1, spectrum=True)
+    defense = VaePls(TINY, two_populations, least_spread=0.15, spectrum=True)
     left = defend(defense, untrusted)
     removed = set(untrusted.rows["ID"]) - set(left.kept)
     assert "called poisoned: b\n" in capsys.readouterr().out
@@ -65,14 +65,14 @@ def test_removes_the_poison_and_keeps_the_rest(tmp_path, capsys):
     assert all(score <= 1 for name, score in left.class_scores.items() if name != "b")
     assert all(0 <= score <= 1 for score in left.scores.values())
     assert min(left.scores[name] for name in removed) > 0.75
-    again = VaePls(TINY, two_populations, least_spread=0.1, spectrum=True)
+    again = VaePls(TINY, two_populations, least_spread=0.15, spectrum=True)
     assert defend(again, untrusted).scores == left.scores
     assert "stands: " in capsys.readouterr().out
 
 
 def test_a_clean_corpus_is_left_alone(tmp_path, capsys):
     untrusted, _ = view(tmp_path, poisoned=0)
-    left = defend(VaePls(TINY, two_populations, least_spread=0.1, spectrum=True), untrusted)
+    left = defend(VaePls(TINY, two_populations, least_spread=0.15, spectrum=True), untrusted)
     assert len(left.kept) == len(untrusted.rows)
     assert "called poisoned: no class" in capsys.readouterr().out
 
