@@ -1,7 +1,6 @@
 """One autoencoder, many attacks: every source and target with every trigger (VAE-PLS, section 4.4).
 
-The clean corpus is encoded once. Of an attack only the altered clips are encoded, and only the
-classes it touches are judged again.
+The clean corpus is encoded once, and of an attack only the altered clips.
 """
 
 import sys
@@ -20,11 +19,11 @@ from bdlib.cli import command, pictures
 from bdlib.cli.experiment import Experiment
 from bdlib.cli.prepare import Prepare
 from bdlib.cli.trials import Bench, Trial
-from bdlib.defenses.filters.poison_likelihood import Verdict, whitened
+from bdlib.defenses.filters.poison_likelihood import whitened
 from bdlib.defenses.filters.vae_pls import Judged, VaePls
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
-from bdlib.files import digest
+from bdlib.files import digest, seed_of
 from bdlib.records import pls_figure, record
 from bdlib.records.provenance import peak_memory_mb, source, versions
 
@@ -32,23 +31,17 @@ COMPONENTS = 24  # in which the clips of a class are drawn
 FEW = 20  # trials that are judged faster than processes are started
 
 
-def judge_trial(
-    defense: VaePls, latents: np.ndarray, trial: Trial, seed: int, verdicts: dict[str, Verdict]
-) -> Judged:
-    """Judge a trial; `verdicts` are those on classes that it leaves as they are."""
-    return defense.judged(trial.of(latents), trial.labels, seed, verdicts)
+def judge_trial(defense: VaePls, latents: np.ndarray, trial: Trial, seed: int) -> Judged:
+    """Judge all classes of a trial, with all poison that a defender would have among them."""
+    return defense.judged(trial.of(latents), trial.labels, seed)
 
 
 def judge_trials(bench: Bench, trials: list[Trial]) -> Iterator[tuple[Trial, Judged]]:
-    """Judge all trials, on all cores, in their order."""
-    seed, untouched = bench.experiment.seed, bench.untouched
-
-    def same(trial: Trial) -> dict[str, Verdict]:
-        touched = {trial.attack["source"], trial.attack["target"]} if trial.attack else untouched
-        return {name: verdict for name, verdict in untouched.items() if name not in touched}
-
+    """Judge all trials, on all cores, in their order, each with chance of its own."""
     tasks = (
-        joblib.delayed(judge_trial)(bench.defense, bench.latents, trial, seed, same(trial))
+        joblib.delayed(judge_trial)(
+            bench.defense, bench.latents, trial, seed_of("trial", identity(bench, trial))
+        )
         for trial in trials
     )
     jobs = -1 if len(trials) > FEW else 1
@@ -187,7 +180,7 @@ def _scatter(
 
 def _asked(bench: Bench, extra: Any) -> list[Trial]:
     """The trials of a command line: all pairs of classes, clean draws, and the fractions."""
-    own, names = bench.experiment.settings["poison"], sorted(bench.untouched)
+    own, names = bench.experiment.settings["poison"], sorted(bench.classes)
     pairs = [(a, b) for a in names for b in names if a != b]
     plan = [(t, *pair, own["rate"]) for t in extra.triggers.split(",") for pair in pairs]
     for text in filter(None, extra.fractions.split(",")):

@@ -1,7 +1,6 @@
 """The corpora that `pls.py` judges: attacks on a clean corpus and draws from it, as latents."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from bdlib.cli import poison
 from bdlib.cli.defend import blinded
 from bdlib.cli.experiment import Experiment
 from bdlib.cli.settings import common
-from bdlib.defenses.filters.poison_likelihood import Verdict
+from bdlib.defenses.filters.poison_likelihood import LEAST_CLIPS
 from bdlib.defenses.filters.vae_pls import VaePls
 from bdlib.sampling import share
 from bdlib.training.autoencoder import Corpus, encode, trained
@@ -89,11 +88,11 @@ class Bench:
         self.latents = encode(self.network, whole, defense.spectrum)
         self.encoded: dict[tuple[str, str], np.ndarray] = {}
 
-    @cached_property
-    def untouched(self) -> dict[str, Verdict]:
-        """Verdicts on the clean corpus."""
-        labels = self.rows["label"].to_numpy()
-        return self.defense.judged(self.latents, labels, self.experiment.seed).verdicts
+    @property
+    def classes(self) -> list[str]:
+        """Those that can be judged."""
+        counts = self.rows["label"].value_counts()
+        return sorted(counts.index[counts >= LEAST_CLIPS])
 
     def attack(self, name: str, source_class: str, target: str, rate: float) -> Trial:
         """An attack on the clean corpus; clips altered before are not encoded again."""

@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from bdlib.files import digest
 from bdlib.records.labels import flat, named_apart
 from bdlib.records.pls_figure import GOOD, Records, at_usual_rate, pooled
 from bdlib.records.published import Published
-from bdlib.records.table import PUBLISHED, SCALES, Table
+from bdlib.records.table import SCALES, Table
 
 AREA, FIT = "class_auc", "share_of_attacks_with_rand_index_095"
 COLUMNS = (
     "Defense", "Attack", "Attacks", "Class ROC AUC", "Target class called [%]",
     "Clean draws with a class called [%]", "Median adjusted Rand index",
-    f"Adjusted Rand index of {GOOD} or more [%]", PUBLISHED,
+    f"Adjusted Rand index of {GOOD} or more [%]", "Published (full data)",
 )  # fmt: skip
 NOTES = (
     "Each attack is from one class to another; class scores of targets against those of benign "
@@ -46,7 +47,7 @@ def build(records: Records, published: list[Published]) -> list[Table]:
 def _table(
     name: str, variant: str, scale: str, records: Records, published: list[Published]
 ) -> Table:
-    labels = named_apart([(r["defense"]["name"], flat(r["defense"]["settings"])) for r in records])
+    labels = named_apart([(r["defense"]["name"], _settings(r)) for r in records])
     own = [number for number in published if number.dataset == f"{name} {variant}".strip()]
     rows = []
     for label in dict.fromkeys(labels):
@@ -65,6 +66,12 @@ def _table(
         notes=NOTES,
         failed=(),
     )
+
+
+def _settings(record: dict[str, Any]) -> dict[str, Any]:
+    """What sets the encoders and judges of two records apart."""
+    trained = digest([record["model"].get("trained_on"), record["dataset"]["digest"]], 6)
+    return flat(record["defense"]["settings"]) | {"encoder": trained}
 
 
 def _rows(attacks: Records, draws: Records, published: list[Published]) -> list[tuple[str, ...]]:
@@ -88,19 +95,21 @@ def _rows(attacks: Records, draws: Records, published: list[Published]) -> list[
                 _percent(called),
                 f"{np.median(index):.2f}",
                 _percent(index >= GOOD),
-                _published(name, published),
+                _published(some[0]["attack"], name, published),
             )
         )
     return rows
 
 
-def _published(attack: str, published: list[Published]) -> str:
+def _published(attack: dict[str, Any], name: str, published: list[Published]) -> str:
     parts = []
     for number in published:
-        if number.attack == attack and number.metric == AREA:
+        if (number.attack, number.rate) != (name, attack["rate"]):
+            continue
+        if number.metric == AREA:
             parts.append(f"AUC {number.value:.3f} ({number.source})")
-        if number.attack == attack and number.metric == FIT:
-            parts.append(f"{GOOD} or more: {100 * number.value:.0f} ({number.source})")
+        if number.metric == FIT:
+            parts.append(f"{GOOD} or more: {100 * number.value:.0f} % ({number.source})")
     return "; ".join(parts)
 
 

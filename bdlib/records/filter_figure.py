@@ -15,15 +15,16 @@ from bdlib.records.labels import attack_label, flat, named_apart
 Records = list[dict[str, Any]]
 CELLS = (("filter_tn", "filter_fp"), ("filter_fn", "filter_tp"))  # clean above, poisoned below
 IN_A_ROW = 4
+CONTROLS = {"random_filter", "perfect_filter_oracle"}
 
 
 def filter_figures(records: Records, folder: Path) -> list[Path]:
-    """Draw the filters of every attack that more than one judged, a figure for an attack.
+    """Draw the filters of every attack that more than one of them judged, beside the controls.
 
     Arguments
     ---------
     records : list of dict
-        Records of schema 1. Of several seeds of a filter the first is drawn.
+        Records of schema 1. Of several seeds the lowest is drawn.
     folder : Path
         Where to.
 
@@ -43,15 +44,17 @@ def filter_figures(records: Records, folder: Path) -> list[Path]:
             attacks.setdefault(json.dumps(about, sort_keys=True), []).append(record)
     drawn = []
     for about, found in attacks.items():
+        found = [record for record in found if record["seed"] == min(r["seed"] for r in found)]
         settings = [(r["defense"]["name"], flat(r["defense"].get("settings") or {})) for r in found]
         filters: dict[str, dict[str, Any]] = {}
         for label, record in zip(named_apart(settings), found, strict=True):
-            filters.setdefault(label, record["metrics"])
-        if len(filters) > 1:
-            data, attack = found[0]["dataset"], found[0]["attack"]
-            name = "-".join([data["name"], str(data["variant"]), data["scale"], attack["name"]])
+            filters[label] = record["metrics"]
+        if len(filters) > len(CONTROLS.intersection(filters)) + 1:
+            data, attack, model = (found[0][key] for key in ("dataset", "attack", "model"))
+            name = "-".join([data["name"], data["variant"] or "all", data["scale"], attack["name"]])
             path = folder / f"filters-{name}-{digest(about, 6)}.png"
-            confusions(filters, path, f"{data['name']} {data['variant']}: {attack_label(attack)}")
+            title = f"{name.replace('-', ' ')}, {model['name']}: {attack_label(attack)}"
+            confusions(filters, path, title)
             drawn.append(path)
     return drawn
 

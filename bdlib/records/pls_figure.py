@@ -216,7 +216,9 @@ def scatter(
 
 
 def _aside(points: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Points (n, k) in the plane of `scatter` (n, 2)."""
+    """Points (n, k) in the plane of `scatter` (n, 2); the first two axes if there is one cluster."""
+    if second.all() or not second.any():
+        return points[:, :2]
     line = points[second].mean(0) - points[~second].mean(0)
     line /= np.linalg.norm(line)
     along = points @ line

@@ -10,7 +10,8 @@ def record(target=None, rate=0.1, index=1.0, name="clap", runs=10, **scores):
     found = {"value": float(scores.get(target, 0.0) > 1)}
     return {
         "status": "ok",
-        "dataset": {"name": "Words", "variant": "3", "scale": "subset"},
+        "dataset": {"name": "Words", "variant": "3", "scale": "subset", "digest": "d1"},
+        "model": {"trained_on": None},
         "defense": {"name": "vae_pls", "settings": {"runs": runs, "components": 24}},
         "attack": attack,
         "metrics": {"adjusted_rand_index": {"value": index}, "target_class_found": found},
@@ -43,7 +44,7 @@ def test_the_cells():
     clap, whistle, both = table.rows
     # Targets 2.0 and 0.6; benign: 1.2, 0.7 and eight zeros.
     assert clap[:4] == ("vae_pls", "clap", "2", "0.900")
-    assert clap[4:] == ("50.0", "50.0", "0.60", "50.0", "0.95 or more: 72 (A paper)")
+    assert clap[4:] == ("50.0", "50.0", "0.60", "50.0", "0.95 or more: 72 % (A paper)")
     assert whistle[:5] == ("vae_pls", "whistle", "1", "1.000", "100.0") and whistle[-1] == ""
     assert both[1:3] == ("clap and whistle", "3") and both[-1] == "AUC 0.960 (A paper)"
     assert both[4:8] == ("66.7", "50.0", "0.97", "66.7")
@@ -54,6 +55,11 @@ def test_settings_that_differ_are_named():
     (table,) = attacks_table.build([RECORDS[0], record("left", runs=3)], [])
     assert [row[0] for row in table.rows] == ["vae_pls, runs 10", "vae_pls, runs 3"]
     assert [row[5] for row in table.rows] == ["", ""]  # no clean draws
+
+
+def test_published_numbers_are_those_of_the_rate():
+    (table,) = attacks_table.build([record("left", rate=0.5, left=2.0)], PUBLISHED)
+    assert table.rows[0][-1] == ""
 
 
 def test_nothing_to_tell():

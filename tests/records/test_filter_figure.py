@@ -23,4 +23,6 @@ def test_a_figure_for_each_attack_with_several_filters(tmp_path):
     assert path.name.startswith("filters-Words-3-mini-clap-") and path.stat().st_size > 5000
     again = [record(layer="logits"), record(layer="softmax"), *(record(f"f{i}") for i in range(4))]
     assert len(filter_figures(again, tmp_path)) == 1  # six panels in two rows
-    assert filter_figures([record(), {**record("pls"), "classes": {}}], tmp_path) == []
+    controls = record("random_filter"), record("perfect_filter_oracle")
+    assert filter_figures([record(), *controls], tmp_path) == []
+    assert filter_figures([record(), record("scan", seed=1)], tmp_path) == []

@@ -151,7 +151,6 @@ def judge_all(
     seed: int = 0,
     left_out: Sequence[str] = (),
     judge: Judge = poison_likelihood,
-    known: dict[str, Verdict] | None = None,
 ) -> dict[str, Verdict]:
     """Judge every class of at least `LEAST_CLIPS` clips that is not left out.
 
@@ -167,8 +166,6 @@ def judge_all(
         Classes not to be judged, such as noise among words.
     judge : Judge
         How a class is judged.
-    known : dict[str, Verdict] | None
-        Verdicts of classes that need not be judged again.
 
     Returns
     -------
@@ -202,10 +199,8 @@ def judge_all(
     for name in large:
         centred[labels == name] -= centred[labels == name].mean(0)
     compared = np.isin(labels, large)
-    known = known or {}
     return {
-        name: known.get(name)
-        or judge(latents[labels == name], centred[compared & (labels != name)], seed)
+        name: judge(latents[labels == name], centred[compared & (labels != name)], seed)
         for name in large
     }
 

@@ -1,10 +1,10 @@
 """A better search for the two populations of a poisoned class than two-means from random starts.
 
 Two-means in whitened space seldom finds a small second population: any cut through a cloud that is
-white in 24 directions leaves nearly the same inertia. Here every clip proposes a direction,
-projection pursuit sharpens it, and two populations found on one half of the class must stand apart
-in the other half, too. What the other classes have as well, such as quiet and loud rooms, does not
-count: no other class has the trigger.
+white in 24 directions leaves nearly the same inertia. Here clips propose directions, projection
+pursuit sharpens them, and two populations found on one half of the class must stand apart in the
+other half, too. What the other classes have as well, such as quiet and loud rooms, does not count:
+this is for attacks with one target, where no other class has the trigger.
 """
 
 import numpy as np
@@ -54,17 +54,17 @@ def two_populations(
         Into halves. The score is the mean of the twice as many searches; the labels are those of
         the better half of them, aligned and averaged.
     least_share : float
-        Of the class that a population must hold: a few odd recordings stand apart in any class, so
-        that a smaller share of poison is not found.
+        Of either half that a population must hold: a few odd recordings stand apart in any class,
+        so that a class with little more poison than that may be missed.
     candidates : int
         Directions a half may propose to the other.
 
     Returns
     -------
     Verdict
-        Its score is the bimodal `separation` in the half that was not searched, times the share of
-        the second population that is `foreign` to the other classes; at least `HALVES`, as below
-        that no class is more of one piece than another.
+        Its score is the bimodal `separation` times the share of it that is `foreign` to the other
+        classes, the lesser of both halves, at the best of the candidates; at least `HALVES`, as
+        below that no class is more of one piece than another.
     """
     inside = np.asarray(inside, dtype=np.float64)
     inside = inside - inside.mean(0)
@@ -86,9 +86,9 @@ def two_populations(
 def pursue(points: np.ndarray) -> np.ndarray:
     """Directions (J, k) along which points (n, k), centred, are wide and not Gaussian.
 
-    Every point, up to `STARTS`, is a start of two fixed-point iterations, up the third cumulant, which a small
+    Points, `STARTS` at most, start two fixed-point iterations: up the third cumulant, which a small
     second population makes large, and down the fourth, which two equal ones make small (the
-    contrasts of FastICA, Hyvarinen 1999, without its whitening). The k axes come last.
+    contrasts of FastICA, Hyvarinen 1999, without its whitening). The k axes come last, either way.
     """
     starts = points[:STARTS]
     starts = starts / np.linalg.norm(starts, axis=1, keepdims=True).clip(1e-12)
@@ -104,11 +104,14 @@ def pursue(points: np.ndarray) -> np.ndarray:
                 moved = (along**2).T @ points
             directions = moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(1e-12)
         found.append(directions)
-    return np.concatenate([*found, np.eye(points.shape[1])])
+    axes = np.eye(points.shape[1])
+    return np.concatenate([*found, axes, -axes])
 
 
 class Mixture:
     """Two Gaussians of one variance on each of J lines, by expectation maximisation.
+
+    The second is the one further up; a few points that lie low are not found.
 
     Arguments
     ---------
@@ -137,13 +140,18 @@ class Mixture:
         odds = distance * (x - middle) / self.variance + np.log(self.share / (1 - self.share))
         return 1 / (1 + np.exp(-odds.clip(-50, 50)))
 
+    def second(self, x: np.ndarray) -> np.ndarray:
+        """Whether points (m, J) are rather of the second population: (m, J) bool."""
+        odds = np.log(self.share / (1 - self.share))
+        distance = (self.high - self.low).clip(1e-9)
+        return x > (self.high + self.low) / 2 - odds * self.variance / distance
+
 
 def separation(x: np.ndarray, second: np.ndarray, least_share: float = 0.0) -> np.ndarray:
     """How far two populations stand apart on each of J lines: (J,).
 
     ``|mean2 - mean1| / (2 (deviation1 + deviation2))``, the bimodal separation of Zhang et al.
-    (2003). Where it is above 1, two standard deviations of either
-    still leave a gap. Heavy tails count for little, as their members spread as far as they stand
+    (2003). Where it is above 1, two standard deviations of either still leave a gap. Heavy tails count for little, as their members spread as far as they stand
     off. Deviations are shrunk to the common one by `DOUBT` clips; populations below `least_share`
     or `LEAST_CLIPS` have 0.
 
@@ -167,10 +175,11 @@ def separation(x: np.ndarray, second: np.ndarray, least_share: float = 0.0) -> n
 
 
 def foreign(x: np.ndarray, mixture: Mixture, others: np.ndarray) -> np.ndarray:
-    """Share (J,) of the second population, on each of J lines, that others cannot account for.
+    """Share (J,) of the split, on each of J lines, that other classes do not show.
 
-    The clips of the other classes are laid over one population, as if that were the clean one; what
-    of them falls among the other one is natural. Either may be the clean one.
+    The others are laid over the first population, then over the second. If they have the same two
+    modes, a part of them falls on the far side one way or the other, as large as the population there;
+    if they have one mode, hardly any does.
 
     Arguments
     ---------
@@ -181,10 +190,10 @@ def foreign(x: np.ndarray, mixture: Mixture, others: np.ndarray) -> np.ndarray:
     others : np.ndarray
         (m, J) clips of the other classes on the lines, each class less its mean.
     """
-    share = (mixture.belongs(x) > 0.5).mean(0).clip(1 / len(x), 1 - 1 / len(x))
-    high = (mixture.belongs(others + mixture.low) > 0.5).mean(0) / share
-    low = (mixture.belongs(others + mixture.high) <= 0.5).mean(0) / (1 - share)
-    return 1 - np.minimum(high, low).clip(0, 1)
+    share = mixture.second(x).mean(0).clip(1 / len(x), 1 - 1 / len(x))
+    high = mixture.second(others + mixture.low).mean(0) / share
+    low = (~mixture.second(others + mixture.high)).mean(0) / (1 - share)
+    return 1 - np.maximum(high, low).clip(0, 1)
 
 
 def _widest(inside: np.ndarray, others: np.ndarray, components: int) -> np.ndarray:
@@ -207,7 +216,7 @@ def _best(
 
     def score(judged: np.ndarray, directions: np.ndarray) -> np.ndarray:
         along, mixture = judged @ directions.T, Mixture(half @ directions.T)
-        apart = separation(along, mixture.belongs(along) > 0.5, least_share)
+        apart = separation(along, mixture.second(along), least_share)
         return apart * foreign(along, mixture, others @ directions.T)
 
     directions = pursue(half - half.mean(0))

@@ -68,9 +68,10 @@ class VaePls(FilterDefense):
     false_alarms : float
         Share of clean corpora in which some class is called poisoned, if scores are normal.
     least_spread : float
-        See `outlyingness`, in units of the score.
+        See `outlyingness`, in units of the score. `two_populations` needs one: most benign classes
+        share its least score.
     spectrum : bool
-        Judge by the mean spectrum of a clip, too; see `SequentialAutoencoder.latent`.
+        Unfold f, and judge by the mean spectrum of a clip, too; see `SequentialAutoencoder.latent`.
 
     Raises
     ------
@@ -97,20 +98,10 @@ class VaePls(FilterDefense):
         network = trained(self.autoencoder, whole, view.folder)
         return encode(network, whole, self.spectrum)
 
-    def judged(
-        self,
-        latents: np.ndarray,
-        labels: Sequence[str],
-        seed: int,
-        known: dict[str, Verdict] | None = None,
-    ) -> Judged:
-        """Judge a corpus by its latents (n, D) and labels (n,).
-
-        Verdicts that are `known`, of classes that have not changed, are taken over. See `judge_all`
-        for errors.
-        """
+    def judged(self, latents: np.ndarray, labels: Sequence[str], seed: int) -> Judged:
+        """Judge a corpus by its latents (n, D) and labels (n,); see `judge_all` for errors."""
         labels = np.asarray(labels)
-        verdicts = judge_all(latents, labels, seed, self.left_out, self.judge, known)
+        verdicts = judge_all(latents, labels, seed, self.left_out, self.judge)
         found = {name: verdict.score for name, verdict in verdicts.items()}
         scores = outlyingness(found, self.least_spread)
         limit = threshold(len(scores), self.false_alarms)

@@ -20,7 +20,12 @@ from bdlib.defenses.filters.poison_likelihood import (
     threshold,
     whitened,
 )
-from bdlib.defenses.filters.two_populations import separation, two_populations
+from bdlib.defenses.filters.two_populations import (
+    Mixture,
+    foreign,
+    separation,
+    two_populations,
+)
 from bdlib.errors import InputError
 
 CLASSES = [f"class{i}" for i in range(7)]
@@ -154,16 +159,31 @@ def test_the_search_finds_what_two_means_does_not(seed, share, shift):
     assert (removed == poison[inside]).mean() > 0.95  # though at 0.9 the poison is hardly smaller
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("share", [0.0, 0.12, 0.5])
 def test_what_all_classes_have_is_no_poison(share):
-    """In every class a third of the clips comes from a loud room, further off than the trigger."""
+    """In every class a tenth of the clips comes from a loud room, further off than the trigger."""
     latents, labels, poison = corpus(poisoned=share, shift=8.0)
     generator = np.random.default_rng(9)
-    loud = generator.random(len(labels)) < 0.33
+    loud = generator.random(len(labels)) < 0.1
     latents[loud] += 14 * _unit(generator, latents.shape[1]) * latents.std()
     verdicts = judge_all(latents, labels, judge=two_populations)
     scores = {name: verdict.score for name, verdict in verdicts.items()}
-    assert max(scores, key=scores.get) == "class2" and index(verdicts, labels, poison) > 0.9
+    called = {name for name, score in scores.items() if score > 1}
+    assert called == ({"class2"} if share else set())
+    assert not share or index(verdicts, labels, poison) > 0.9
+
+
+def test_foreign():
+    """A split that the others show as well is not foreign at all, one of the poison wholly."""
+    generator = np.random.default_rng(0)
+    for share in (0.1, 0.3):
+        x = generator.normal(size=(600, 1))
+        others = generator.normal(size=(3000, 1))
+        second = generator.random(x.shape) < share
+        mixture = Mixture(x + 8 * second)
+        assert foreign(x + 8 * second, mixture, others)[0] > 0.95
+        shared = others + 8 * (generator.random(others.shape) < share)
+        assert foreign(x + 8 * second, mixture, shared - shared.mean())[0] < 0.15
 
 
 def test_odd_recordings_are_no_poison():

@@ -109,18 +109,6 @@ def test_which_cluster_goes(tmp_path, poison):
     assert (suspected == expected).mean() > 0.9
 
 
-def test_known_verdicts_are_taken_over(tmp_path):
-    latents = np.random.default_rng(3).normal(size=(160, 4))
-    labels = np.repeat(CLASSES, 40)
-    defense = VaePls(TINY, poison_likelihood)
-    first = defense.judged(latents, labels, 0)
-    known = {name: first.verdicts[name] for name in "abc"}
-    moved = latents.copy()
-    moved[:40] *= 100  # would change the verdict on a, which is not asked for again
-    assert defense.judged(moved, labels, 0, known).verdicts["a"] is first.verdicts["a"]
-    assert defense.judged(latents, labels, 0, known).class_scores == first.class_scores
-
-
 def test_yaml_and_options(tmp_path):
     with pytest.raises(InputError, match="--poison=both: give smaller or stranger or small_or"):
         VaePls(TINY, poison_likelihood, "both")
