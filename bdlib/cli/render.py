@@ -81,19 +81,16 @@ def render(results: Path, root: Path, check: bool = False) -> int:
     )
     paper = results / "paper"
     published = read_published(paper if paper.is_dir() else root / "results" / "paper")
-    tables = build(records, published)
-    # Not what was tried with an eye on the test set; that stands in results/tables.
-    brief = build([record for record in records if not swept(record["defense"])], published)
-    wanted = {
-        results / "tables" / f"{name}.md": f"# {name}\n\n{_blocks(tables, name)}"
-        for name in dict.fromkeys(table.dataset for table in tables)
-    }
-    judged = attacks_table.build(attacks, published)
-    for kind, others in (("repairs", matrix.build(records)), ("attacks", judged)):
-        wanted |= {
-            results / "tables" / f"{name}-{kind}.md": f"# {name}: {kind}\n\n{_blocks(others, name)}"
-            for name in dict.fromkeys(table.dataset for table in others)
-        }
+    tables, judged = build(records, published), attacks_table.build(attacks, published)
+    wanted: dict[Path, str] = {}
+    for mark, kind, some in (
+        ("", "", tables),
+        ("-repairs", ": repairs", matrix.build(records)),
+        ("-attacks", ": attacks", judged),
+    ):
+        for name in dict.fromkeys(table.dataset for table in some):
+            text = f"# {name}{kind}\n\n{_blocks(some, name)}"
+            wanted[results / "tables" / f"{name}{mark}.md"] = text
     if not check:
         _draw(records, attacks, published, results)
     figures = sorted((results / "figures").glob("**/*.png"))
@@ -102,9 +99,10 @@ def render(results: Path, root: Path, check: bool = False) -> int:
     if report.exists() or not check:
         wanted[report] = html(records, published, figures)
     if own:
-        for readme in [root / "README.md", *sorted(root.glob("recipes/*/README.md"))]:
-            if readme.is_file():
-                wanted[readme] = fill(readme, [*brief, *judged])
+        # Not what was tried with an eye on the test set; that stands in results/tables.
+        brief = build([record for record in records if not swept(record["defense"])], published)
+        readmes = [root / "README.md", *sorted(root.glob("recipes/*/README.md"))]
+        wanted |= {path: fill(path, [*brief, *judged]) for path in readmes if path.is_file()}
     stale = [path for path in sorted((results / "tables").glob("*.md")) if path not in wanted]
     if not records:
         print(f"{results}: no records yet; run a recipe, for example recipes/*/run.sh")
