@@ -104,10 +104,7 @@ def shared(bench: Bench) -> dict[str, Any]:
 
 def identity(bench: Bench, trial: Trial) -> str:
     """The id of a trial's record."""
-    experiment = bench.experiment
-    defense = experiment.asked.defense.plain()
-    trained_on = [experiment.poisoned.attack, experiment.clean.about["digest"], experiment.seed]
-    return digest([trial.attack, trial.seed, defense, trained_on])
+    return digest([trial.attack, trial.seed, *bench.judged_by])
 
 
 def entry(bench: Bench, trial: Trial, judged: Judged, wall_s: float) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class Bench:
         whole = Corpus(self.pack, self.rows, experiment.seed, experiment.run_opts)
         self.latents = encode(self.network, whole, defense.spectrum)
         self.encoded: dict[tuple[str, str], np.ndarray] = {}
+        trained_on = [experiment.poisoned.attack, experiment.clean.about["digest"], experiment.seed]
+        self.judged_by = [experiment.asked.defense.plain(), trained_on]  # what records are told by
 
     @property
     def classes(self) -> list[str]:
