@@ -177,7 +177,7 @@ def _scatter(
 
 def _asked(bench: Bench, extra: Any) -> list[Trial]:
     """The trials of a command line: all pairs of classes, clean draws, and the fractions."""
-    own, names = bench.experiment.settings["poison"], sorted(bench.classes)
+    own, names = bench.experiment.settings["poison"], bench.classes
     pairs = [(a, b) for a in names for b in names if a != b]
     plan = [(t, *pair, own["rate"]) for t in extra.triggers.split(",") for pair in pairs]
     for text in filter(None, extra.fractions.split(",")):

@@ -7,21 +7,22 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from bdlib.files import digest
-from bdlib.records.labels import flat, named_apart
+from bdlib.records.labels import flat
 from bdlib.records.pls_figure import GOOD, Records, at_usual_rate, pooled
 from bdlib.records.published import Published
-from bdlib.records.table import SCALES, Table
+from bdlib.records.table import PUBLISHED, SCALES, Table
 
 AREA, FIT = "class_auc", "share_of_attacks_with_rand_index_095"
 COLUMNS = (
     "Defense", "Attack", "Attacks", "Class ROC AUC", "Target class called [%]",
     "Clean draws with a class called [%]", "Median adjusted Rand index",
-    f"Adjusted Rand index of {GOOD} or more [%]", "Published (full data)",
+    f"Adjusted Rand index of {GOOD} or more [%]", PUBLISHED.removesuffix(" [%]"),
 )  # fmt: skip
 NOTES = (
     "Each attack is from one class to another; class scores of targets against those of benign "
     "classes, of the clean draws among them, give the area under the ROC curve. The adjusted Rand "
-    "index is over the clips of the target class, whether or not it was called poisoned.",
+    "index is over the clips of the target class, whether or not it was called poisoned. Settings are "
+    "named where they differ from those of the first row of a filter.",
 )
 
 
@@ -47,7 +48,7 @@ def build(records: Records, published: list[Published]) -> list[Table]:
 def _table(
     name: str, variant: str, scale: str, records: Records, published: list[Published]
 ) -> Table:
-    labels = named_apart([(r["defense"]["name"], _settings(r)) for r in records])
+    labels = _labels(records)
     own = [number for number in published if number.dataset == f"{name} {variant}".strip()]
     rows = []
     for label in dict.fromkeys(labels):
@@ -66,6 +67,18 @@ def _table(
         notes=NOTES,
         failed=(),
     )
+
+
+def _labels(records: Records) -> list[str]:
+    """Filters by name, and by the settings in which they differ from the first of the name."""
+    first: dict[str, dict[str, Any]] = {}
+    labels = []
+    for record in records:
+        name, settings = record["defense"]["name"], _settings(record)
+        usual = first.setdefault(name, settings)
+        other = [f"{key} {value}" for key, value in settings.items() if usual.get(key) != value]
+        labels.append(", ".join([name, *other]))
+    return labels
 
 
 def _settings(record: dict[str, Any]) -> dict[str, Any]:

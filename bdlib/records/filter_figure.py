@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from bdlib.files import digest
 from bdlib.records.figure import WIDTH, save
 from bdlib.records.labels import attack_label, flat, named_apart
+from bdlib.records.pls_figure import Records
 
-Records = list[dict[str, Any]]
 CELLS = (("filter_tn", "filter_fp"), ("filter_fn", "filter_tp"))  # clean above, poisoned below
 IN_A_ROW = 4
 CONTROLS = {"random_filter", "perfect_filter_oracle"}

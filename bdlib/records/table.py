@@ -85,9 +85,8 @@ def markdown(table: Table) -> str:
     lines = [f"### {_md(table.title)}", ""]
     if table.rows:
         lines.append("| " + " | ".join(_md(column) for column in table.columns) + " |")
-        right = [
-            column not in ("Attack", "Model", "Defense", PUBLISHED) for column in table.columns
-        ]
+        words = ("Attack", "Model", "Defense", PUBLISHED, PUBLISHED.removesuffix(" [%]"))
+        right = [column not in words for column in table.columns]
         lines.append("|" + "|".join("---:" if is_right else "---" for is_right in right) + "|")
         lines += ["| " + " | ".join(_md(cell) for cell in row) + " |" for row in table.rows]
         lines.append("")

@@ -53,7 +53,7 @@ def test_the_cells():
 
 def test_settings_that_differ_are_named():
     (table,) = attacks_table.build([RECORDS[0], record("left", runs=3)], [])
-    assert [row[0] for row in table.rows] == ["vae_pls, runs 10", "vae_pls, runs 3"]
+    assert [row[0] for row in table.rows] == ["vae_pls", "vae_pls, runs 3"]
     assert [row[5] for row in table.rows] == ["", ""]  # no clean draws
 
 

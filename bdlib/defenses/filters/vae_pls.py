@@ -11,11 +11,9 @@ from bdlib.defenses.filters.poison_likelihood import (
     Verdict,
     judge_all,
     outlyingness,
-    small_or_strange,
-    smaller,
-    stranger,
     threshold,
 )
+from bdlib.defenses.filters.which_cluster import small_or_strange, smaller, stranger
 from bdlib.errors import InputError
 from bdlib.training.autoencoder import AutoencoderSettings, Corpus, encode, trained
 

@@ -14,8 +14,6 @@ from bdlib.defenses.filters.poison_likelihood import (
     judge_all,
     outlyingness,
     poison_likelihood,
-    smaller,
-    stranger,
     surprise,
     threshold,
     whitened,
@@ -26,6 +24,7 @@ from bdlib.defenses.filters.two_populations import (
     separation,
     two_populations,
 )
+from bdlib.defenses.filters.which_cluster import smaller, stranger
 from bdlib.errors import InputError
 
 CLASSES = [f"class{i}" for i in range(7)]
