@@ -3,17 +3,19 @@
 import dataclasses
 import json
 import sys
+from typing import Any
 
 import pandas as pd
 from speechbrain.utils.distributed import ddp_init_group, if_main_process
 
 from bdlib import manifest
-from bdlib.cli import command, pictures, poison
+from bdlib.cli import command, pictures, poison, surface
 from bdlib.cli.experiment import Experiment
 from bdlib.cli.prepare import Prepare
 from bdlib.cli.run import Run
 from bdlib.cli.settings import known
 from bdlib.defenses.base import BlindView, Defended, OracleFilter, defend
+from bdlib.defenses.repair.pruning import Pruning
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics, scores
 from bdlib.files import atomic, digest
@@ -103,6 +105,16 @@ def blinded(experiment: Experiment) -> tuple[pd.DataFrame, Pack, dict[str, str]]
     return shown[["ID", "duration", "label"]], pack, {v: k for k, v in alias.items()}
 
 
+def _parameters(trained: Run) -> dict[str, Any]:
+    """How many parameters a repair left, if it took some out."""
+    left, total = (
+        sum(p.numel() for p in net.parameters())
+        for net in (trained.classifier, trained.undefended.classifier)
+    )
+    about = {"value": left / total, "count": left, "total": total}
+    return {"parameters_left": about} if left < total else {}
+
+
 def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
     document = experiment.asked.defense
     settings = {k: v for k, v in document.plain().items() if k not in ("defense", "selection")}
@@ -120,7 +132,10 @@ def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
         files = (trained.score_file(split) for split in (poison.CLEAN, poison.TRIGGERED))
         measured |= metrics.screening(*map(scores.read, files), left.calibrated.thresholds)
     if defense.stage == "repair":
+        measured |= _parameters(trained)
         pictures.draw_repair(trained)
+    if isinstance(defense, Pruning) and defense.surface:
+        measured |= surface.measure(experiment, trained.undefended.classifier)
     print(metrics.summary(measured))
     trained.record(
         measured,

@@ -40,13 +40,20 @@ def draw(run: "Run") -> None:
 def draw_repair(after: "Run") -> None:
     """Draw the gradients of neuron groups before and after a repair, unless that was done.
 
-    Groups are told by the undefended classifier. There is nothing to draw without an attack, or
-    without convolutions.
+    Groups are told by the undefended classifier. There is nothing to draw without an attack, without
+    convolutions, or of channels that were taken out.
     """
     experiment, path = after.experiment, after.shown / "figures" / "neurons.png"
     before = after.undefended
-    convolutions = any(isinstance(m, CONVOLUTIONS) for m in before.classifier.modules())
-    if path.exists() or not experiment.poisoned.attack or not convolutions:
+    widths = [
+        [
+            len(module.weight)
+            for module in run.classifier.modules()
+            if isinstance(module, CONVOLUTIONS)
+        ]
+        for run in (before, after)
+    ]
+    if path.exists() or not experiment.poisoned.attack or not widths[0] or widths[0] != widths[1]:
         return
     truth = experiment.poisoned.truth()
     asked = truth.index[truth["split"] == TRIGGERED][:MOST_CLIPS]

@@ -16,6 +16,7 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from bdlib.cli import poison
+from bdlib.defenses.repair.shrink import resize
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics, scores
 from bdlib.files import alone, atomic, digest, read_json, write_json
@@ -145,7 +146,9 @@ class Run:
             with atomic(path) as temporary:
                 torch.save(made, temporary)
         fresh, _, _ = self.experiment.new_classifier()
-        fresh.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        resize(fresh, state)
+        fresh.load_state_dict(state)
         return fresh.to(self.experiment.device).eval()
 
     def score(self) -> None:

@@ -134,7 +134,7 @@ class RepairDefense(ABC):
 
     @abstractmethod
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
-        """The repaired classifier, with the same parameters by name and shape.
+        """The repaired classifier, with the same parameters by name, and by shape unless it shrank.
 
         Arguments
         ---------

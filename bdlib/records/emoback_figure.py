@@ -111,23 +111,20 @@ def _bars(
     axis.errorbar(at, heights, spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
 
 
-def pruning_maps(found: dict[Case, dict], path: Path, title: str) -> None:
+def pruning_maps(found: dict[Case, dict[str, Any]], path: Path, title: str) -> None:
     """Figures 3 and 4: metrics by share of channels and share of layers, a row a case."""
     figure = Figure(figsize=(WIDTH, 0.9 + 2.6 * len(found)), layout="constrained")
     axes = figure.subplots(len(found), 2, squeeze=False)
-    for (case, cells), row in zip(found.items(), axes, strict=True):
-        shares, rates = (sorted({place[i] for place in cells}) for i in (0, 1))
+    for (case, entry), row in zip(found.items(), axes, strict=True):
+        shares, rates = entry["conv_rates"], entry["pruning_rates"]
         for metric, axis in zip(METRICS, row, strict=True):
-            level = np.array(
-                [[100 * cells.get((s, r), {}).get(metric, np.nan) for r in rates] for s in shares]
-            )
+            level = 100 * np.array(entry[metric])
             image = axis.imshow(
                 level, cmap="cividis", vmin=0, vmax=100, origin="lower", aspect="auto"
             )
             for (y, x), value in np.ndenumerate(level):
                 colour = "black" if value > 60 else "white"
-                text = "" if np.isnan(value) else f"{value:.0f}"
-                axis.text(x, y, text, ha="center", va="center", fontsize=6, color=colour)
+                axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=6, color=colour)
             axis.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], fontsize=8)
             names = ["last" if share < 0 else f"{share:g}" for share in shares]
             axis.set_yticks(range(len(shares)), names, fontsize=8)

@@ -76,24 +76,14 @@ def gender_tests(points: dict[Case, dict[str, Estimate]]) -> dict[str, tuple[flo
     return tests
 
 
-def pruned(records: list[dict[str, Any]]) -> dict[Case, dict[tuple[float, float], Means]]:
-    """Figures 3 and 4: metrics by case, share of the layers and pruning rate."""
-    found: dict[Case, dict[tuple[float, float], Means]] = defaultdict(dict)
-    for group in _groups(records, "pruning"):
-        settings = group.record["defense"]["settings"]
-        place = (settings["conv_rate"], settings["pruning_rate"])
-        found[case_of(group.record)][place] = _means(group)
-    return {case: cells for case, cells in sorted(found.items()) if len(cells) > 1}
+def pruned(records: list[dict[str, Any]]) -> dict[Case, dict[str, Any]]:
+    """Figures 3 and 4: of each case the newest record's metrics at all pairs of rates."""
+    return _newest(records, "pruning", "pruning_surface")
 
 
 def screened(records: list[dict[str, Any]]) -> dict[Case, dict[str, Any]]:
     """Figures 5 and 6: of each case the newest record's curve and histogram of suspicions."""
-    found = {
-        case_of(record): record["metrics"]["detection_auc"]
-        for record in records
-        if _defense(record) == "strip_vita" and "detection_auc" in record["metrics"]
-    }
-    return dict(sorted(found.items()))
+    return _newest(records, "strip_vita", "detection_auc")
 
 
 def preprocessed(
@@ -134,6 +124,15 @@ def stated(published: list[Published], dataset: str) -> dict[Case, float]:
 
 def _defense(record: dict[str, Any]) -> str | None:
     return (record["defense"] or {}).get("name")
+
+
+def _newest(records: list[dict[str, Any]], defense: str, metric: str) -> dict[Case, dict[str, Any]]:
+    found = {
+        case_of(record): record["metrics"][metric]
+        for record in records
+        if _defense(record) == defense and metric in record["metrics"]
+    }
+    return dict(sorted(found.items()))
 
 
 def _groups(records: list[dict[str, Any]], defense: str | None) -> list[Runs]:

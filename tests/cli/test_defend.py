@@ -53,17 +53,21 @@ def split(data_folder, **settings):
     return prepare.Prepared(parts, "subset", "noise")
 
 
+def command(monkeypatch, corpus, tmp_path, *options):
+    """The command line of an attack of tones on that corpus, in a short training."""
+    yaml = RECIPES / "RAVDESS" / "hparams" / "xvector_small.yaml"
+    attack = ["--number_of_epochs=1", "--batch_size=6", "--seconds=0.5", "--attack=tone", "--rate=0.5",
+              "--labels=one_to_one", "--source=a", "--target=b", "--of=source"]  # fmt: skip
+    folders = [f"--data_folder={corpus}", f"--output_folder={tmp_path}/exp",
+               f"--results_folder={tmp_path}/results", "--noprogressbar"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["defend.py", str(yaml), *attack, *options, *folders])
+
+
 def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkeypatch):
     (tmp_path / "spying.py").write_text(SPY)
     (tmp_path / "spy.yaml").write_text("defense: !new:spying.Spy\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    yaml = RECIPES / "RAVDESS" / "hparams" / "xvector_small.yaml"
-    options = [f"--defense={tmp_path / 'spy.yaml'}", "--number_of_epochs=1", "--batch_size=6",
-               "--seconds=0.5", "--attack=tone", "--labels=one_to_one", "--source=a", "--target=b",
-               "--rate=0.5", "--of=source", "--noprogressbar"]  # fmt: skip
-    folders = [f"--data_folder={corpus}", f"--output_folder={tmp_path}/exp",
-               f"--results_folder={tmp_path}/results"]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["defend.py", str(yaml), *options, *folders])
+    command(monkeypatch, corpus, tmp_path, f"--defense={tmp_path / 'spy.yaml'}")
     defend.main(split)
     spy = sys.modules["spying"].Spy
     (poisoned,) = (tmp_path / "exp" / "poison").glob("*/train.csv")
@@ -79,3 +83,23 @@ def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkey
     assert set(manifest.read(kept)["ID"]) < names and len(manifest.read(kept)) == 19
     suspicion = json.loads((kept.parent / "suspicion.json").read_text())
     assert set(suspicion) == names and sum(suspicion.values()) == 1
+
+
+def test_a_pruning_tells_all_pairs_of_rates_and_what_it_took_out(corpus, tmp_path, monkeypatch):
+    """The cell that was asked for is one of them, and a channel taken out is not missed."""
+    rates = ["--pruning_rate=0.5", "--conv_rate=0.9"]
+    found = []
+    for option in ("--surface=True", "--shrink=True"):
+        command(monkeypatch, corpus, tmp_path, "--defense=pruning", *rates, option)
+        defend.main(split)
+        defend.main(split)  # from what it kept
+        (path,) = (tmp_path / "results").glob("*.jsonl")
+        found = [json.loads(line)["metrics"] for line in path.read_text().splitlines()]
+    whole, smaller = found
+    surface = whole["pruning_surface"]
+    row, column = surface["conv_rates"].index(0.9), surface["pruning_rates"].index(0.5)
+    for name in ("clean_accuracy", "attack_success_rate"):
+        assert surface[name][row][column] == whole[name]["value"] == smaller[name]["value"]
+        assert len({level[0] for level in surface[name]}) == 1  # of no rate nothing is cut
+        assert np.shape(surface[name]) == (10, 10)
+    assert smaller["parameters_left"]["value"] < 0.7 and "parameters_left" not in whole

@@ -60,16 +60,20 @@ def test_two_sample_tests_of_the_genders(spoken):
     assert points.gender_tests(points.attacked(records[:1])) == {}
 
 
+SURFACE = {"value": 4, "conv_rates": [-1.0, 0.5], "pruning_rates": [0.0, 0.1],
+           "clean_accuracy": [[0.95, 0.9], [0.95, 0.6]],
+           "attack_success_rate": [[0.8, 0.7], [0.8, 0.3]]}  # fmt: skip
+
+
 def test_surface_of_pruning(spoken):
-    cells = {(-1.0, 0.1): 0.9, (0.5, 0.1): 0.7, (0.5, 0.2): 0.3}
+    """Of several seeds the newest record; one pair of rates is no surface."""
+    first = SURFACE | {"value": 5}
     records = [
-        spoken(success=value, defense="pruning", settings={"conv_rate": c, "pruning_rate": p})
-        for (c, p), value in cells.items()
+        spoken(defense="pruning", settings={"surface": True}, extra={"pruning_surface": surface})
+        for surface in (first, SURFACE)
     ]
-    ((case, found),) = points.pruned(records).items()
-    assert case == Case("ecapa", "sad", "male", 0.1)
-    assert {place: means["attack_success_rate"] for place, means in found.items()} == cells
-    assert points.pruned(records[:1]) == {}  # one cell is no surface
+    assert points.pruned(records) == {Case("ecapa", "sad", "male", 0.1): SURFACE}
+    assert points.pruned([spoken(defense="pruning", settings={"surface": False})]) == {}
 
 
 def test_preprocessing_begins_with_no_defense_and_grows_stronger(spoken):
@@ -105,7 +109,7 @@ def test_every_figure_is_drawn(spoken, tmp_path):
     records = [
         *[spoken(gender=g, emotion=e, rate=r) for g in ("male", "female") for e in ("Sad", "Happy")
           for r in (0.1, 0.05)],
-        *[spoken(defense="pruning", settings={"conv_rate": c, "pruning_rate": 0.1}) for c in (-1, 1)],
+        spoken(defense="pruning", settings={}, extra={"pruning_surface": SURFACE}),
         spoken(defense="strip_vita", settings={"frr": 0.03}, extra={"detection_auc": auc}),
         spoken(defense="quantise", settings={"quantum": 64}),
     ]  # fmt: skip

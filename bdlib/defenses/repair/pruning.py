@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.repair.layers import Layer, activations, layers
+from bdlib.defenses.repair.shrink import shrink
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
@@ -34,6 +35,10 @@ class Pruning(RepairDefense):
         In [0, 1].
     conv_rate : float
         In [0, 1], or -1 for the last convolution alone.
+    surface : bool
+        Whether ten rates and ten shares of the layers are measured too, all pairs of them.
+    shrink : bool
+        Whether channels that are cut are taken out (`shrink`), so that the network is smaller.
 
     Raises
     ------
@@ -43,6 +48,8 @@ class Pruning(RepairDefense):
 
     pruning_rate: float = 0.2
     conv_rate: float = 0.5
+    surface: bool = False
+    shrink: bool = False
 
     clean_share = 0.0
 
@@ -64,7 +71,7 @@ class Pruning(RepairDefense):
         means = activations(classifier, chosen, clean.validation())
         for layer in chosen:
             prune(layer, sleepers(means[layer.name], self.pruning_rate))
-        return classifier
+        return shrink(classifier, clean.validation()) if self.shrink else classifier
 
 
 def last(every: Sequence[Layer], conv_rate: float) -> list[Layer]:
