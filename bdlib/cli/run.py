@@ -142,7 +142,10 @@ class Run:
         if path.exists():
             print(f"stands: {path}")
         else:
+            started = time.time()
             made = make().state_dict()
+            spent = {"repair_s": round(time.time() - started, 1)}
+            write_json(path.with_name("repair.json"), spent)
             with atomic(path) as temporary:
                 torch.save(made, temporary)
         fresh, _, _ = self.experiment.new_classifier()
@@ -190,7 +193,7 @@ class Run:
         """Stage 8: append one line to the results, unless this very run has one."""
         experiment = self.experiment
         about, done = experiment.clean.about, read_json(self.folder / "done.json", DONE)
-        attack = experiment.poisoned.attack
+        attack, repair = experiment.poisoned.attack, self.shown / "repair.json"
         entry = {
             "schema": record.SCHEMA,
             "id": digest(
@@ -214,7 +217,8 @@ class Run:
             "seed": experiment.seed,
             "metrics": measured,
             "runtime": {
-                key: done[key] for key in ("wall_s", "train_s", "peak_memory_mb", "device")
+                **{key: done[key] for key in ("wall_s", "train_s", "peak_memory_mb", "device")},
+                **(read_json(repair, ("repair_s",)) if repair.exists() else {}),
             },
             "versions": done["versions"],
         }

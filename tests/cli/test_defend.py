@@ -88,14 +88,14 @@ def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkey
 def test_a_pruning_tells_all_pairs_of_rates_and_what_it_took_out(corpus, tmp_path, monkeypatch):
     """The cell that was asked for is one of them, and a channel taken out is not missed."""
     rates = ["--pruning_rate=0.5", "--conv_rate=0.9"]
-    found = []
     for option in ("--surface=True", "--shrink=True"):
         command(monkeypatch, corpus, tmp_path, "--defense=pruning", *rates, option)
         defend.main(split)
         defend.main(split)  # from what it kept
         (path,) = (tmp_path / "results").glob("*.jsonl")
-        found = [json.loads(line)["metrics"] for line in path.read_text().splitlines()]
-    whole, smaller = found
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert lines[-1]["runtime"]["repair_s"] >= 0
+    whole, smaller = (line["metrics"] for line in lines)
     surface = whole["pruning_surface"]
     row, column = surface["conv_rates"].index(0.9), surface["pruning_rates"].index(0.5)
     for name in ("clean_accuracy", "attack_success_rate"):
