@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import math
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -16,10 +15,11 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from bdlib.cli import poison
+from bdlib.cli.record_entry import record_entry
 from bdlib.defenses.repair.shrink import resize
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics, scores
-from bdlib.files import alone, atomic, digest, read_json, write_json
+from bdlib.files import alone, atomic, digest, write_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records import figure, record
 from bdlib.records.provenance import peak_memory_mb, source, versions
@@ -27,12 +27,6 @@ from bdlib.training import classifier_brain, log
 
 if TYPE_CHECKING:
     from bdlib.cli.experiment import Experiment
-
-
-DONE = (
-    *("train_s", "wall_s", "peak_memory_mb", "parameters", "epochs", "rollbacks", "clips"),
-    *("device", "source", "versions"),
-)
 
 
 class Run:
@@ -144,8 +138,8 @@ class Run:
         else:
             started = time.time()
             made = make().state_dict()
-            spent = {"repair_s": round(time.time() - started, 1)}
-            write_json(path.with_name("repair.json"), spent)
+            about = {"repair_s": round(time.time() - started, 1), "source": source()}
+            write_json(path.with_name("repair.json"), about | {"versions": versions()})
             with atomic(path) as temporary:
                 torch.save(made, temporary)
         fresh, _, _ = self.experiment.new_classifier()
@@ -191,62 +185,12 @@ class Run:
 
     def record(self, measured: dict[str, Any], defense: dict[str, Any] | None = None) -> Path:
         """Stage 8: append one line to the results, unless this very run has one."""
-        experiment = self.experiment
-        about, done = experiment.clean.about, read_json(self.folder / "done.json", DONE)
-        attack, repair = experiment.poisoned.attack, self.shown / "repair.json"
-        entry = {
-            "schema": record.SCHEMA,
-            "id": digest(
-                [self.folder.name, about["digest"], attack, defense, experiment.run["experiment"]]
-            ),
-            **done["source"],
-            "command": experiment.asked.line,
-            "status": "ok",
-            "dataset": {
-                key: about[key] for key in ("name", "variant", "scale", "digest", "counts")
-            },
-            "model": {
-                "name": experiment.name,
-                "yaml": str(experiment.asked.recipe.path),
-                **{key: done[key] for key in ("parameters", "epochs", "rollbacks", "clips")},
-                "settings": _finite({n: experiment.settings[n] for n in ("model", "train")}),
-            },
-            "attack": attack and _brief({**attack, **_source_and_target(attack)}),
-            "defense": defense,
-            "experiment": experiment.run["experiment"],
-            "seed": experiment.seed,
-            "metrics": measured,
-            "runtime": {
-                **{key: done[key] for key in ("wall_s", "train_s", "peak_memory_mb", "device")},
-                **(read_json(repair, ("repair_s",)) if repair.exists() else {}),
-            },
-            "versions": done["versions"],
-        }
-        path = Path(experiment.run["results_folder"]) / f"{about['name']}.jsonl"
+        entry = record_entry(self, measured, defense)
+        name = f"{self.experiment.clean.about['name']}.jsonl"
+        path = Path(self.experiment.run["results_folder"]) / name
         if path.exists() and any(old["id"] == entry["id"] for old in record.read(path)):
             print(f"recorded before in {path}")
         else:
             record.append(path, entry)
             print(f"recorded in {path}")
         return path
-
-
-def _source_and_target(attack: dict[str, Any]) -> dict[str, str | None]:
-    labels = attack["labels"]
-    return {"source": labels.get("source"), "target": labels.get("target_class")}
-
-
-def _brief(value: Any) -> Any:
-    """An attack without the samples that it learned; their digest stands for them."""
-    if isinstance(value, dict):
-        return {key: _brief(item) for key, item in value.items()}
-    return f"sha256 {digest(value)}" if isinstance(value, str) and len(value) > 1000 else value
-
-
-def _finite(value: Any) -> Any:
-    """Settings that JSON can hold: it has no infinity, which `max_grad_norm` may be."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,6 +13,7 @@ from bdlib.attacks import sounds
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import Tone
 from bdlib.cli import command, poison, prepare, run
+from bdlib.cli.record_entry import brief
 from bdlib.cli.settings import COMMON
 from bdlib.errors import InputError
 
@@ -251,8 +252,8 @@ def test_a_trigger_is_learned_once_and_stands_in_attack_json(staged, root, tmp_p
     monkeypatch.setattr(type(trigger), "fit", None)
     again, _ = staged(*LEARNED, *folders, "--seed=5")  # of the training: it is the same attack
     assert again.folder == poisoned.folder
-    brief = run._brief(poisoned.attack)
-    assert len(json.dumps(brief)) < 1500 and brief["name"] == "flowmur"
+    shown = brief(poisoned.attack)
+    assert len(json.dumps(shown)) < 1500 and shown["name"] == "flowmur"
     with pytest.raises(TypeError):
         staged(
             *(o for o in LEARNED if o != "--target=b"), "--target=c", *folders
