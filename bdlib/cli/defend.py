@@ -135,7 +135,7 @@ def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
         measured |= _parameters(trained)
         pictures.draw_repair(trained)
     if isinstance(defense, Pruning) and defense.surface:
-        measured |= surface.measure(experiment, trained.undefended.classifier)
+        measured |= surface.measure(experiment, trained.undefended.classifier, defense.skip_layers)
     print(metrics.summary(measured))
     trained.record(
         measured,

@@ -13,6 +13,7 @@ from bdlib.evaluation import neurons, views
 from bdlib.files import seed_of
 from bdlib.models.wide_resnet import WideResNet
 from bdlib.records import autoencoder_figure, neuron_figure, view_figure
+from bdlib.sampling import rank
 from bdlib.training import log
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def draw_repair(after: "Run") -> None:
     """Draw the gradients of neuron groups before and after a repair, unless that was done.
 
     Groups are told by the undefended classifier. There is nothing to draw without an attack, without
-    convolutions, or of channels that were taken out.
+    convolutions, of channels that were taken out, or of a trigger that no clip can be without.
     """
     experiment, path = after.experiment, after.shown / "figures" / "neurons.png"
     before = after.undefended
@@ -56,9 +57,11 @@ def draw_repair(after: "Run") -> None:
     if path.exists() or not experiment.poisoned.attack or not widths[0] or widths[0] != widths[1]:
         return
     truth = experiment.poisoned.truth()
-    asked = truth.index[truth["split"] == TRIGGERED][:MOST_CLIPS]
+    asked = rank(truth.index[truth["split"] == TRIGGERED], 0, "neurons")[:MOST_CLIPS]
     rows = experiment.poisoned.rows(poison.CLEAN)  # of both sets: the loss is that of true labels
     rows = rows[rows["ID"].isin(asked)].reset_index(drop=True)
+    if rows.empty:
+        return
     clips = {
         "clean clips": experiment.batches(poison.CLEAN, rows),
         "triggered clips": experiment.batches(TRIGGERED, rows),

@@ -16,7 +16,9 @@ PRUNING_RATES = tuple(number / 10 for number in range(10))
 CONV_RATES = (LAST, *PRUNING_RATES[1:])
 
 
-def measure(experiment: Experiment, classifier: SpeechClassifier) -> dict[str, Any]:
+def measure(
+    experiment: Experiment, classifier: SpeechClassifier, skip_layers: str
+) -> dict[str, Any]:
     """Clean accuracy and, of an attack, its success rate, by share of the layers and pruning rate.
 
     Arguments
@@ -25,6 +27,8 @@ def measure(experiment: Experiment, classifier: SpeechClassifier) -> dict[str, A
         With its test sets.
     classifier : SpeechClassifier
         The undefended one.
+    skip_layers : str
+        See `Pruning`.
 
     Returns
     -------
@@ -35,7 +39,7 @@ def measure(experiment: Experiment, classifier: SpeechClassifier) -> dict[str, A
     clean = list(experiment.batches("valid"))
     answers = {
         split: _predicted(experiment, split, surface(
-            classifier, clean, experiment.batches(split), CONV_RATES, PRUNING_RATES
+            classifier, clean, experiment.batches(split), CONV_RATES, PRUNING_RATES, skip_layers
         ))
         for split in experiment.splits[2:]
     }  # fmt: skip

@@ -48,7 +48,7 @@ def emoback_figures(
             ("attack", points.attacked(chosen), partial(attack_bars, stated=stated)),
             ("pruning", points.pruned(chosen), pruning_maps),
             ("strip", points.screened(chosen), screening_curves),
-            ("entropy", points.screened(chosen), entropy_histograms),
+            ("entropy", points.entropies(chosen), entropy_histograms),
             ("preprocessing", points.preprocessed(chosen), preprocessing_curves),
         ):
             if data:
@@ -141,7 +141,7 @@ def screening_curves(found: dict[Case, dict[str, Any]], path: Path, title: str) 
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
     for model, axis in zip(models, axes, strict=True):
-        axis.plot([0, 100], [100, 0], color=GREY, linestyle=":", label="chance")
+        axis.axline((0, 100), slope=-1, color=GREY, linestyle=":", label="chance")
         for number, (case, entry) in enumerate(
             (c, e) for c, e in found.items() if c.model == model
         ):
@@ -150,9 +150,10 @@ def screening_curves(found: dict[Case, dict[str, Any]], path: Path, title: str) 
                 for point in sorted(entry["curve"], key=lambda point: point["preset"])
             ]
             style = {"color": LINES[number % 8], "marker": MARKERS[number % 8], "markersize": 4}
-            label = f"{case.value}, {case.target} (AUC {entry['value']:.2f})"
+            about = f"{case.value}, {case.target}, {100 * case.rate:g} %"
+            label = f"{about} (AUC {entry['value']:.2f})"
             axis.plot(*zip(*curve, strict=True), **style, linewidth=1.4, label=label)
-        axis.set(xlim=(-1, 60), ylim=(-3, 103), xlabel="clean clips rejected: FRR [%]")
+        axis.set(xlim=(-1, None), ylim=(-3, 103), xlabel="clean clips rejected: FRR [%]")
         axis.set_title(model, fontsize=10)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize=8, loc="lower left")

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from typing import Any, NamedTuple
 
+import pandas as pd
 from scipy.stats import ttest_ind
 
 from bdlib.records.groups import Estimate, Runs, estimate, group_records
@@ -45,12 +46,7 @@ def case_of(record: dict[str, Any]) -> Case:
 
 def attacked(records: list[dict[str, Any]]) -> dict[Case, dict[str, Estimate]]:
     """Figure 2: clean accuracy and attack success rate of undefended models, by case."""
-    found: dict[Case, Runs] = {}
-    for group in _groups(records, None):
-        case = case_of(group.record)
-        # Of groups that differ in their settings alone, the one with most seeds stands for all.
-        if case not in found or len(group.runs) > len(found[case].runs):
-            found[case] = group
+    found = _undefended(records)
     estimates = {c: {m: estimate(group, m) for m in METRICS} for c, group in found.items()}
     return {case: e for case, e in sorted(estimates.items()) if all(e.values())}
 
@@ -82,7 +78,20 @@ def pruned(records: list[dict[str, Any]]) -> dict[Case, dict[str, Any]]:
 
 
 def screened(records: list[dict[str, Any]]) -> dict[Case, dict[str, Any]]:
-    """Figures 5 and 6: of each case the newest record's curve and histogram of suspicions."""
+    """Figure 5: of each case the means over seeds of the area and of both rates at every preset."""
+    found = {}
+    for group in _groups(records, "strip_vita"):
+        entries = [run["metrics"].get("detection_auc") for run in group.runs]
+        if entries and all(entries):
+            curve = pd.DataFrame([point for entry in entries for point in entry["curve"]])
+            curve = curve.groupby("preset", as_index=False).mean().to_dict("records")
+            value = sum(entry["value"] for entry in entries) / len(entries)
+            found[case_of(group.record)] = {"value": value, "curve": curve}
+    return dict(sorted(found.items()))
+
+
+def entropies(records: list[dict[str, Any]]) -> dict[Case, dict[str, Any]]:
+    """Figure 6: of each case the newest record's histogram of suspicions."""
     return _newest(records, "strip_vita", "detection_auc")
 
 
@@ -93,7 +102,7 @@ def preprocessed(
 
     The weakest is the undefended model, called ``none``.
     """
-    plain = {case_of(group.record): _means(group) for group in _groups(records, None)}
+    plain = {case: _means(group) for case, group in _undefended(records).items()}
     found: dict[Case, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for defense, setting in PREPROCESSING.items():
         for group in _groups(records, defense):
@@ -124,6 +133,16 @@ def stated(published: list[Published], dataset: str) -> dict[Case, float]:
 
 def _defense(record: dict[str, Any]) -> str | None:
     return (record["defense"] or {}).get("name")
+
+
+def _undefended(records: list[dict[str, Any]]) -> dict[Case, Runs]:
+    """Of groups that differ in their settings alone, the one with most seeds stands for all."""
+    found: dict[Case, Runs] = {}
+    for group in _groups(records, None):
+        case = case_of(group.record)
+        if case not in found or len(group.runs) > len(found[case].runs):
+            found[case] = group
+    return found
 
 
 def _newest(records: list[dict[str, Any]], defense: str, metric: str) -> dict[Case, dict[str, Any]]:

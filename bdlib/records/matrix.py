@@ -25,8 +25,12 @@ STEALTH = {
 NOTES = {
     "robust_accuracy": "Robust accuracy: triggered clips classified as their true class.",
     DER: "DER: half of 1 + the fall of the attack success rate - the fall of the clean accuracy, "
-    "from the undefended classifier of the same seeds; 50 is a repair that does nothing.",
+    "from the undefended classifier of the same seeds; 50 is a repair that does nothing. "
+    "A rise counts as no fall, so 50 may also be a repair after which the trigger works better.",
 }
+
+OTHER = " *"
+OTHER_SEEDS = "*: of other seeds than the undefended classifier of the row."
 
 
 def build(records: list[dict[str, Any]]) -> list[Table]:
@@ -97,7 +101,12 @@ def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> T
     attacks = named_apart([(attack_label(g.record["attack"]), _attack(g.record)) for g in groups])
     defenses = named_apart([(_defense_name(g.record), _defense(g.record)) for g in groups])
     estimates = [estimate(group, metric) for group in groups]
-    cells = dict(zip(zip(attacks, defenses, strict=True), map(percent, estimates), strict=True))
+    places = list(zip(attacks, defenses, strict=True))
+    seeds = {place: _seeds(group) for place, group in zip(places, groups, strict=True)}
+    cells = {
+        (attack, defense): text + OTHER * (bool(text) and _other(seeds, attack, defense))
+        for (attack, defense), text in zip(places, map(percent, estimates), strict=True)
+    }
     shown = [
         column
         for column in sorted(set(defenses), key=lambda name: (name != "none", name))
@@ -112,6 +121,7 @@ def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> T
     ]  # fmt: skip
     over = dict.fromkeys(INTERVALS[e.over] for e in estimates if e and e.over)
     notes = [NOTES[metric]] if metric in NOTES else []
+    notes += [OTHER_SEEDS] if any(text.endswith(OTHER) for text in cells.values()) else []
     return Table(
         dataset=name,
         variant=variant,
@@ -122,6 +132,15 @@ def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> T
         notes=(*notes, *over),
         failed=(),
     )
+
+
+def _seeds(group: Runs) -> set[int]:
+    return {run["seed"] for run in group.runs}
+
+
+def _other(seeds: dict[tuple[str, str], set[int]], attack: str, defense: str) -> bool:
+    """Whether a cell is of other seeds than the undefended classifier of its row."""
+    return seeds[attack, defense] != seeds.get((attack, "none"), seeds[attack, defense])
 
 
 def _attack(record: dict[str, Any]) -> dict[str, Any]:

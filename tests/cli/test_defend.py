@@ -53,14 +53,15 @@ def split(data_folder, **settings):
     return prepare.Prepared(parts, "subset", "noise")
 
 
-def command(monkeypatch, corpus, tmp_path, *options):
-    """The command line of an attack of tones on that corpus, in a short training."""
+def command(monkeypatch, corpus, tmp_path, *options, natural=None):
+    """The command line of an attack on that corpus, of tones if not told, in a short training."""
     yaml = RECIPES / "RAVDESS" / "hparams" / "xvector_small.yaml"
-    attack = ["--number_of_epochs=1", "--batch_size=6", "--seconds=0.5", "--attack=tone", "--rate=0.5",
-              "--labels=one_to_one", "--source=a", "--target=b", "--of=source"]  # fmt: skip
+    attack = natural or ["--attack=tone", "--rate=0.5", "--labels=one_to_one", "--source=a",
+                         "--target=b", "--of=source"]  # fmt: skip
+    brief = ["--number_of_epochs=1", "--batch_size=6", "--seconds=0.5"]
     folders = [f"--data_folder={corpus}", f"--output_folder={tmp_path}/exp",
                f"--results_folder={tmp_path}/results", "--noprogressbar"]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["defend.py", str(yaml), *attack, *options, *folders])
+    monkeypatch.setattr(sys, "argv", ["defend.py", str(yaml), *brief, *attack, *options, *folders])
 
 
 def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkeypatch):
@@ -103,3 +104,22 @@ def test_a_pruning_tells_all_pairs_of_rates_and_what_it_took_out(corpus, tmp_pat
         assert len({level[0] for level in surface[name]}) == 1  # of no rate nothing is cut
         assert np.shape(surface[name]) == (10, 10)
     assert smaller["parameters_left"]["value"] < 0.7 and "parameters_left" not in whole
+
+
+def moody(data_folder, **settings):
+    """Every other clip is angry."""
+    prepared = split(data_folder)
+    for rows in prepared.splits.values():
+        rows["mood"] = ["angry" if number % 2 else "calm" for number in range(len(rows))]
+    return prepared
+
+
+def test_a_trigger_that_the_speech_has_by_itself_is_repaired(corpus, tmp_path, monkeypatch):
+    """No clip of the triggered test set has a twin without the trigger."""
+    attack = ["--attack=attribute", "--attribute=mood", "--value=angry", "--target=a", "--rate=0.3"]
+    command(monkeypatch, corpus, tmp_path, "--defense=pruning", "--surface=True", natural=attack)
+    defend.main(moody)
+    (path,) = (tmp_path / "results").glob("*.jsonl")
+    (found,) = (json.loads(line)["metrics"] for line in path.read_text().splitlines())
+    assert found["attack_success_rate"]["total"] == 5
+    assert np.shape(found["pruning_surface"]["attack_success_rate"]) == (10, 10)

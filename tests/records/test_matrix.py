@@ -108,3 +108,15 @@ def test_settings_that_differ_are_columns_of_their_own(measured):
     success = build(records)[1]
     assert success.columns == ("Attack", "clp", "gn_ft, alpha 0.3", "gn_ft, alpha 0.7")
     assert success.rows[0][3].startswith("30.0 ± ")
+
+
+def test_cells_of_other_seeds_are_marked(measured):
+    records = [
+        measured(None, 0, 0.9, 1.0),
+        measured("gn_ft", 0, 0.9, 0.2),
+        measured("clp", 1, 0.9, 0.4),
+    ]
+    success = build(records)[1]
+    assert success.rows[0][1:] == ("100.0", "40.0 *", "20.0")
+    assert any(note.startswith("*: of other seeds") for note in success.notes)
+    assert not any("other seeds" in note for note in build(records[:2])[1].notes)

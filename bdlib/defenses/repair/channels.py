@@ -55,14 +55,27 @@ def conv_layers(classifier: SpeechClassifier) -> list[ConvLayer]:
         and not name.startswith("front_end")
     ]
     following = [module for _, module in parts[1:]] + [None]
+    names = {module: name for name, module in parts}
     layers = []
     for (name, module), after in zip(parts, following, strict=True):
         if isinstance(module, CONVOLUTIONS):
             fits = isinstance(after, NORMS) and after.num_features == module.out_channels
-            layers.append(ConvLayer(name, module, after if fits and after.affine else None))
+            fits = fits and after.affine and _alone(classifier, name, names[after])
+            layers.append(ConvLayer(name, module, after if fits else None))
     if not layers:
         raise InputError(f"{type(classifier).__name__}: no convolution; this needs one")
     return layers
+
+
+def _alone(classifier: SpeechClassifier, conv: str, norm: str) -> bool:
+    """Whether a norm reads a convolution by its place: at the end of a residual block it does not.
+
+    What holds the convolution, below what holds both, holds nothing else.
+    """
+    path = conv.split(".")
+    shared = [a == b for a, b in zip(path, norm.split("."), strict=False)].index(False)
+    branch = classifier.get_submodule(".".join(path[: shared + 1]))
+    return sum(isinstance(m, (*CONVOLUTIONS, *NORMS, nn.Linear)) for m in branch.modules()) == 1
 
 
 def feature_maps(classifier: SpeechClassifier, count: int) -> list[nn.Module]:

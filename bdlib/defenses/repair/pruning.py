@@ -5,6 +5,7 @@ a share of all convolutions, and without the fine-tuning that follows.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,9 @@ class Pruning(RepairDefense):
         In [0, 1].
     conv_rate : float
         In [0, 1], or -1 for the last convolution alone.
+    skip_layers : str
+        A regular expression; convolutions in whose names it is found are left alone and not counted
+        (``attention|se_block|shortcut``).
     surface : bool
         Whether ten rates and ten shares of the layers are measured too, all pairs of them.
     shrink : bool
@@ -43,11 +47,12 @@ class Pruning(RepairDefense):
     Raises
     ------
     InputError
-        If a rate is out of range.
+        If a rate is out of range, the expression is none, or there is no convolution.
     """
 
     pruning_rate: float = 0.2
     conv_rate: float = 0.5
+    skip_layers: str = ""
     surface: bool = False
     shrink: bool = False
 
@@ -63,15 +68,36 @@ class Pruning(RepairDefense):
                 f"--conv_rate={self.conv_rate}: give a share of the convolutions, 0 to 1, or -1 for "
                 "the last alone"
             )
+        try:
+            re.compile(self.skip_layers)
+        except re.error as error:
+            raise InputError(
+                f"--skip_layers={self.skip_layers}: no expression ({error})"
+            ) from error
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
-        every = layers(classifier, next(iter(clean.validation())))
+        every = without(layers(classifier, next(iter(clean.validation()))), self.skip_layers)
         chosen = last(every, self.conv_rate)
         means = activations(classifier, chosen, clean.validation())
         for layer in chosen:
             prune(layer, sleepers(means[layer.name], self.pruning_rate))
         return shrink(classifier, clean.validation()) if self.shrink else classifier
+
+
+def without(every: Sequence[Layer], skip_layers: str) -> list[Layer]:
+    """The layers in whose names an expression is not found; all, if it is empty.
+
+    Raises
+    ------
+    InputError
+        If none is left.
+    """
+    kept = [layer for layer in every if not (skip_layers and re.search(skip_layers, layer.name))]
+    if not kept:
+        left = f" but for --skip_layers={skip_layers}" if every else ""
+        raise InputError(f"no convolution{left}: pruning needs one")
+    return kept
 
 
 def last(every: Sequence[Layer], conv_rate: float) -> list[Layer]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.repair.layers import Layer, activations, layers
-from bdlib.defenses.repair.pruning import last, sleepers
+from bdlib.defenses.repair.pruning import last, sleepers, without
 from bdlib.models.classifier import SpeechClassifier
 
 Cell = tuple[float, float]
@@ -26,6 +26,7 @@ def surface(
     asked: Iterable[Batch],
     conv_rates: Sequence[float],
     pruning_rates: Sequence[float],
+    skip_layers: str = "",
 ) -> dict[Cell, Tensor]:
     """Logits (utterances, C) by cell, equal to those of `Pruning` with the same rates.
 
@@ -41,10 +42,10 @@ def surface(
         Clean clips that rank the channels.
     asked : Iterable[Batch]
         What is classified.
-    conv_rates, pruning_rates : Sequence[float]
+    conv_rates, pruning_rates, skip_layers : Sequence[float], Sequence[float], str
         See `Pruning`.
     """
-    every = layers(classifier, clean[0])
+    every = without(layers(classifier, clean[0]), skip_layers)
     means = activations(classifier, every, clean)
 
     def cut_of(conv_rate: float, pruning_rate: float) -> Cut:

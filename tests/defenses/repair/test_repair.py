@@ -21,6 +21,7 @@ from bdlib.defenses.repair.fine_tuning import FineTuning, descent
 from bdlib.defenses.repair.ft_sam import FtSam
 from bdlib.defenses.repair.gradient_norm import GradientNorm
 from bdlib.defenses.repair.i_bau import AdversarialUnlearning
+from bdlib.defenses.repair.layers import layers as watched_layers
 from bdlib.defenses.repair.nad import AttentionDistillation
 from bdlib.defenses.repair.tsbd import WeightReinitialisation
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
@@ -527,6 +528,16 @@ def test_layers_and_what_they_put_out(tiny):
         conv_layers(Smooth())
 
 
+@pytest.mark.parametrize("model", ["resnet", "ecapa_small", "xvector_small", "keyword_resnet"])
+def test_norms_told_by_their_place_are_those_that_read_the_channels(model):
+    """Behind the last convolution of a residual block is the norm of the next, which reads a sum."""
+    torch.manual_seed(0)
+    net = common("models", model).build()["classifier"](n_classes=4).eval()
+    batch = Batch(["a"], torch.randn(1, 11200) / 10, torch.ones(1), torch.zeros(1))
+    watched = {layer.name: layer.norm for layer in watched_layers(net, batch)}
+    assert {layer.name: layer.norm for layer in conv_layers(net)} == watched
+
+
 # --- every family of models
 
 FAMILIES = ("smalllstm", "rnn", "xvector_small", "ecapa_small", "resnet_small", "mvd_small")
@@ -552,7 +563,7 @@ def test_every_repair_runs_on_every_family(model):
     for name in REPAIRS:
         brief = {key: 1 for key in common("defenses", name).plain() if key.endswith("_epochs")}
         defense = built(name, max_drop=1.0, inner_steps=1, **brief)
-        if model in RECURRENT and name in ("anp", "clp", "tsbd"):
+        if model in RECURRENT and name in ("anp", "clp", "pruning", "tsbd"):
             with pytest.raises(InputError, match="no convolution"):
                 defense.repair(copy.deepcopy(net), clean)
             continue
