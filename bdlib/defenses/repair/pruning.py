@@ -38,7 +38,7 @@ class Pruning(RepairDefense):
         In [0, 1], or -1 for the last convolution alone.
     skip_layers : str
         A regular expression; convolutions in whose names it is found are left alone and not counted
-        (``attention|se_block|shortcut``).
+        (``attention|asp|se_block|downsample|fc``).
     surface : bool
         Whether ten rates and ten shares of the layers are measured too, all pairs of them.
     shrink : bool

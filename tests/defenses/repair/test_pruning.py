@@ -235,3 +235,15 @@ def test_what_is_below_the_cut_is_computed_once(monkeypatch):
     assert seen.count(True) == 3
     # Five layers each time, then one, two or four of them at two rates.
     assert len(seen) == 3 * 5 + 2 * (1 + 2 + 4)
+
+
+def test_layers_that_are_skipped_are_not_counted():
+    net = classifier("RAVDESS/hparams/ecapa_small")
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    Pruning(0.5, -1.0, skip_layers="asp|se_block|fc").repair(net, clean(clips()))
+    changed = {name for name, value in net.state_dict().items() if not value.equal(state[name])}
+    assert changed and all(name.startswith("encoder.mfa.") for name in changed)
+    with pytest.raises(InputError, match="no convolution but for --skip_layers=encoder"):
+        Pruning(skip_layers="encoder").repair(net, clean(clips()))
+    with pytest.raises(InputError, match="no expression"):
+        Pruning(skip_layers="(")
