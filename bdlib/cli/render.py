@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bdlib.errors import InputError
 from bdlib.files import atomic
-from bdlib.records import attacks_table, matrix
+from bdlib.records import attacks_table, matrix, ranking
 from bdlib.records.emoback_figure import emoback_figures
 from bdlib.records.filter_figure import filter_figures
 from bdlib.records.labels import swept
@@ -82,10 +82,11 @@ def render(results: Path, root: Path, check: bool = False) -> int:
     paper = results / "paper"
     published = read_published(paper if paper.is_dir() else root / "results" / "paper")
     tables, judged = build(records, published), attacks_table.build(attacks, published)
+    ranked = ranking.build(records)
     wanted: dict[Path, str] = {}
     for mark, kind, some in (
         ("", "", tables),
-        ("-repairs", ": repairs", matrix.build(records)),
+        ("-repairs", ": repairs", [*ranked, *matrix.build(records)]),
         ("-attacks", ": attacks", judged),
     ):
         for name in dict.fromkeys(table.dataset for table in some):
@@ -102,7 +103,9 @@ def render(results: Path, root: Path, check: bool = False) -> int:
         # Not what was tried with an eye on the test set; that stands in results/tables.
         brief = build([record for record in records if not swept(record["defense"])], published)
         readmes = [root / "README.md", *sorted(root.glob("recipes/*/README.md"))]
-        wanted |= {path: fill(path, [*brief, *judged]) for path in readmes if path.is_file()}
+        wanted |= {
+            path: fill(path, [*brief, *ranked, *judged]) for path in readmes if path.is_file()
+        }
     stale = [path for path in sorted((results / "tables").glob("*.md")) if path not in wanted]
     if not records:
         print(f"{results}: no records yet; run a recipe, for example recipes/*/run.sh")

@@ -31,7 +31,8 @@ class Runs:
 class Estimate:
     """A metric over the runs of a group: `low` and `high` bound it at 95 %, if that is known.
 
-    `over` says what the interval is over: `seeds`, `utterances`, or nothing.
+    `over` says what the interval is over: `seeds`, `utterances`, or nothing. Two seeds tell too
+    little for an interval; `low` and `high` are their values then, and `over` is `pair`.
     """
 
     mean: float
@@ -58,15 +59,18 @@ def t_interval(values: list[float], confidence: float = 0.95) -> tuple[float, fl
 def estimate(group: Runs, metric: str) -> Estimate | None:
     """Mean of a metric over the runs of a group, or None where no run has it.
 
-    Two or more runs give a t-interval over seeds. One run gives the Wilson interval over its
+    Three or more runs give a t-interval over seeds, two give both values. One run gives the Wilson interval over its
     utterances, where it stored the counts.
     """
     entries = [run["metrics"][metric] for run in group.runs if metric in run["metrics"]]
     if not entries:
         return None
-    if len(entries) > 1:
-        return Estimate(*t_interval([entry["value"] for entry in entries]), over="seeds")
-    value = entries[0]["value"]
+    values = [entry["value"] for entry in entries]
+    if len(values) > 2:
+        return Estimate(*t_interval(values), over="seeds")
+    if len(values) == 2:
+        return Estimate(sum(values) / 2, *sorted(values), over="pair")
+    value = values[0]
     if "total" in entries[0]:
         return Estimate(value, *wilson(entries[0]["count"], entries[0]["total"]), over="utterances")
     return Estimate(value, value, value, over="")

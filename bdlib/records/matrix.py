@@ -54,7 +54,7 @@ def build(records: list[dict[str, Any]]) -> list[Table]:
     return [
         _table(key, part, metric)
         for key, part in parts.items()
-        if any(_repaired(group.record) for group in part)
+        if any(repaired(group.record) for group in part)
         for metric in METRICS
         if any(metric in run["metrics"] for group in part for run in group.runs)
     ]
@@ -63,8 +63,7 @@ def build(records: list[dict[str, Any]]) -> list[Table]:
 def rated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records, with DER where a repaired classifier's undefended one was measured as well."""
     measured = [record for record in records if record["status"] == "ok" and record["attack"]]
-    plain = [record for record in measured if _shown(record) and not _repaired(record)]
-    before = {_training(record): record for record in plain}
+    before = undefended(measured)
     return [
         {**record, "metrics": {**record["metrics"], DER: {"value": rating}}}
         if (rating := _rating(record, before)) is not None
@@ -73,27 +72,34 @@ def rated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def undefended(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The records of classifiers that were not repaired, by `trained`."""
+    return {
+        trained(record): record for record in records if _shown(record) and not repaired(record)
+    }
+
+
+def trained(record: dict[str, Any]) -> str:
+    """What a repaired classifier shares with the undefended one: all but the repair."""
+    model = record["model"]
+    shared = [record["dataset"]["digest"], record["attack"], record["seed"]]
+    return json.dumps([*shared, model["name"], model.get("settings")], sort_keys=True)
+
+
 def _rating(record: dict[str, Any], before: dict[str, dict[str, Any]]) -> float | None:
-    undefended = before.get(_training(record))
-    if undefended is None or not _repaired(record):
+    if not repaired(record) or trained(record) not in before:
         return None
-    return defense_effectiveness(undefended["metrics"], record["metrics"])
+    return defense_effectiveness(before[trained(record)]["metrics"], record["metrics"])
 
 
-def _repaired(record: dict[str, Any]) -> bool:
+def repaired(record: dict[str, Any]) -> bool:
+    """Whether a record is of a repaired classifier."""
     return (record["defense"] or {}).get("stage") == "repair"
 
 
 def _shown(record: dict[str, Any]) -> bool:
     """Undefended (a training that is itself a defense counts) or repaired."""
     return (record["defense"] or {}).get("stage") in (None, "training", "repair")
-
-
-def _training(record: dict[str, Any]) -> str:
-    """What a repaired classifier shares with the undefended one: all but the repair."""
-    model = record["model"]
-    shared = [record["dataset"]["digest"], record["attack"], record["seed"]]
-    return json.dumps([*shared, model["name"], model.get("settings")], sort_keys=True)
 
 
 def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> Table:
@@ -148,11 +154,11 @@ def _attack(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _defense_name(record: dict[str, Any]) -> str:
-    return defense_label(record["defense"]) if _repaired(record) else "none"
+    return defense_label(record["defense"]) if repaired(record) else "none"
 
 
 def _defense(record: dict[str, Any]) -> dict[str, Any]:
-    return flat((record["defense"] or {}).get("settings") or {}) if _repaired(record) else {}
+    return flat((record["defense"] or {}).get("settings") or {}) if repaired(record) else {}
 
 
 def _heard(attacks: Sequence[str], groups: Sequence[Runs], metric: str) -> dict[str, str]:

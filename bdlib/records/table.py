@@ -41,6 +41,7 @@ SCALES = {
 }
 INTERVALS = {
     "seeds": "±: half-width of the 95 % t-interval over seeds.",
+    "pair": "Parentheses: the two seeds.",
     "utterances": "Brackets: 95 % Wilson interval over utterances, one seed.",
 }
 
@@ -85,7 +86,7 @@ def markdown(table: Table) -> str:
     lines = [f"### {_md(table.title)}", ""]
     if table.rows:
         lines.append("| " + " | ".join(_md(column) for column in table.columns) + " |")
-        words = ("Attack", "Model", "Defense", PUBLISHED, PUBLISHED.removesuffix(" [%]"))
+        words = ("Attack", "Model", "Defense", "Repair", PUBLISHED, PUBLISHED.removesuffix(" [%]"))
         right = [column not in words for column in table.columns]
         lines.append("|" + "|".join("---:" if is_right else "---" for is_right in right) + "|")
         lines += ["| " + " | ".join(_md(cell) for cell in row) + " |" for row in table.rows]
@@ -172,7 +173,7 @@ def _footnoted(found: list[tuple[str, list[Published]]]) -> tuple[list[str], lis
 
 
 def _short(title: str, cell: str) -> str:
-    return re.split(r" [\[±]" if title.startswith("Filter") else r" \[", cell)[0]
+    return re.split(r" (?:[\[±]|\(\d)" if title.startswith("Filter") else r" (?:\[|\(\d)", cell)[0]
 
 
 def percent(found: Estimate | None) -> str:
@@ -182,6 +183,8 @@ def percent(found: Estimate | None) -> str:
     mean, low, high = (100 * x for x in (found.mean, found.low, found.high))
     if found.over == "seeds":
         return f"{mean:.1f} ± {high - mean:.1f}"
+    if found.over == "pair":
+        return f"{mean:.1f} ({low:.1f}, {high:.1f})"
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]" if found.over else f"{mean:.1f}"
 
 

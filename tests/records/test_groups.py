@@ -26,6 +26,18 @@ def test_seeds_are_averaged(make_record):
     assert (found.mean, found.low, found.high) == pytest.approx(t_interval(values))
 
 
+def test_two_seeds_are_no_sample(make_record):
+    """Student's factor for two values is 12.7: an interval of that width tells nothing."""
+    records = [
+        make_record({"id": f"r{i}", "seed": i, "metrics.clean_accuracy": {"value": value}})
+        for i, value in enumerate((0.94, 0.90))
+    ]
+    (group,) = group_records(records)
+    found = estimate(group, "clean_accuracy")
+    assert (found.low, found.high, found.over) == (0.90, 0.94, "pair")
+    assert found.mean == pytest.approx(0.92)
+
+
 def test_one_seed_gets_the_interval_over_utterances(make_record):
     (group,) = group_records([make_record({"metrics.class_auc": {"value": 0.7}})])
     found = estimate(group, "clean_accuracy")

@@ -46,7 +46,7 @@ def test_numbers_intervals_and_counts(make_record):
         make_record({"defense": FILTER, "metrics.filter_tpr": rate(30, 100)}),
     ]
     (table,) = build(records, [])
-    assert cells(table, "Clean accuracy [%]") == ["92.0 ± 25.4", "90.0 [87.7, 91.9]"]
+    assert cells(table, "Clean accuracy [%]") == ["92.0 (90.0, 94.0)", "90.0 [87.7, 91.9]"]
     assert cells(table, "Filter TPR [%]") == ["", "30.0 [21.9, 39.6]"]
     assert cells(table, "Seeds") == ["2", "1"]
     assert cells(table, "Poisoned clips") == ["260–262", "260"]
@@ -136,7 +136,7 @@ def test_the_terminal_shows_the_numbers_within_80_columns(make_record):
         "random_filter",
         "perfect_filter",
         "(oracle)",
-        "95.0 ± 0.0",
+        "95.0 ",
         "triggered %",
         "subset",
     ):
