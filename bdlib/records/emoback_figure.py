@@ -96,7 +96,7 @@ def _bars(
     places = [i for i, case in enumerate(cases) if case]
     known = [cases[i][metric] for i in places]
     heights = np.array([100 * one.mean for one in known])
-    label = f"either, {100 * rate:g} %" if rank else f"{METRICS[metric]}, {100 * rate:g} %"
+    label = f"both, {100 * rate:g} %" if rank else f"{METRICS[metric]}, {100 * rate:g} %"
     at = np.array(places) + side
     if rank:
         mark = {"marker": MARKERS[rank], "facecolor": "white", "edgecolor": "black", "s": 22}
