@@ -64,7 +64,7 @@ def value(record, metric):
     return record["metrics"][metric]["value"]
 
 
-KEYWORDS = ("hparams/keyword_resnet.yaml", "--number_of_epochs=12", "--n_mels=40")
+KEYWORDS = ("hparams/keyword_resnet.yaml", "--number_of_epochs=10", "--n_mels=40")
 
 
 def test_keywords_from_corpus_to_controls(program, exp):

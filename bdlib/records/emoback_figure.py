@@ -153,10 +153,11 @@ def screening_curves(found: dict[Case, dict[str, Any]], path: Path, title: str) 
             about = f"{case.value}, {case.target}, {100 * case.rate:g} %"
             label = f"{about} (AUC {entry['value']:.2f})"
             axis.plot(*zip(*curve, strict=True), **style, linewidth=1.4, label=label)
-        axis.set(xlim=(-1, None), ylim=(-3, 103), xlabel="clean clips rejected: FRR [%]")
+        axis.set(ylim=(-3, 103), xlabel="clean clips rejected: FRR [%]")
         axis.set_title(model, fontsize=10)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize=8, loc="lower left")
+    axes[0].set_xlim(left=-1)
     axes[0].set_ylabel("triggered clips accepted: FAR [%]")
     save(figure, path, f"{title}: STRIP-ViTA")
 

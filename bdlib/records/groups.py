@@ -59,8 +59,8 @@ def t_interval(values: list[float], confidence: float = 0.95) -> tuple[float, fl
 def estimate(group: Runs, metric: str) -> Estimate | None:
     """Mean of a metric over the runs of a group, or None where no run has it.
 
-    Three or more runs give a t-interval over seeds, two give both values. One run gives the Wilson interval over its
-    utterances, where it stored the counts.
+    Three or more runs give a t-interval over seeds, two give both values. One run gives the Wilson
+    interval over its utterances, where it stored the counts.
     """
     entries = [run["metrics"][metric] for run in group.runs if metric in run["metrics"]]
     if not entries:

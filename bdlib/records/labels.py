@@ -5,6 +5,8 @@ from typing import Any
 
 from bdlib.records.groups import Runs
 
+LEVELLED = {"quantise", "median_filter", "squeeze"}  # without a rule for their strength
+
 
 def attack_label(attack: dict[str, Any] | None) -> str:
     """An attack in a few words, such as ``clap, scale 0.1, 10 % of no -> on``."""
@@ -50,6 +52,11 @@ def swept(defense: dict[str, Any] | None) -> bool:
     """Whether the levels of a defense were found by looking at the test set."""
     oracle = defense is not None and defense["selection"] == "oracle"
     return oracle and "oracle" not in defense["name"]
+
+
+def brief(defense: dict[str, Any] | None) -> bool:
+    """Whether a README tells of a defense: not of the many levels of some."""
+    return not swept(defense) and (defense is None or defense["name"] not in LEVELLED)
 
 
 def tell_apart(columns: dict[str, list[str]], groups: list[Runs]) -> None:
