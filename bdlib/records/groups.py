@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,5 +125,11 @@ def _key(record: dict[str, Any]) -> tuple:
         defense.get("name", ""),
         defense.get("selection", ""),
         defense.get("clean_budget", 0),
-        json.dumps(defense.get("settings"), sort_keys=True),
+        _ordered(defense.get("settings")),
     )
+
+
+def _ordered(settings: dict[str, Any] | None) -> str:
+    """Settings as text that sorts by their numbers: 3 before 11."""
+    text = json.dumps(settings, sort_keys=True)
+    return re.sub(r"(?<![\d.])\d+", lambda found: found[0].zfill(9), text)

@@ -105,3 +105,13 @@ def test_the_order_does_not_depend_on_the_order_of_records(make_record):
     forward, backward = group_records(records), group_records(records[::-1])
     assert [g.record for g in forward] == [g.record for g in backward]
     assert forward[0].record["attack"] is None
+
+
+def test_settings_are_ordered_by_their_numbers(make_record):
+    records = [
+        make_record({"defense": {"name": "squeeze", "stage": "inference", "selection": "fixed",
+                                 "clean_budget": 0, "settings": {"window": level}}})
+        for level in (11, 0.5, 3, 0.125, 1024)
+    ]  # fmt: skip
+    found = [group.record["defense"]["settings"]["window"] for group in group_records(records)]
+    assert found == [0.125, 0.5, 3, 11, 1024]
