@@ -44,6 +44,9 @@ def main(prepare: Prepare) -> None:
         if not if_main_process():
             return
         trained.score()
+        pruning = asked.defense.build()["defense"]
+        if isinstance(pruning, Pruning) and pruning.surface:
+            surface.score(trained, pruning.skip_layers)
         if asked.extra.stop_stage >= 7:
             _record(experiment, trained, left)
 
@@ -132,10 +135,12 @@ def _record(experiment: Experiment, trained: Run, left: Defended) -> None:
         files = (trained.score_file(split) for split in (poison.CLEAN, poison.TRIGGERED))
         measured |= metrics.screening(*map(scores.read, files), left.calibrated.thresholds)
     if defense.stage == "repair":
-        measured |= _parameters(trained)
-        pictures.draw_repair(trained)
+        smaller = _parameters(trained)
+        measured |= smaller
+        if not smaller:  # gradients of channels are compared one by one
+            pictures.draw_repair(trained)
     if isinstance(defense, Pruning) and defense.surface:
-        measured |= surface.measure(experiment, trained.undefended.classifier, defense.skip_layers)
+        measured |= surface.measure(trained)
     print(metrics.summary(measured))
     trained.record(
         measured,

@@ -42,19 +42,12 @@ def draw_repair(after: "Run") -> None:
     """Draw the gradients of neuron groups before and after a repair, unless that was done.
 
     Groups are told by the undefended classifier. There is nothing to draw without an attack, without
-    convolutions, of channels that were taken out, or of a trigger that no clip can be without.
+    convolutions, or of a trigger that no clip can be without.
     """
     experiment, path = after.experiment, after.shown / "figures" / "neurons.png"
     before = after.undefended
-    widths = [
-        [
-            len(module.weight)
-            for module in run.classifier.modules()
-            if isinstance(module, CONVOLUTIONS)
-        ]
-        for run in (before, after)
-    ]
-    if path.exists() or not experiment.poisoned.attack or not widths[0] or widths[0] != widths[1]:
+    convolutions = any(isinstance(m, CONVOLUTIONS) for m in before.classifier.modules())
+    if path.exists() or not experiment.poisoned.attack or not convolutions:
         return
     truth = experiment.poisoned.truth()
     asked = rank(truth.index[truth["split"] == TRIGGERED], 0, "neurons")[:MOST_CLIPS]

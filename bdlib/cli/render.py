@@ -13,7 +13,7 @@ from bdlib.files import atomic
 from bdlib.records import attacks_table, matrix, ranking
 from bdlib.records.emoback_figure import emoback_figures
 from bdlib.records.filter_figure import filter_figures
-from bdlib.records.labels import brief
+from bdlib.records.labels import in_readme
 from bdlib.records.noise_figure import noise_curves, noise_figures
 from bdlib.records.pls_figure import Records, pls_figures
 from bdlib.records.published import Published, read_published
@@ -101,7 +101,7 @@ def render(results: Path, root: Path, check: bool = False) -> int:
         wanted[report] = html(records, published, figures)
     if own:
         # Not what was tried with an eye on the test set; that stands in results/tables.
-        shown = build([record for record in records if brief(record["defense"])], published)
+        shown = build([record for record in records if in_readme(record["defense"])], published)
         readmes = [root / "README.md", *sorted(root.glob("recipes/*/README.md"))]
         wanted |= {
             path: fill(path, [*shown, *ranked, *judged]) for path in readmes if path.is_file()

@@ -1,34 +1,46 @@
 """A pruned classifier at all pairs of rates in one record (EmoBack, Figures 3 and 4)."""
 
+import itertools
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import torch
 
 from bdlib.cli import poison
-from bdlib.cli.experiment import Experiment
+from bdlib.cli.run import Run
 from bdlib.defenses.repair.pruning import LAST
 from bdlib.defenses.repair.surface import Cell, surface
 from bdlib.evaluation import metrics
-from bdlib.models.classifier import SpeechClassifier
+from bdlib.files import read_json, write_json
 
 PRUNING_RATES = tuple(number / 10 for number in range(10))
 CONV_RATES = (LAST, *PRUNING_RATES[1:])
+CELLS = tuple(itertools.product(CONV_RATES, PRUNING_RATES))
 
 
-def measure(
-    experiment: Experiment, classifier: SpeechClassifier, skip_layers: str
-) -> dict[str, Any]:
-    """Clean accuracy and, of an attack, its success rate, by share of the layers and pruning rate.
+def score(run: Run, skip_layers: str) -> None:
+    """Stage 5: the class that every cell gives to every test clip, unless that was done.
 
     Arguments
     ---------
-    experiment : Experiment
-        With its test sets.
-    classifier : SpeechClassifier
-        The undefended one.
+    run : Run
+        The pruned classifier's; the undefended one is pruned anew for every cell.
     skip_layers : str
         See `Pruning`.
+    """
+    experiment, net = run.experiment, run.undefended.classifier
+    for split in experiment.splits[2:]:
+        if not _file(run, split).exists():
+            clean, asked = list(experiment.batches("valid")), experiment.batches(split)
+            found = surface(net, clean, asked, CONV_RATES, PRUNING_RATES, skip_layers)
+            numbers = torch.stack([found[cell].argmax(1) for cell in CELLS], 1).tolist()
+            names = [[experiment.classes[number] for number in row] for row in numbers]
+            write_json(_file(run, split), dict(zip(asked.ids, names, strict=True)))
+
+
+def measure(run: Run) -> dict[str, Any]:
+    """Stage 7: clean accuracy and, of an attack, its success rate, by cell.
 
     Returns
     -------
@@ -36,15 +48,9 @@ def measure(
         `pruning_surface`: as `value` the number of cells, the rates, and for each metric a list of
         lists of shares, a list for each of `conv_rates`.
     """
-    clean = list(experiment.batches("valid"))
-    answers = {
-        split: _predicted(experiment, split, surface(
-            classifier, clean, experiment.batches(split), CONV_RATES, PRUNING_RATES, skip_layers
-        ))
-        for split in experiment.splits[2:]
-    }  # fmt: skip
-    test = experiment.poisoned.rows(poison.CLEAN)
-    truth = experiment.poisoned.truth() if experiment.poisoned.attack else None
+    poisoned = run.experiment.poisoned
+    answers = {split: _read(_file(run, split)) for split in run.experiment.splits[2:]}
+    test, truth = poisoned.rows(poison.CLEAN), poisoned.truth() if poisoned.attack else None
 
     def measured(cell: Cell) -> dict[str, Any]:
         good = answers[poison.CLEAN][cell]
@@ -53,20 +59,24 @@ def measure(
             found |= metrics.backdoor(test, good, answers[poison.TRIGGERED][cell], truth)
         return found
 
-    cells = [[measured((share, rate)) for rate in PRUNING_RATES] for share in CONV_RATES]
-    shown = [name for name in ("clean_accuracy", "attack_success_rate") if name in cells[0][0]]
+    cells = {cell: measured(cell) for cell in CELLS}
     levels = {
-        name: [[round(cell[name]["value"], 5) for cell in row] for row in cells] for name in shown
+        name: [[round(cells[c, p][name]["value"], 5) for p in PRUNING_RATES] for c in CONV_RATES]
+        for name in ("clean_accuracy", "attack_success_rate")
+        if name in cells[CELLS[0]]
     }
-    about = {"value": len(CONV_RATES) * len(PRUNING_RATES), "conv_rates": list(CONV_RATES)}
-    return {"pruning_surface": {**about, "pruning_rates": list(PRUNING_RATES), **levels}}
+    about = {"conv_rates": list(CONV_RATES), "pruning_rates": list(PRUNING_RATES)}
+    return {"pruning_surface": {"value": len(CELLS), **about, **levels}}
 
 
-def _predicted(experiment: Experiment, split: str, found: dict) -> dict[Cell, pd.DataFrame]:
-    """Logits by cell as tables of predicted classes, by ID."""
-    ids = [name for batch in experiment.batches(split) for name in batch.ids]
-    names = np.array(experiment.classes)
+def _file(run: Run, split: str) -> Path:
+    scored = run.score_file(split)
+    return scored.with_name(f"surface-{scored.stem}.json")
+
+
+def _read(path: Path) -> dict[Cell, pd.DataFrame]:
+    """Predicted classes by ID, a table for each cell."""
+    known = pd.DataFrame.from_dict(read_json(path), orient="index", columns=list(range(len(CELLS))))
     return {
-        cell: pd.DataFrame({"predicted": names[logits.argmax(1).cpu().numpy()]}, index=ids)
-        for cell, logits in found.items()
+        cell: known[[number]].set_axis(["predicted"], axis=1) for number, cell in enumerate(CELLS)
     }

@@ -103,7 +103,7 @@ def _bars(
         axis.scatter(at, heights, **mark, zorder=3, label=label)
         return
     axis.bar(at, heights, 0.36, color=COLOURS[metric], label=label)
-    seeds = [one.over in ("seeds", "pair") for one in known]
+    seeds = [one.of_seeds for one in known]
     low, high = (
         np.array([100 * getattr(one, end) for one in known]).clip(0, 100) for end in ("low", "high")
     )

@@ -41,6 +41,11 @@ class Estimate:
     high: float
     over: str
 
+    @property
+    def of_seeds(self) -> bool:
+        """Whether `low` and `high` are from several seeds."""
+        return self.over in ("seeds", "pair")
+
 
 def t_interval(values: list[float], confidence: float = 0.95) -> tuple[float, float, float]:
     """Mean of at least two values and the bounds of its Student t-interval.

@@ -54,7 +54,7 @@ def swept(defense: dict[str, Any] | None) -> bool:
     return oracle and "oracle" not in defense["name"]
 
 
-def brief(defense: dict[str, Any] | None) -> bool:
+def in_readme(defense: dict[str, Any] | None) -> bool:
     """Whether a README tells of a defense: not of the many levels of some."""
     return not swept(defense) and (defense is None or defense["name"] not in LEVELLED)
 

@@ -53,8 +53,8 @@ def noise_points(records: list[dict[str, Any]]) -> dict[str, Curve]:
     """Metrics of one attack on one data set by model and noise.
 
     A point is the mean over the runs of one noise level; `low` and `high` bound it by the 95 %
-    t-interval over seeds, are those of two, and equal it where there is one. The point without noise is
-    over the same trainings (model, seeds) without `feature_noise`.
+    t-interval over seeds, are those of two, and equal it where there is one. The point without noise
+    is over the same trainings (model, seeds) without `feature_noise`.
 
     Arguments
     ---------
@@ -91,8 +91,7 @@ def noise_points(records: list[dict[str, Any]]) -> dict[str, Curve]:
         curve = curves.setdefault(names[_model(group.record)], {})
         for metric in METRICS:
             if found := estimate(group, metric):
-                known = found.over in ("seeds", "pair")
-                low, high = (found.low, found.high) if known else (found.mean, found.mean)
+                low, high = (found.low, found.high) if found.of_seeds else (found.mean, found.mean)
                 curve.setdefault(metric, []).append((noise, found.mean, low, high))
     for curve in curves.values():
         for points in curve.values():

@@ -12,7 +12,7 @@ from bdlib.records.table import SCALES, Table
 REMOVED = 0.2  # attack success rate below which a backdoor counts as removed
 NOTES = (
     "Over all pairs of a repair and a classifier; rank 1 is the best DER of a classifier, and equal "
-    "ones share their mean rank.",
+    "ones share their mean rank, and the best.",
     "Repairs that did not meet all these classifiers are left out.",
 )
 COLUMNS = (
@@ -38,7 +38,7 @@ def build(records: list[dict[str, Any]]) -> list[Table]:
 
 
 def _compared(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row for each repair of each classifier, of the repairs that met the most classifiers."""
+    """One row for each repair of each classifier, of the repairs that met most, and the same."""
     before = undefended(records)
     chosen = [record for record in records if DER in record["metrics"]]
     settings = [flat(record["defense"].get("settings") or {}) for record in chosen]
@@ -59,8 +59,9 @@ def _compared(records: list[dict[str, Any]]) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame({"repair": []})
     cells = pd.DataFrame(rows).drop_duplicates(["repair", "classifier"], keep="last")
-    met = cells["repair"].value_counts()
-    return cells[cells["repair"].isin(met.index[met == met.max()])]
+    met = cells.groupby("repair")["classifier"].agg(frozenset)
+    most = max(met, key=lambda some: (len(some), (met == some).sum(), sorted(some)))
+    return cells[cells["repair"].isin(met.index[met == most])]
 
 
 def _value(record: dict[str, Any], metric: str) -> float:

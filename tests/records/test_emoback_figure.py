@@ -76,6 +76,22 @@ def test_surface_of_pruning(spoken):
     assert points.pruned([spoken(defense="pruning", settings={"surface": False})]) == {}
 
 
+def test_rates_of_screening_are_means_over_seeds(spoken):
+    def auc(value, accepted):
+        curve = [{"preset": p, "false_rejection_rate": p, "false_acceptance_rate": a}
+                 for p, a in zip((0.03, 0.5), accepted, strict=True)]  # fmt: skip
+        return {"detection_auc": {"value": value, "curve": curve}}
+
+    records = [
+        spoken(seed=seed, defense="strip_vita", settings={"frr": 0.03}, extra=auc(*entry))
+        for seed, entry in enumerate([(0.6, (0.9, 0.4)), (0.8, (0.7, 0.2))])
+    ]
+    ((case, found),) = points.screened(records).items()
+    assert case == Case("ecapa", "sad", "male", 0.1) and found["value"] == pytest.approx(0.7)
+    rates = [point["false_acceptance_rate"] for point in found["curve"]]
+    assert rates == pytest.approx([0.8, 0.3])
+
+
 def test_preprocessing_begins_with_no_defense_and_grows_stronger(spoken):
     records = [
         spoken(success=0.9),

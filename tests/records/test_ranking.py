@@ -41,3 +41,16 @@ def test_ranks_by_hand(make_record):
 def test_one_repair_is_not_ranked(make_record):
     found = {(None, 0): (0.9, 1.0), ("gn_ft", 0): (0.9, 0.1)}
     assert build(records_of(make_record, found)) == [] == build([])
+
+
+def test_repairs_of_other_classifiers_are_not_compared(make_record):
+    """As many are not the same ones: nad met the second and the third, the others the first two."""
+    found = {(None, seed): (0.9, 1.0) for seed in range(3)}
+    found |= {(name, seed): (0.9, 0.1) for name in ("gn_ft", "clp") for seed in (0, 1)}
+    found |= {("nad", seed): (0.9, 0.0) for seed in (1, 2)}
+    (table,) = build(records_of(make_record, found))
+    assert table.title.startswith("Repairs of 2 classifiers;")
+    assert [row[:3] for row in table.rows] == [
+        ("clp", "1.50", "2 of 2"),
+        ("gn_ft", "1.50", "2 of 2"),
+    ]
