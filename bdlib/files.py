@@ -179,6 +179,18 @@ def file_digest(*paths: str | Path, length: int = 12) -> str:
     return total.hexdigest()[:length]
 
 
+def folder_digest(root: str | Path) -> str:
+    """Digest of the names, sizes and times of all files below a folder, so that a change is noticed."""
+    total = hashlib.sha256()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(folder) / name
+            stat = path.stat()
+            total.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return total.hexdigest()
+
+
 def seed_of(*parts: Any) -> int:
     """A 63-bit seed that depends on the text of its parts alone.
 

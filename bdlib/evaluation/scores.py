@@ -3,21 +3,25 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 
-from bdlib.corpus import Batch
 from bdlib.errors import InputError
 from bdlib.files import atomic
-from bdlib.models.classifier import SpeechClassifier
+
+if TYPE_CHECKING:  # torch takes seconds to import, and reading scores needs none
+    from bdlib.corpus import Batch
+    from bdlib.models.classifier import SpeechClassifier
 
 COLUMNS = ("ID", "predicted", "logits")
 
 
-@torch.no_grad()
 def score(
-    classifier: SpeechClassifier, batches: Iterable[Batch], classes: Sequence[str], path: str | Path
+    classifier: "SpeechClassifier",
+    batches: Iterable["Batch"],
+    classes: Sequence[str],
+    path: str | Path,
 ) -> pd.DataFrame:
     """Classify every utterance and write one JSON line for each: ID, predicted, logits.
 
@@ -29,8 +33,10 @@ def score(
         What `read` gives: index ID, columns `predicted` (class name), `logits` (C floats) and, where
         there is one, `suspicion`.
     """
+    import torch
+
     classifier.eval()
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with torch.no_grad(), atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for batch in batches:
             logits = classifier(batch.wavs, batch.lens).cpu()
             judged = classifier.suspicion(batch.wavs, batch.lens)

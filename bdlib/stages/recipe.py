@@ -1,4 +1,4 @@
-"""Recipe yaml and command line to settings and objects.
+"""Recipe yaml and overrides to settings and objects.
 
 A recipe yaml has plain top-level keys and sections (``model``, ``train``, ...), most of them pulled
 in with ``!include:``. Every key of a section can be given on the command line by its bare name:
@@ -6,6 +6,7 @@ in with ``!include:``. Every key of a section can be given on the command line b
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from bdlib.errors import InputError
 
 COMMON = Path(__file__).resolve().parents[2] / "recipes" / "common"
+RUN, TRAIN = COMMON / "run.yaml", COMMON / "train.yaml"
 _YAML = YAML(typ="safe", pure=True)
 CORPUS = {"name", "sample_rate", "seconds", "pad_seconds"}
 POISON = {"attack", "labels", "source", "target", "rate", "of", "poison_seed"}
@@ -75,6 +77,22 @@ class Document:
                 raise
             raise InputError(f"{self.path}: cannot be built ({_line(error)})") from error
 
+    @property
+    def options(self) -> dict[str, list[str]]:
+        """By the name of an argument of what is built here, the options that feed it.
+
+        An option feeds the arguments of its own name, and those that refer to it
+        (``path: !ref <trigger_file>``).
+        """
+        feeding: dict[str, list[str]] = {}
+        for key, value in self._written.items():
+            for name in value if isinstance(value, dict) else (key,):
+                feeding.setdefault(name, []).append(name)
+        for argument, name in _references(self.path):
+            if name not in feeding.setdefault(argument, []):
+                feeding[argument].append(name)
+        return feeding
+
     def place(self, name: str, value: Any) -> bool:
         """Take an override if this document has the key, at the top or in one section."""
         settings = self._written
@@ -92,6 +110,61 @@ class Document:
         return True
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """All that a run is asked to do: yaml files, overrides, and how to compute.
+
+    Arguments
+    ---------
+    document : Document
+        The recipe's yaml: sections run, corpus, poison, model, train.
+    attack, labels, defense : Document | None
+        Yaml files of `recipes/common`; attack and labels are None for a clean corpus, labels also
+        for an attack with a policy of its own, defense for none.
+    run_options : Mapping[str, Any]
+        SpeechBrain's run options (device, precision, ...) that differ from its defaults.
+    command : str
+        The command as it was typed, for the record.
+    """
+
+    document: Document
+    attack: Document | None = None
+    labels: Document | None = None
+    defense: Document | None = None
+    run_options: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The sections of the recipe as plain data."""
+        return self.document.plain()
+
+    @property
+    def options(self) -> dict[str, list[str]]:
+        """By the name of an argument of the library, the options that feed it."""
+        feeding: dict[str, list[str]] = {}
+        for document in filter(None, (self.document, self.attack, self.labels, self.defense)):
+            for argument, names in document.options.items():
+                known = feeding.setdefault(argument, [])
+                known += [name for name in names if name not in known]
+        return feeding
+
+    @property
+    def name(self) -> str:
+        """That of the yaml: of the model and how it is trained."""
+        return self.document.path.stem
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return self.settings["run"]["seed"]
+
+    @property
+    def output(self) -> Path:
+        """The folder for everything a run makes."""
+        return Path(self.settings["run"]["output_folder"])
+
+
 def check(recipe: Document) -> None:
     """Refuse a recipe whose sections or keys are not those of the recipes here.
 
@@ -100,19 +173,19 @@ def check(recipe: Document) -> None:
     """
     settings = recipe._written
     closed = {
-        "run": set(Document(COMMON / "run.yaml").plain()),
-        "train": set(Document(COMMON / "train.yaml").plain()),
+        "run": set(Document(RUN).plain()),
+        "train": set(Document(TRAIN).plain()),
         "poison": POISON,
     }
     needed = closed | {"corpus": CORPUS, "model": MODEL}
     unknown = [key for key in settings if key not in needed]
     for section, keys in needed.items():
-        found = settings.get(section)
-        if not isinstance(found, dict) or keys - set(found):
-            missing = f"key {min(keys - set(found))} in " if isinstance(found, dict) else ""
+        given = settings.get(section)
+        if not isinstance(given, dict) or keys - set(given):
+            missing = f"key {min(keys - set(given))} in " if isinstance(given, dict) else ""
             raise InputError(f"{recipe.path}: no {missing}section {section}; add it")
         if section in closed:
-            unknown += [f"{section}: {key}" for key in found if key not in keys]
+            unknown += [f"{section}: {key}" for key in given if key not in keys]
     if unknown:
         raise InputError(f"{recipe.path}: unknown key {unknown[0]}; correct or remove it")
 
@@ -141,6 +214,24 @@ def _plain(node: Node) -> Any:
     if node.tag.startswith("!"):
         return f"{node.tag} {node.value}".strip()
     return _YAML.constructor.construct_object(node)
+
+
+def _references(path: Path) -> Iterator[tuple[str, str]]:
+    """Pairs of an argument and the key it refers to, in a yaml and in what it includes."""
+
+    def walk(node: Node) -> Iterator[tuple[str, str]]:
+        if node.tag.startswith("!include:"):
+            yield from _references(path.parent / node.tag.removeprefix("!include:"))
+        if isinstance(node, MappingNode):
+            for key, value in node.value:
+                if value.tag == "!ref" and (name := re.fullmatch(r"<(\w+)>", str(value.value))):
+                    yield key.value, name[1]
+                yield from walk(value)
+        elif isinstance(node, SequenceNode):
+            for item in node.value:
+                yield from walk(item)
+
+    yield from walk(_YAML.compose(path.read_text("utf-8")))
 
 
 def parse(overrides: str) -> dict[str, Any]:

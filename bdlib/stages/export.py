@@ -3,25 +3,23 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import soundfile
 from tqdm import tqdm
 
 from bdlib import manifest
 from bdlib.errors import InputError
 from bdlib.files import atomic
-from bdlib.pack import Pack
+from bdlib.manifest import TRIGGERED
+from bdlib.stages.corpus import Poisoned
 
-TRIGGERED = "test_triggered"
 
-
-def export(parts: dict[str, tuple[pd.DataFrame, Pack]], target: Path) -> None:
+def export(poisoned: Poisoned, target: Path) -> None:
     """Write a corpus as training hears it: WAV files in the original layout, with the manifests.
 
     Arguments
     ---------
-    parts : dict[str, tuple[pd.DataFrame, Pack]]
-        Rows and waveforms of each split.
+    poisoned : Poisoned
+        Clean or under attack.
     target : Path
         A new folder.
 
@@ -33,7 +31,8 @@ def export(parts: dict[str, tuple[pd.DataFrame, Pack]], target: Path) -> None:
     if target.exists():
         raise InputError(f"{target}: already there; export to a new folder")
     with atomic(target) as temporary:
-        for split, (rows, waveforms) in parts.items():
+        for split, rows in poisoned.splits.items():
+            waveforms = poisoned.packs[split]
             places = [_place(row, split) for row in rows.to_dict("records")]
             listed = rows.assign(path=places, rate=waveforms.rate)
             for name, place in tqdm(
@@ -48,7 +47,7 @@ def export(parts: dict[str, tuple[pd.DataFrame, Pack]], target: Path) -> None:
                 soundfile.write(path, waveforms.pcm(name), waveforms.rate, subtype="PCM_16")
             columns = ["ID", "path", "label", *sorted(set(rows) - set(manifest.COLUMNS))]
             listed[columns].to_csv(temporary / f"{split}.csv", index=False, lineterminator="\n")
-    print(f"exported {', '.join(parts)} to {target}")
+    print(f"exported {', '.join(poisoned.splits)} to {target}")
 
 
 def _place(row: dict[str, Any], split: str) -> str:
