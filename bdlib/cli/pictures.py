@@ -12,7 +12,8 @@ from bdlib.defenses.repair.channels import CONVOLUTIONS
 from bdlib.evaluation import neurons, views
 from bdlib.files import seed_of
 from bdlib.models.wide_resnet import WideResNet
-from bdlib.records import autoencoder_figure, neuron_figure, view_figure
+from bdlib.report.figures import autoencoder_figure, neuron_figure, view_figure
+from bdlib.report.figures.figure import save
 from bdlib.sampling import rank
 from bdlib.training import log
 
@@ -29,7 +30,7 @@ def draw(run: "Run") -> None:
         by_epoch = {int(path.stem): np.load(path, allow_pickle=False) for path in samples}
         classes = run.experiment.classes[: len(by_epoch[max(by_epoch)])]
         title = f"{run.folder.name}: samples from p(x|y)"
-        view_figure.langevin_samples(by_epoch, folder / "samples.png", title, classes)
+        save(view_figure.langevin_samples(by_epoch, title, classes), folder / "samples.png")
     attack = run.experiment.poisoned.attack
     if attack and isinstance(run.classifier, WideResNet):
         if not (folder / "energies.png").exists():
@@ -66,7 +67,7 @@ def draw_repair(after: "Run") -> None:
         )
         for name, batches in clips.items()
     }
-    neuron_figure.neuron_gradients(norms, path, f"{before.folder.name}: {after.shown.name}")
+    save(neuron_figure.neuron_gradients(norms, f"{before.folder.name}: {after.shown.name}"), path)
 
 
 def autoencoders(folder: Path) -> None:
@@ -75,11 +76,11 @@ def autoencoders(folder: Path) -> None:
         place, figures = done.parent, done.parent / "figures"
         if (figures / "samples.png").exists():
             continue
-        autoencoder_figure.autoencoder_curves(log.read_log(place), figures / "training.png")
+        save(autoencoder_figure.autoencoder_curves(log.read_log(place)), figures / "training.png")
         for name in ("rebuilt", "samples"):
             clips = np.load(place / f"{name}.npy", allow_pickle=False)
             title = f"{place.name}: {name}"
-            autoencoder_figure.spectrograms(clips, figures / f"{name}.png", title)
+            save(autoencoder_figure.spectrograms(clips, title), figures / f"{name}.png")
 
 
 def _energies(run: "Run") -> None:
@@ -94,8 +95,8 @@ def _energies(run: "Run") -> None:
         "triggered": views.energies(run.classifier, experiment.batches(TRIGGERED, rows)),
         "noise": views.energies(run.classifier, clean, noise),
     }
-    path = run.folder / "figures" / "energies.png"
-    view_figure.energy_histograms(found, path, f"{run.folder.name}: energy of the test sets")
+    figure = view_figure.energy_histograms(found, f"{run.folder.name}: energy of the test sets")
+    save(figure, run.folder / "figures" / "energies.png")
 
 
 def _votes(run: "Run") -> None:
@@ -111,12 +112,12 @@ def _votes(run: "Run") -> None:
         run.classifier,
         wav[: round(experiment.corpus["seconds"] * experiment.corpus["sample_rate"])],
     )
-    view_figure.view_votes(
+    figure = view_figure.view_votes(
         features,
         dict(zip(experiment.classes, logits.T, strict=True)),
         run.classifier.view_frames,
         true,
         target,
-        run.folder / "figures" / "votes.png",
         f"{run.folder.name}: {name} with the trigger",
     )
+    save(figure, run.folder / "figures" / "votes.png")

@@ -20,7 +20,7 @@ from bdlib.errors import InputError
 from bdlib.evaluation import stealth
 from bdlib.evaluation.metrics import Metric, summary
 from bdlib.files import alone, atomic, digest, read_json, seed_of, write_json
-from bdlib.records import figure
+from bdlib.report.figures import figure
 from bdlib.sampling import rank
 
 HEARD = 100  # test clips on which stealth is measured
@@ -138,7 +138,7 @@ def picture(poisoned: Poisoned, corpus: dict[str, Any], output: Path) -> Path | 
         before = packed(poisoned, "test", corpus, output).waveform(name)
         after = packed(poisoned, TRIGGERED, corpus, output).waveform(name)
         title = f"{poisoned.attack['name']} on {name}"
-        figure.attack_figure(before, after, corpus["sample_rate"], path, title)
+        figure.save(figure.attack_figure(before, after, corpus["sample_rate"], title), path)
     return path
 
 

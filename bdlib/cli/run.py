@@ -21,8 +21,9 @@ from bdlib.errors import InputError
 from bdlib.evaluation import metrics, scores
 from bdlib.files import alone, atomic, digest, write_json
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.records import figure, record
+from bdlib.records import record
 from bdlib.records.provenance import peak_memory_mb, source, versions
+from bdlib.report.figures import figure
 from bdlib.training import classifier_brain, log
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class Run:
 
     def _finish(self, clips: int, wall_s: float) -> None:
         epochs = log.read_log(self.folder)
-        figure.training_curves(epochs, self.folder / "figures" / "training.png")
+        path = self.folder / "figures" / "training.png"
+        figure.save(figure.training_curves(epochs), path)
         about = {
             "train_s": round(sum(line["seconds"] for line in epochs), 1),
             "wall_s": round(wall_s, 1),
@@ -180,7 +182,8 @@ class Run:
         if not path.exists():
             predicted = clean.loc[test["ID"], "predicted"]
             title = f"{self.folder.name}: clean test set"
-            figure.confusion_matrix(test["label"], predicted, experiment.classes, path, title)
+            true, names = test["label"], experiment.classes
+            figure.save(figure.confusion_matrix(true, predicted, names, title), path)
         return measured
 
     def record(self, measured: dict[str, Any], defense: dict[str, Any] | None = None) -> Path:
