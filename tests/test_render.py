@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bdlib.cli.render import EMPTY, main, render
+from bdlib.cli.render import main
 from bdlib.errors import InputError
+from bdlib.report.render import EMPTY, render
 
 ROOT = Path(__file__).parents[1]
 README = """# Title

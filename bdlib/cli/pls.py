@@ -24,8 +24,10 @@ from bdlib.defenses.filters.vae_pls import Judged, VaePls
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
 from bdlib.files import digest, seed_of
-from bdlib.records import pls_figure, record
+from bdlib.records import record
 from bdlib.records.provenance import peak_memory_mb, source, versions
+from bdlib.report.figures import pls_figure
+from bdlib.report.figures.figure import save
 
 COMPONENTS = 24  # in which the clips of a class are drawn
 FEW = 20  # trials that are judged faster than processes are started
@@ -171,8 +173,8 @@ def _scatter(
     suspected = judged.suspicion[target] > 0.5
     stem = pls_figure.stem(line)
     title = f"{stem.replace('-', ' ')}: class {target}"
-    path = folder / f"pls-scatter-{stem}.png"
-    pls_figure.scatter(points, trial.poisoned[here], suspected, path, title)
+    figure = pls_figure.scatter(points, trial.poisoned[here], suspected, title)
+    save(figure, folder / f"pls-scatter-{stem}.png")
 
 
 def _asked(bench: Bench, extra: Any) -> list[Trial]:

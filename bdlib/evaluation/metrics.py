@@ -75,26 +75,6 @@ def backdoor(
     }
 
 
-def defense_effectiveness(before: dict[str, Metric], after: dict[str, Metric]) -> float | None:
-    """DER: ``(1 + max(0, fall of ASR) - max(0, fall of clean accuracy)) / 2`` (Zhu et al. 2023).
-
-    Arguments
-    ---------
-    before, after : dict[str, Metric]
-        Of the undefended and of the defended classifier, on one test set.
-
-    Returns
-    -------
-    float | None
-        Within [0, 1], 0.5 for a defense that does nothing; None without attack.
-    """
-    names = ("attack_success_rate", "clean_accuracy")
-    if not all(name in metrics for name in names for metrics in (before, after)):
-        return None
-    success, accuracy = (max(0.0, before[n]["value"] - after[n]["value"]) for n in names)
-    return (1 + success - accuracy) / 2
-
-
 def filtering(everyone: pd.Index, kept: pd.Index, truth: pd.DataFrame) -> dict[str, Any]:
     """How well a filter found the poison; positive means removed.
 

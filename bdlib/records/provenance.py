@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import bdlib
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +48,8 @@ def versions() -> dict[str, str]:
 def peak_memory_mb(device: str) -> int:
     """Peak memory in MiB: of the GPU where one was used, else of the process."""
     if device.startswith("cuda"):
+        import torch  # whoever reads records needs none
+
         return torch.cuda.max_memory_allocated() >> 20
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit >> 20

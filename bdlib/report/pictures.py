@@ -20,23 +20,23 @@ MOST_CLIPS = 256  # on which gradients are taken
 
 def draw(trained: Trained, scores: Scores) -> None:
     """Draw a trained classifier, as it is or defended, into the figures of its folder."""
+    last = trained.shown / "figures" / "confusion.png"
+    if last.exists():  # and so do the others
+        return
     from bdlib.report.figures import figure  # with matplotlib
+    from bdlib.training import log
 
     training = trained.folder / "figures" / "training.png"
     if not training.exists():
-        from bdlib.training import log
-
         figure.save(figure.training_curves(log.read_log(trained.folder)), training)
-    confusion, poisoned = trained.shown / "figures" / "confusion.png", trained.poisoned
-    if not confusion.exists():
-        test, title = poisoned.splits[TEST], f"{trained.folder.name}: clean test set"
-        predicted = scores.read(TEST).loc[test["ID"], "predicted"]
-        drawn = figure.confusion_matrix(test["label"], predicted, poisoned.classes, title)
-        figure.save(drawn, confusion)
     if trained.defended is None:
         _draw_views(trained)
     elif (trained.shown / "repair.json").exists():
         _draw_repair(trained)
+    test, title = trained.poisoned.splits[TEST], f"{trained.folder.name}: clean test set"
+    predicted = scores.read(TEST).loc[test["ID"], "predicted"]
+    classes = trained.poisoned.classes
+    figure.save(figure.confusion_matrix(test["label"], predicted, classes, title), last)
 
 
 def draw_attack(poisoned: Poisoned) -> Path:
@@ -82,7 +82,7 @@ def _draw_repair(after: Trained) -> None:
     convolutions, of a trigger that no clip can be without, or where channels were taken out.
     """
     path, poisoned = after.shown / "figures" / "neurons.png", after.poisoned
-    if path.exists() or not poisoned.attack:
+    if not poisoned.attack:
         return
     from bdlib.defenses.repair.channels import CONVOLUTIONS
     from bdlib.evaluation import neurons
@@ -115,17 +115,14 @@ def _draw_views(trained: Trained) -> None:
 
     figures, name = trained.folder / "figures", trained.folder.name
     samples = sorted((trained.folder / "samples").glob("*.npy"))
-    if samples and not (figures / "samples.png").exists():
+    if samples:
         by_epoch = {int(path.stem): np.load(path, allow_pickle=False) for path in samples}
         classes = trained.poisoned.classes[: len(by_epoch[max(by_epoch)])]
         title = f"{name}: samples from p(x|y)"
         figure.save(view_figure.langevin_samples(by_epoch, title, classes), figures / "samples.png")
-    drawn = (figures / "energies.png").exists() and (figures / "votes.png").exists()
-    if drawn or not trained.poisoned.attack:
-        return
     from bdlib.models.wide_resnet import WideResNet
 
-    if isinstance(trained.classifier, WideResNet):
+    if trained.poisoned.attack and isinstance(trained.classifier, WideResNet):
         _draw_energies(trained, figures / "energies.png")
         _draw_votes(trained, figures / "votes.png")
 

@@ -1,0 +1,90 @@
+"""What filters make of one attack, as confusion matrices (VAE-PLS, Figure 5)."""
+
+import json
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bdlib.files import digest
+from bdlib.report.figures.figure import new
+from bdlib.report.groups import Records
+from bdlib.report.labels import attack_label, flat, named_apart
+from bdlib.report.published import Published
+
+CELLS = (("filter_tn", "filter_fp"), ("filter_fn", "filter_tp"))  # clean above, poisoned below
+IN_A_ROW = 4
+CONTROLS = {"random_filter", "perfect_filter_oracle"}
+
+
+def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
+    """Draw the filters of every attack that more than one of them judged, beside the controls.
+
+    Arguments
+    ---------
+    records : list of dict
+        Records of schema 1. Of several seeds the lowest is drawn.
+    published : list of Published
+        Not used: the paper gives no counts.
+
+    Returns
+    -------
+    dict[str, Figure]
+        By the stem of a file, made of corpus, attack and a digest of it.
+    """
+    attacks: dict[str, Records] = {}
+    for record in records:
+        if (
+            record["status"] == "ok"
+            and "filter_tp" in record["metrics"]
+            and "classes" not in record
+        ):
+            about = [record["dataset"]["digest"], record["attack"], record["model"]["name"]]
+            attacks.setdefault(json.dumps(about, sort_keys=True), []).append(record)
+    drawn = {}
+    for about, judged in attacks.items():
+        lowest = min(record["seed"] for record in judged)
+        found = [record for record in judged if record["seed"] == lowest]
+        settings = [(r["defense"]["name"], flat(r["defense"].get("settings") or {})) for r in found]
+        filters: dict[str, dict[str, Any]] = {}
+        for label, record in zip(named_apart(settings), found, strict=True):
+            filters[label] = record["metrics"]
+        if len(filters) > len(CONTROLS.intersection(filters)) + 1:
+            data, attack, model = (found[0][key] for key in ("dataset", "attack", "model"))
+            name = "-".join([data["name"], data["variant"] or "all", data["scale"], attack["name"]])
+            title = f"{name.replace('-', ' ')}, {model['name']}: {attack_label(attack)}"
+            drawn[f"filters-{name}-{digest(about, 6)}"] = confusions(filters, title)
+    return drawn
+
+
+def confusions(filters: dict[str, dict[str, Any]], title: str) -> Figure:
+    """Draw clean and poisoned clips against kept and removed ones, a panel a filter.
+
+    Arguments
+    ---------
+    filters : dict[str, dict[str, Any]]
+        Metrics of each filter, with `filter_tp`, `filter_fp`, `filter_fn` and `filter_tn`.
+    title : str
+        Heading of the figure.
+    """
+    rows = -(-len(filters) // IN_A_ROW)
+    figure = new(0.5 + 2.2 * rows, title)
+    axes = np.atleast_1d(figure.subplots(rows, min(IN_A_ROW, len(filters)))).ravel()
+    for axis in axes[len(filters) :]:
+        axis.set_axis_off()
+    for (name, metrics), axis in zip(filters.items(), axes, strict=False):
+        _confusion(axis, np.array([[metrics[cell]["value"] for cell in row] for row in CELLS]))
+        axis.set_title(name, fontsize=9)
+    return figure
+
+
+def _confusion(axis: Axes, counts: np.ndarray) -> None:
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{count:,}\n{100 * shares[row, column]:.1f} %"
+        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    axis.set_xticks((0, 1), ("kept", "removed"), fontsize=8)
+    axis.set_yticks((0, 1), ("clean", "poisoned"), fontsize=8)

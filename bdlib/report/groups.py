@@ -1,0 +1,143 @@
+"""Runs that differ in nothing but their seeds, and the statistics over them."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from bdlib.records.record import STAGES, wilson
+
+Records = list[dict[str, Any]]
+"""Records of schema 1, in the order of their files."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Records of one attack x model x defense on one data set.
+
+    `runs` holds the records with status ok, one for each pair of seeds (attack, training); `failed`
+    those that ended in an error and were not repeated since.
+    """
+
+    runs: tuple[dict[str, Any], ...]
+    failed: tuple[dict[str, Any], ...]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Any one record: what the records of a group share can be read from it."""
+        return (self.runs or self.failed)[0]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric over the runs of a group: `low` and `high` bound it at 95 %, if that is known.
+
+    `over` says what the interval is over: `seeds`, `utterances`, or nothing. Two seeds tell too
+    little for an interval; `low` and `high` are their values then, and `over` is `pair`.
+    """
+
+    mean: float
+    low: float
+    high: float
+    over: str
+
+    @property
+    def of_seeds(self) -> bool:
+        """Whether `low` and `high` are from several seeds."""
+        return self.over in ("seeds", "pair")
+
+
+def t_interval(values: list[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean of at least two values and the bounds of its Student t-interval.
+
+    Example
+    -------
+    >>> [round(x, 3) for x in t_interval([0.9, 0.92, 0.94])]
+    [0.92, 0.87, 0.97]
+    """
+    from scipy.special import stdtrit  # takes long to import
+
+    n = len(values)
+    mean = math.fsum(values) / n
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * math.sqrt(variance / n)
+    return mean, mean - half, mean + half
+
+
+def estimate(group: Runs, metric: str) -> Estimate | None:
+    """Mean of a metric over the runs of a group, or None where no run has it.
+
+    Three or more runs give a t-interval over seeds, two give both values. One run gives the Wilson
+    interval over its utterances, where it stored the counts.
+    """
+    entries = [run["metrics"][metric] for run in group.runs if metric in run["metrics"]]
+    if not entries:
+        return None
+    values = [entry["value"] for entry in entries]
+    if len(values) > 2:
+        return Estimate(*t_interval(values), over="seeds")
+    if len(values) == 2:
+        return Estimate(sum(values) / 2, *sorted(values), over="pair")
+    value = values[0]
+    if "total" in entries[0]:
+        return Estimate(value, *wilson(entries[0]["count"], entries[0]["total"]), over="utterances")
+    return Estimate(value, value, value, over="")
+
+
+def group_records(records: list[dict[str, Any]]) -> list[Runs]:
+    """Group records by data set, attack, defense and model, in a fixed order.
+
+    Of records with the same pair of seeds the one appended last counts, so a repeated run replaces
+    the earlier one; only one with the same data and settings does. A failure whose command has
+    succeeded since is dropped: it knows too little of itself to be replaced.
+    """
+    found: dict[tuple, dict[tuple, dict[str, Any]]] = {}
+    repeated = {record["command"] for record in records if record["status"] == "ok"}
+    for record in records:
+        if record["status"] == "failed" and record["command"] in repeated:
+            continue
+        seeds = (record["attack"]["seed"] if record["attack"] else None, record["seed"])
+        runs = found.setdefault(_key(record), {})
+        # A failure does not undo a measurement that stands.
+        if record["status"] == "ok" or runs.get(seeds, record)["status"] == "failed":
+            runs[seeds] = record
+    groups = []
+    for key in sorted(found):
+        runs = [found[key][seeds] for seeds in sorted(found[key], key=str)]
+        ok = tuple(run for run in runs if run["status"] == "ok")
+        groups.append(Runs(ok, tuple(run for run in runs if run["status"] == "failed")))
+    return groups
+
+
+def _key(record: dict[str, Any]) -> tuple:
+    """What makes two records comparable, as strings and numbers that sort."""
+    dataset, model = record["dataset"], record["model"]
+    attack, defense = record["attack"] or {}, record["defense"] or {}
+    stage = STAGES.index(defense["stage"]) if defense else -1
+    return (
+        dataset["name"],
+        dataset["variant"] or "",
+        dataset["scale"],
+        dataset["digest"],
+        attack.get("name", ""),
+        json.dumps(attack.get("trigger"), sort_keys=True),
+        attack.get("rate", 0.0),
+        attack.get("of", ""),
+        json.dumps([attack.get("source"), attack.get("target")]),
+        json.dumps(attack.get("labels"), sort_keys=True),
+        model["name"],
+        model["yaml"],
+        json.dumps(model.get("settings"), sort_keys=True),
+        stage,
+        defense.get("name", ""),
+        defense.get("selection", ""),
+        defense.get("clean_budget", 0),
+        _ordered(defense.get("settings")),
+    )
+
+
+def _ordered(settings: dict[str, Any] | None) -> str:
+    """Settings as text that sorts by their numbers: 3 before 11."""
+    text = json.dumps(settings, sort_keys=True)
+    return re.sub(r"(?<![\d.])\d+", lambda found: found[0].zfill(9), text)

@@ -1,0 +1,191 @@
+"""Attacks x repairs, a table a metric for each model, with DER from pairs of records."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bdlib.report.groups import Runs, estimate, group_records
+from bdlib.report.labels import attack_label, defense_label, flat, named_apart
+from bdlib.report.table import INTERVALS, SCALES, Table, percent
+
+DER = "defense_effectiveness"
+METRICS = {
+    "clean_accuracy": "clean accuracy [%]",
+    "attack_success_rate": "attack success rate [%]",
+    "robust_accuracy": "robust accuracy [%]",
+    DER: "defense effectiveness rating [%]",
+}
+STEALTH = {
+    "stealth_snr_db": "SNR [dB]",
+    "stealth_lsd_db": "LSD [dB]",
+    "stealth_pesq": "PESQ",
+    "stealth_stoi": "STOI",
+}
+NOTES = {
+    "robust_accuracy": "Robust accuracy: triggered clips classified as their true class.",
+    DER: "DER: half of 1 + the fall of the attack success rate - the fall of the clean accuracy, "
+    "from the undefended classifier of the same seeds; 50 is a repair that does nothing. "
+    "A rise counts as no fall, so 50 may also be a repair after which the trigger works better.",
+}
+
+Metrics = dict[str, dict[str, Any]]
+"""Of a record: value, and count and total where it is a rate, by the name of the metric."""
+
+OTHER = " *"
+OTHER_SEEDS = "*: of other seeds than the undefended classifier of the row."
+
+
+def build(records: list[dict[str, Any]]) -> list[Table]:
+    """Tables of every data set, scale and model that was repaired, in a fixed order.
+
+    Arguments
+    ---------
+    records : list of dict
+        Records of schema 1, in the order of their files.
+    """
+    groups = [
+        group
+        for group in group_records(rated(records))
+        if group.runs and group.record["attack"] and _shown(group.record)
+    ]
+    parts: dict[tuple[str, str, str, str], list[Runs]] = {}
+    for group in groups:
+        dataset, model = group.record["dataset"], group.record["model"]["name"]
+        key = (dataset["name"], dataset["variant"] or "", dataset["scale"], model)
+        parts.setdefault(key, []).append(group)
+    return [
+        _table(key, part, metric)
+        for key, part in parts.items()
+        if any(repaired(group.record) for group in part)
+        for metric in METRICS
+        if any(metric in run["metrics"] for group in part for run in group.runs)
+    ]
+
+
+def rated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records, with DER where a repaired classifier's undefended one was measured as well."""
+    measured = [record for record in records if record["status"] == "ok" and record["attack"]]
+    before = undefended(measured)
+    return [
+        {**record, "metrics": {**record["metrics"], DER: {"value": rating}}}
+        if (rating := _rating(record, before)) is not None
+        else record
+        for record in measured
+    ]
+
+
+def undefended(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The records of classifiers that were not repaired, by `trained`."""
+    return {
+        trained(record): record for record in records if _shown(record) and not repaired(record)
+    }
+
+
+def trained(record: dict[str, Any]) -> str:
+    """What a repaired classifier shares with the undefended one: all but the repair."""
+    model = record["model"]
+    shared = [record["dataset"]["digest"], record["attack"], record["seed"]]
+    return json.dumps([*shared, model["name"], model.get("settings")], sort_keys=True)
+
+
+def _rating(record: dict[str, Any], before: dict[str, dict[str, Any]]) -> float | None:
+    if not repaired(record) or trained(record) not in before:
+        return None
+    return defense_effectiveness(before[trained(record)]["metrics"], record["metrics"])
+
+
+def defense_effectiveness(before: Metrics, after: Metrics) -> float | None:
+    """DER: ``(1 + max(0, fall of ASR) - max(0, fall of clean accuracy)) / 2`` (Zhu et al. 2023).
+
+    Arguments
+    ---------
+    before, after : Metrics
+        Of the undefended and of the defended classifier, on one test set.
+
+    Returns
+    -------
+    float | None
+        Within [0, 1], 0.5 for a defense that does nothing; None without attack.
+    """
+    names = ("attack_success_rate", "clean_accuracy")
+    if not all(name in metrics for name in names for metrics in (before, after)):
+        return None
+    success, accuracy = (max(0.0, before[n]["value"] - after[n]["value"]) for n in names)
+    return (1 + success - accuracy) / 2
+
+
+def repaired(record: dict[str, Any]) -> bool:
+    """Whether a record is of a repaired classifier."""
+    return (record["defense"] or {}).get("stage") == "repair"
+
+
+def _shown(record: dict[str, Any]) -> bool:
+    """Undefended (a training that is itself a defense counts) or repaired."""
+    return (record["defense"] or {}).get("stage") in (None, "training", "repair")
+
+
+def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> Table:
+    name, variant, scale, model = key
+    attacks = named_apart([(attack_label(g.record["attack"]), _attack(g.record)) for g in groups])
+    defenses = named_apart([(_defense_name(g.record), _defense(g.record)) for g in groups])
+    estimates = [estimate(group, metric) for group in groups]
+    places = list(zip(attacks, defenses, strict=True))
+    seeds = {place: _seeds(group) for place, group in zip(places, groups, strict=True)}
+    cells = {
+        (attack, defense): text + OTHER * (bool(text) and _other(seeds, attack, defense))
+        for (attack, defense), text in zip(places, map(percent, estimates), strict=True)
+    }
+    shown = [
+        column
+        for column in sorted(set(defenses), key=lambda name: (name != "none", name))
+        if any(cells.get((attack, column)) for attack in attacks)
+    ]
+    heard = {title: _heard(attacks, groups, of) for of, title in STEALTH.items()}
+    heard = {title: column for title, column in heard.items() if column}
+    rows = [
+        (attack, *(column.get(attack, "") for column in heard.values()),
+         *(cells.get((attack, column), "") for column in shown))
+        for attack in dict.fromkeys(attacks)
+    ]  # fmt: skip
+    over = dict.fromkeys(INTERVALS[e.over] for e in estimates if e and e.over)
+    notes = [NOTES[metric]] if metric in NOTES else []
+    notes += [OTHER_SEEDS] if any(text.endswith(OTHER) for text in cells.values()) else []
+    return Table(
+        dataset=name,
+        variant=variant,
+        scale=scale,
+        title=f"{model}: {METRICS[metric]}; {name} {variant}, {SCALES[scale]}",
+        columns=("Attack", *heard, *shown),
+        rows=tuple(rows),
+        notes=(*notes, *over),
+        failed=(),
+    )
+
+
+def _seeds(group: Runs) -> set[int]:
+    return {run["seed"] for run in group.runs}
+
+
+def _other(seeds: dict[tuple[str, str], set[int]], attack: str, defense: str) -> bool:
+    """Whether a cell is of other seeds than the undefended classifier of its row."""
+    return seeds[attack, defense] != seeds.get((attack, "none"), seeds[attack, defense])
+
+
+def _attack(record: dict[str, Any]) -> dict[str, Any]:
+    return {**flat(record["attack"].get("trigger") or {}), "data": record["dataset"]["digest"][:6]}
+
+
+def _defense_name(record: dict[str, Any]) -> str:
+    return defense_label(record["defense"]) if repaired(record) else "none"
+
+
+def _defense(record: dict[str, Any]) -> dict[str, Any]:
+    return flat((record["defense"] or {}).get("settings") or {}) if repaired(record) else {}
+
+
+def _heard(attacks: Sequence[str], groups: Sequence[Runs], metric: str) -> dict[str, str]:
+    """A measure of stealth by attack, where it was measured."""
+    found = [
+        (attack, estimate(group, metric)) for attack, group in zip(attacks, groups, strict=True)
+    ]
+    return {attack: f"{measured.mean:.2f}" for attack, measured in found if measured}

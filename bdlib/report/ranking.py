@@ -1,0 +1,125 @@
+"""Which repair is best over all attacks, models and seeds that all of them met."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from bdlib.report.groups import Records
+from bdlib.report.labels import defense_label, flat, named_apart
+from bdlib.report.matrix import DER, rated, trained, undefended
+from bdlib.report.table import SCALES, Table
+
+REMOVED = 0.2  # attack success rate below which a backdoor counts as removed
+NOTES = (
+    "Over all pairs of a repair and a classifier; rank 1 is the best DER of a classifier, and equal "
+    "ones share their mean rank, and the best.",
+    "Repairs that did not meet all these classifiers are left out.",
+)
+COLUMNS = (
+    *("Repair", "Mean rank", "Best", "DER [%]", "Fall of ASR [points]"),
+    *("Fall of clean accuracy [points]", f"ASR below {100 * REMOVED:g} %"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a repair made of one classifier; all but the names are shares of one."""
+
+    repair: str
+    classifier: str
+    der: float
+    success: float
+    success_fall: float
+    accuracy_fall: float
+
+
+def build(records: Records) -> list[Table]:
+    """A table for each data set and scale on which at least two repairs met the same classifiers.
+
+    Arguments
+    ---------
+    records : list of dict
+        Records of schema 1.
+    """
+    tasks: dict[tuple[str, str, str], Records] = defaultdict(list)
+    for record in rated(records):
+        dataset = record["dataset"]
+        tasks[dataset["name"], dataset["variant"] or "", dataset["scale"]].append(record)
+    compared = [(key, _compared(chosen)) for key, chosen in sorted(tasks.items())]
+    return [_table(key, rows) for key, rows in compared if len({row.repair for row in rows}) > 1]
+
+
+def _compared(records: Records) -> list[Row]:
+    """One row for each repair of each classifier, of the repairs that met most, and the same."""
+    before = undefended(records)
+    chosen = [record for record in records if DER in record["metrics"]]
+    settings = [flat(record["defense"].get("settings") or {}) for record in chosen]
+    names = [defense_label(record["defense"]) for record in chosen]
+    labels = named_apart(list(zip(names, settings, strict=True)))
+    rows = {}  # of a repeated run the last one counts
+    for repair, record in zip(labels, chosen, strict=True):
+        classifier = trained(record)
+        rows[repair, classifier] = Row(
+            repair,
+            classifier,
+            der=_value(record, DER),
+            success=_value(record, "attack_success_rate"),
+            success_fall=_fall(before[classifier], record, "attack_success_rate"),
+            accuracy_fall=_fall(before[classifier], record, "clean_accuracy"),
+        )
+    met: dict[str, set[str]] = defaultdict(set)
+    for repair, classifier in rows:
+        met[repair].add(classifier)
+    sets = list(met.values())
+    most = max(sets, key=lambda some: (len(some), sets.count(some), sorted(some)), default=set())
+    return [row for row in rows.values() if met[row.repair] == most]
+
+
+def _value(record: dict[str, Any], metric: str) -> float:
+    return record["metrics"][metric]["value"]
+
+
+def _fall(before: dict[str, Any], after: dict[str, Any], metric: str) -> float:
+    return _value(before, metric) - _value(after, metric)
+
+
+def _table(key: tuple[str, str, str], rows: list[Row]) -> Table:
+    name, variant, scale = key
+    rivals: dict[str, list[float]] = defaultdict(list)  # ratings by classifier
+    for row in rows:
+        rivals[row.classifier].append(row.der)
+    by_repair: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.repair):
+        by_repair[row.repair].append(row)
+    ranks = {
+        repair: fmean(_rank(row.der, rivals[row.classifier]) for row in own)
+        for repair, own in by_repair.items()
+    }
+    total = len(rivals)
+    cells = []
+    for repair in sorted(ranks, key=ranks.__getitem__):
+        own = by_repair[repair]
+        best = sum(row.der == max(rivals[row.classifier]) for row in own)
+        removed = sum(row.success < REMOVED for row in own)
+        means = (fmean(getattr(row, name) for row in own)
+                 for name in ("der", "success_fall", "accuracy_fall"))  # fmt: skip
+        shares = (f"{100 * mean:.1f}" for mean in means)
+        cells.append(
+            (repair, f"{ranks[repair]:.2f}", f"{best} of {total}", *shares, f"{removed} of {total}")
+        )
+    return Table(
+        dataset=name,
+        variant=variant,
+        scale=scale,
+        title=f"Repairs of {total} classifiers; {name} {variant}, {SCALES[scale]}",
+        columns=COLUMNS,
+        rows=tuple(cells),
+        notes=NOTES,
+        failed=(),
+    )
+
+
+def _rank(value: float, rivals: list[float]) -> float:
+    """1 for the highest of the rivals; equal ones share the mean of their ranks."""
+    return sum(rival > value for rival in rivals) + (rivals.count(value) + 1) / 2

@@ -1,0 +1,121 @@
+"""Matrices of repairs: pairs of records, DER, and what stands where."""
+
+import pytest
+
+from bdlib.report.matrix import DER, build, defense_effectiveness, rated
+from bdlib.report.table import markdown
+
+
+def rates(accuracy, success):
+    return {
+        "clean_accuracy": {"value": accuracy},
+        "attack_success_rate": {"value": success},
+        "robust_accuracy": {"value": 1 - success},
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ((0.9, 1.0), (0.9, 1.0), 0.5),
+        ((0.9, 1.0), (0.9, 0.0), 1.0),
+        ((0.9, 1.0), (0.7, 0.4), 0.7),
+        ((0.9, 0.5), (0.95, 0.8), 0.5),  # neither a gain in accuracy nor a rise of ASR counts
+        ((0.9, 0.5), (0.4, 0.8), 0.25),
+    ],
+)
+def test_der_by_hand(before, after, expected):
+    assert defense_effectiveness(rates(*before), rates(*after)) == pytest.approx(expected)
+
+
+def test_der_needs_an_attack():
+    clean = {"clean_accuracy": {"value": 0.9}}
+    assert defense_effectiveness(clean, clean) is None
+
+
+@pytest.fixture
+def measured(make_record):
+    """A function: repair (None for none), seed, accuracy, ASR in, a record out."""
+
+    def make(repair, seed, accuracy, success, changes=None, **settings):
+        defense = repair and {
+            "name": repair, "stage": "repair", "selection": "validation", "clean_budget": 9,
+            "settings": settings,
+        }  # fmt: skip
+        base = {"defense": defense, "seed": seed, "metrics": rates(accuracy, success)}
+        return make_record({**base, **(changes or {})})
+
+    return make
+
+
+def test_each_repair_is_rated_by_the_classifier_it_repaired(measured):
+    other = {"model.settings": {"width": 2}}
+    records = [
+        measured(None, 0, 0.9, 1.0),
+        measured(None, 1, 0.8, 0.6),
+        measured("gn_ft", 0, 0.9, 0.2),
+        measured("gn_ft", 1, 0.7, 0.2),
+        measured("gn_ft", 2, 0.7, 0.2),  # was never measured undefended
+        measured("gn_ft", 0, 0.9, 0.2, other),
+        measured("gn_ft", 0, 0.9, 0.2, {"status": "failed"}),
+    ]
+    found = [record["metrics"].get(DER, {}).get("value") for record in rated(records)]
+    assert found == [None, None, pytest.approx(0.9), pytest.approx(0.65), None, None]
+    assert DER not in records[2]["metrics"]  # the records stay as they are
+
+
+def test_a_matrix_for_each_metric(measured):
+    whistle = {
+        "attack.name": "whistle",
+        "metrics": {**rates(0.9, 0.8), "stealth_snr_db": {"value": 21}},
+    }
+    records = [
+        measured(None, 0, 0.9, 1.0),
+        measured("gn_ft", 0, 0.9, 0.2),
+        measured("clp", 0, 0.5, 0.4),
+        measured(None, 0, 0.9, 0.8, whistle),
+        measured("gn_ft", 0, 0.88, 0.1, {"attack.name": "whistle"}),
+        measured("random_filter", 0, 0.1, 0.1, {"defense.stage": "filter"}),
+        measured(None, 0, 0.7, 0.7, {"model.name": "never repaired"}),
+    ]
+    tables = build(records)
+    assert [table.title.split(";")[0] for table in tables] == [
+        "resnet50: clean accuracy [%]",
+        "resnet50: attack success rate [%]",
+        "resnet50: robust accuracy [%]",
+        "resnet50: defense effectiveness rating [%]",
+    ]
+    success = tables[1]
+    assert success.columns == ("Attack", "SNR [dB]", "none", "clp", "gn_ft")
+    assert [row[1:] for row in success.rows] == [
+        ("", "100.0", "40.0", "20.0"),
+        ("21.00", "80.0", "", "10.0"),
+    ]
+    assert success.rows[1][0].startswith("whistle")
+    assert tables[3].columns == ("Attack", "SNR [dB]", "clp", "gn_ft")
+    assert [row[2:] for row in tables[3].rows] == [("60.0", "90.0"), ("", "84.0")]
+    assert "random" not in markdown(success) and "| 80.0 |  | 10.0 |" in markdown(success)
+
+
+def test_settings_that_differ_are_columns_of_their_own(measured):
+    records = [
+        measured("gn_ft", 0, 0.9, 0.2, alpha=0.7, radius=0.05),
+        measured("gn_ft", 1, 0.9, 0.4, alpha=0.7, radius=0.05),
+        measured("gn_ft", 0, 0.9, 0.1, alpha=0.3, radius=0.05),
+        measured("clp", 0, 0.9, 0.1, u=3.0),
+    ]
+    success = build(records)[1]
+    assert success.columns == ("Attack", "clp", "gn_ft, alpha 0.3", "gn_ft, alpha 0.7")
+    assert success.rows[0][3].startswith("30.0 (")
+
+
+def test_cells_of_other_seeds_are_marked(measured):
+    records = [
+        measured(None, 0, 0.9, 1.0),
+        measured("gn_ft", 0, 0.9, 0.2),
+        measured("clp", 1, 0.9, 0.4),
+    ]
+    success = build(records)[1]
+    assert success.rows[0][1:] == ("100.0", "40.0 *", "20.0")
+    assert any(note.startswith("*: of other seeds") for note in success.notes)
+    assert not any("other seeds" in note for note in build(records[:2])[1].notes)

@@ -1,0 +1,77 @@
+"""The html page stands alone, escapes all text and holds every run."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+from bdlib.report.page import html
+
+VOID = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """Collects tags and text, and checks that tags are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_all_text_is_escaped(make_record):
+    evil = "<script>alert('&')</script>"
+    record = make_record(
+        {
+            "command": evil,
+            "error": evil,
+            "attack.name": evil,
+            "dataset.name": evil,
+            "model.name": evil,
+            "versions": {evil: evil},
+            "defense": {"name": evil, "stage": "filter", "clean_budget": 0, "selection": "fixed"},
+        }
+    )
+    failed = dict(record, status="failed", seed=1)
+    text = html([record, failed], [])
+    page = Page(text)
+    assert "<script" not in text
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe"}
+    assert page.text.count(evil) > 10
+
+
+def test_every_run_is_there_with_how_it_was_made(make_record):
+    records = [
+        make_record(),
+        make_record({"id": "r1", "seed": 5, "status": "failed", "metrics": {}}),
+    ]
+    page = Page(html(records, []))
+    assert sum(tag == "details" for tag, _ in page.tags) == 2
+    for word in ("python train.py hparams/resnet50.yaml", '"digest": "d0"', '"seed": 5',
+                 '"bdlib": "0.1.0"', "(720 of 800)", "failed", "measured on a subset"):  # fmt: skip
+        assert word in page.text
+
+
+def test_figures_are_inside_and_nothing_is_fetched(tmp_path, make_record):
+    png = tmp_path / "clap_attack.png"
+    png.write_bytes(b"\x89PNG not really")
+    text = html([make_record()], [], [png])
+    sources = [attrs["src"] for tag, attrs in Page(text).tags if tag == "img"]
+    assert [base64.b64decode(s.partition("base64,")[2]) for s in sources] == [png.read_bytes()]
+    assert not re.search(r"(src|href)=\"(?!data:)|@import|url\(", text)
+
+
+def test_no_record_is_said(make_record):
+    assert "No runs have been measured yet" in Page(html([], [])).text
+    assert html([make_record()], []) == html([make_record()], [])

@@ -1,0 +1,56 @@
+"""Which repair comes first, over classifiers that all of them met."""
+
+from bdlib.report.ranking import build
+
+
+def rates(accuracy, success):
+    return {"clean_accuracy": {"value": accuracy}, "attack_success_rate": {"value": success}}
+
+
+def records_of(make_record, found):
+    """By repair and seed: clean accuracy and attack success rate."""
+    return [
+        make_record(
+            {
+                "seed": seed,
+                "metrics": rates(*values),
+                "defense": repair
+                and {"name": repair, "stage": "repair", "selection": "validation",
+                     "clean_budget": 9, "settings": {}},
+            }
+        )
+        for (repair, seed), values in found.items()
+    ]  # fmt: skip
+
+
+def test_ranks_by_hand(make_record):
+    found = {
+        (None, 0): (0.9, 1.0), ("gn_ft", 0): (0.9, 0.1), ("clp", 0): (0.9, 0.5),
+        ("nad", 0): (0.9, 0.5), (None, 1): (0.8, 0.9), ("gn_ft", 1): (0.7, 0.9),
+        ("clp", 1): (0.8, 0.15), ("nad", 1): (0.8, 0.9), ("anp", 1): (0.8, 0.0),
+    }  # fmt: skip
+    (table,) = build(records_of(make_record, found))
+    assert table.title.startswith("Repairs of 2 classifiers;")
+    assert table.rows == (
+        ("clp", "1.75", "1 of 2", "81.2", "62.5", "0.0", "1 of 2"),
+        ("gn_ft", "2.00", "1 of 2", "70.0", "45.0", "5.0", "1 of 2"),
+        ("nad", "2.25", "0 of 2", "62.5", "25.0", "0.0", "0 of 2"),
+    )
+
+
+def test_one_repair_is_not_ranked(make_record):
+    found = {(None, 0): (0.9, 1.0), ("gn_ft", 0): (0.9, 0.1)}
+    assert build(records_of(make_record, found)) == [] == build([])
+
+
+def test_repairs_of_other_classifiers_are_not_compared(make_record):
+    """As many are not the same ones: nad met the second and the third, the others the first two."""
+    found = {(None, seed): (0.9, 1.0) for seed in range(3)}
+    found |= {(name, seed): (0.9, 0.1) for name in ("gn_ft", "clp") for seed in (0, 1)}
+    found |= {("nad", seed): (0.9, 0.0) for seed in (1, 2)}
+    (table,) = build(records_of(make_record, found))
+    assert table.title.startswith("Repairs of 2 classifiers;")
+    assert [row[:3] for row in table.rows] == [
+        ("clp", "1.50", "2 of 2"),
+        ("gn_ft", "1.50", "2 of 2"),
+    ]

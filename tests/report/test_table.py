@@ -1,0 +1,143 @@
+"""Tables say what was measured, on how much data, and beside which published number."""
+
+import io
+
+from rich.console import Console
+
+from bdlib.report.labels import defense_label
+from bdlib.report.published import Published
+from bdlib.report.table import PUBLISHED, build, markdown, terminal
+
+FILTER = {"name": "random_filter", "stage": "filter", "clean_budget": 0, "selection": "fixed"}
+ORACLE = {"name": "perfect_filter", "stage": "filter", "clean_budget": 0, "selection": "oracle"}
+PAPER = Published(
+    "Doe 2023, Table 1", "SpeechCommands 12", "resnet50", "clap", 0.1, 0.1, "source",
+    "_unknown_", "left", "", "attack_success_rate", 0.998, "3 runs",
+)  # fmt: skip
+
+
+def cells(table, column):
+    return [row[table.columns.index(column)] for row in table.rows]
+
+
+def rate(count, total):
+    return {"value": count / total, "count": count, "total": total}
+
+
+def test_one_table_for_each_data_set_and_scale(make_record):
+    records = [
+        make_record(),
+        make_record({"dataset.scale": "mini"}),
+        make_record({"dataset.variant": "35", "dataset.scale": "full"}),
+    ]
+    titles = [table.title for table in build(records, [])]
+    assert titles == [
+        "SpeechCommands 12, measured on a mini corpus (synthesised speech that stands in for a "
+        "download): 4,700 training clips",
+        "SpeechCommands 12, measured on a subset: 4,700 training clips",
+        "SpeechCommands 35, measured on the full data set: 4,700 training clips",
+    ]
+
+
+def test_numbers_intervals_and_counts(make_record):
+    records = [
+        make_record({"seed": 0, "metrics.clean_accuracy": rate(90, 100)}),
+        make_record({"seed": 1, "metrics.clean_accuracy": rate(94, 100), "attack.poisoned": 262}),
+        make_record({"defense": FILTER, "metrics.filter_tpr": rate(30, 100)}),
+    ]
+    (table,) = build(records, [])
+    assert cells(table, "Clean accuracy [%]") == ["92.0 (90.0, 94.0)", "90.0 [87.7, 91.9]"]
+    assert cells(table, "Filter TPR [%]") == ["", "30.0 [21.9, 39.6]"]
+    assert cells(table, "Seeds") == ["2", "1"]
+    assert cells(table, "Poisoned clips") == ["260–262", "260"]
+    assert cells(table, "Attack")[0] == "clap, scale 0.1, 10 % of _unknown_ → left"
+    assert cells(table, "Defense") == ["none", "random_filter"]
+    assert len(table.notes) == 2
+    assert "Filter FPR [%]" not in table.columns
+    assert PUBLISHED not in table.columns
+
+
+def test_clean_runs_have_no_columns_of_attacks(make_record):
+    record = make_record({"attack": None, "metrics": {"clean_accuracy": {"value": 0.9}}})
+    (table,) = build([record], [])
+    assert table.columns == (
+        "Attack", "Model", "Defense", "Clean accuracy [%]", "Seeds", "Training clips"
+    )  # fmt: skip
+    assert table.rows == (("none (clean data)", "resnet50", "none", "90.0", "1", "4,700"),)
+
+
+def test_a_published_number_stands_beside_ours_with_its_source(make_record):
+    records = [make_record(), make_record({"attack.rate": 0.2})]
+    (table,) = build(records, [PAPER])
+    assert cells(table, PUBLISHED) == ["ASR 99.8 [1]", ""]
+    assert table.notes[-1] == "[1] Doe 2023, Table 1: 3 runs."
+    assert "full data" in PUBLISHED
+
+
+def test_what_used_the_truth_is_marked():
+    assert defense_label(ORACLE) == "perfect_filter (oracle)"
+    assert defense_label(ORACLE | {"name": "oracle_filter"}) == "oracle_filter"
+    assert defense_label(FILTER) == "random_filter"
+
+
+def test_rows_that_would_read_the_same_are_told_apart(make_record):
+    records = [
+        make_record(),
+        make_record({"attack.trigger.sound": {"type": "file"}}),
+        make_record({"model.yaml": "hparams/small.yaml"}),
+    ]
+    (table,) = build(records, [])
+    assert len({row[:3] for row in table.rows}) == 3
+
+
+def test_failed_runs_are_listed_apart_and_not_averaged(make_record):
+    changes = {"status": "failed", "metrics": {}, "error": "loss is NaN", "seed": 7}
+    failed = make_record({**changes, "command": "python train.py x.yaml --seed=7"})
+    (table,) = build([make_record(), failed], [])
+    (repeated,) = build([failed, make_record({"command": failed["command"]})], [])
+    assert not repeated.failed
+    assert cells(table, "Seeds") == ["1"]
+    (text,) = table.failed
+    assert "train.py x.yaml --seed=7" in text
+    assert "loss is NaN" in text
+    assert "Failed runs:" in markdown(table)
+    (alone,) = build([failed], [])
+    assert alone.rows == ()
+    assert "--seed=7" in markdown(alone)
+
+
+def test_markdown_escapes_and_keeps_its_columns(make_record):
+    record = make_record({"attack.name": "a|b <i>*x*</i>", "attack.trigger": None})
+    text = markdown(build([record], [])[0])
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 3
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert r"a\|b \<i\>\*x\*\</i\>, 10 % of \_unknown\_ → left" in lines[2]
+    assert lines[1].count("---:") == 5
+
+
+def test_the_terminal_shows_the_numbers_within_80_columns(make_record):
+    metrics = {
+        name: rate(95, 100)
+        for name in ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "filter_tpr",
+                     "filter_fpr")
+    }  # fmt: skip
+    records = [
+        make_record({"seed": s, "defense": d, "metrics": metrics})
+        for s in (0, 1)
+        for d in (None, FILTER, ORACLE)
+    ]
+    console = Console(width=80, file=io.StringIO())
+    (table,) = build(records, [PAPER])
+    console.print(terminal(table))
+    text = console.file.getvalue()
+    assert "…" not in text
+    for word in (
+        "random_filter",
+        "perfect_filter",
+        "(oracle)",
+        "95.0 ",
+        "triggered %",
+        "subset",
+    ):
+        assert word in text
