@@ -63,9 +63,7 @@ def ensure(
                 }
                 for split, rows in parts.items():
                     manifest.write(rows, temporary / f"{split}.csv")
-                manifest.write_truth(
-                    pd.concat([train_truth, test_truth]), temporary / "truth.csv"
-                )
+                manifest.write_truth(pd.concat([train_truth, test_truth]), temporary / "truth.csv")
                 deleted = len(splits["train"]) - len(poisoned)
                 description = {
                     "schema": 1,
@@ -94,6 +92,4 @@ def read(folder: Path) -> tuple[dict[str, Any], Poisoner]:
     try:
         return attack, Poisoner.from_dict(attack)
     except (InputError, TypeError) as error:
-        raise InputError(
-            f"{path}: {error}; delete it, and the next run poisons again"
-        ) from error
+        raise InputError(f"{path}: {error}; delete it, and the next run poisons again") from error

@@ -4,6 +4,7 @@ What is drawn already is not drawn again; then no classifier is loaded.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,12 @@ from bdlib.stages.corpus import Poisoned
 from bdlib.stages.score import Scores
 from bdlib.stages.train import Trained
 
+if TYPE_CHECKING:  # torch takes seconds to import
+    from bdlib.defenses.filters.vae_pls import Judged
+    from bdlib.stages.trials import Bench, Trial
+
 MOST_CLIPS = 256  # on which gradients are taken
+COMPONENTS = 24  # in which the clips of a class are drawn
 
 
 def draw(trained: Trained, scores: Scores) -> None:
@@ -67,6 +73,25 @@ def draw_autoencoders(folder: Path) -> None:
             clips = np.load(place / f"{name}.npy", allow_pickle=False)
             drawn = autoencoder_figure.spectrograms(clips, f"{place.name}: {name}")
             figure.save(drawn, figures / f"{name}.png")
+
+
+def draw_trial(
+    bench: "Bench", trial: "Trial", judged: "Judged", line: dict[str, Any], folder: Path
+) -> None:
+    """Draw the clips of the target class, of the attack that the autoencoder was trained on."""
+    from bdlib.report.figures import figure, pls_figure
+
+    if trial.attack is None or not pls_figure.of_encoder(line):
+        return
+    from bdlib.defenses.filters.poison_likelihood import whitened
+
+    target = trial.attack["target"]
+    here, stem = trial.labels == target, pls_figure.stem(line)
+    points = whitened(trial.of(bench.latents)[here], COMPONENTS)
+    suspected = judged.suspicion[target] > 0.5
+    title = f"{stem.replace('-', ' ')}: class {target}"
+    drawn = pls_figure.scatter(points, trial.poisoned[here], suspected, title)
+    figure.save(drawn, folder / f"pls-scatter-{stem}.png")
 
 
 def _triggered(poisoned: Poisoned) -> pd.DataFrame:

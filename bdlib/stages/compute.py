@@ -49,5 +49,7 @@ def device(name: str | None) -> str:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         what = str(error).partition("\n")[0]
-        raise InputError(f"`device` {name}: not here ({what}); leave it out, or give cpu") from error
+        raise InputError(
+            f"`device` {name}: not here ({what}); leave it out, or give cpu"
+        ) from error
     return name

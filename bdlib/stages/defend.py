@@ -140,9 +140,7 @@ def _repaired(
     return Defended(after, defense, clean.count)
 
 
-def _load(
-    recipe: Recipe, classes: tuple[str, ...], path: Path, device: str
-) -> SpeechClassifier:
+def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> SpeechClassifier:
     fresh, _, _ = fitting.untrained(recipe, classes)
     state = torch.load(path, weights_only=True, map_location="cpu")
     resize(fresh, state)
@@ -157,9 +155,7 @@ def _guarded(
     seed = defender.seed
     calibrated = defense.calibrate(before.classifier, lambda: before.batches("valid"), seed)
     guarded = calibrated.guard(before.classifier, seed)
-    after = replace(
-        before, load=guarded.eval, defended=_name(recipe.defense), undefended=before
-    )
+    after = replace(before, load=guarded.eval, defended=_name(recipe.defense), undefended=before)
     return Defended(after, calibrated, 0)
 
 

@@ -53,9 +53,7 @@ def untrained(
     return model["classifier"](n_classes=len(classes)), training, brain
 
 
-def load(
-    recipe: Recipe, classes: tuple[str, ...], folder: Path, device: str
-) -> SpeechClassifier:
+def load(recipe: Recipe, classes: tuple[str, ...], folder: Path, device: str) -> SpeechClassifier:
     """The best checkpoint of a training, on a device."""
     fresh, _, _ = untrained(recipe, classes)
     return classifier_brain.load(fresh, folder).to(device)

@@ -36,9 +36,7 @@ def measure(defended: Defended, poisoned: Poisoned) -> dict[str, Any]:
     grid = defended.defense.grid
     if not grid:
         return {}
-    answers = {
-        split: _read(_file(defended, poisoned, split), grid) for split in poisoned.tests
-    }
+    answers = {split: _read(_file(defended, poisoned, split), grid) for split in poisoned.tests}
     truth = poisoned.truth() if poisoned.attack else None
 
     def measured(setting: Hashable) -> dict[str, Any]:
