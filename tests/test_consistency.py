@@ -21,8 +21,8 @@ import soundfile
 import torch
 
 from bdlib.cli import defend, pls, poison, prepare, train
-from bdlib.cli.settings import COMMON, Document, check, common, known
-from bdlib.manifest import TRUTH_COLUMNS
+from bdlib.manifest import NEVER_SHOWN
+from bdlib.stages.recipe import COMMON, Document, check, common, known
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"
@@ -142,10 +142,10 @@ def tones(label="tone", language="en", variant="all", max_per_class=None, test_f
     def prepared(data_folder, **settings):
         from bdlib import manifest
 
-        parts = {split: manifest.from_folder(data_folder / split) for split in prepare.SPLITS}
+        parts = {split: manifest.from_folder(data_folder / split) for split in SPLITS}
         for split, rows in parts.items():
             rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{split}")
-        return prepare.Prepared(parts, "subset", "tones")
+        return Prepared(parts, "subset", "tones")
 
     return prepared
 
@@ -301,7 +301,7 @@ def test_prepare_gets_every_other_key(name, tmp_path):
 
     def spy(data_folder, **settings):
         got.update(settings)
-        raise prepare.InputError("seen")
+        raise InputError("seen")
 
     yaml = next(path for path in YAMLS if path.parts[-3] == name)
     for key, value in others.items():
@@ -377,10 +377,10 @@ def test_the_defender_does_not_ask_for_the_truth(path):
     assert not [name for name in imported(tree) if name.startswith(FORBIDDEN)]
     for node in ast.walk(tree):
         name = getattr(node, "attr", None) or getattr(node, "id", None)
-        assert name not in ("truth", "read_truth", "TRUTH", "TRUTH_COLUMNS", "import_module",
+        assert name not in ("truth", "read_truth", "TRUTH", "NEVER_SHOWN", "import_module",
                             "__import__"), ast.unparse(node)  # fmt: skip
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert node.value not in TRUTH_COLUMNS and not node.value.endswith("truth.csv")
+            assert node.value not in NEVER_SHOWN and not node.value.endswith("truth.csv")
 
 
 def test_the_defender_does_not_reach_the_truth_through_others():

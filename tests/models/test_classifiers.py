@@ -7,12 +7,12 @@ import torch
 from speechbrain.nnet.pooling import StatisticsPooling
 from torch import nn
 
-from bdlib.cli.settings import COMMON, common
 from bdlib.features import MagnitudeSpectrogram
 from bdlib.models.classifier import CosineHead
 from bdlib.models.resnet50 import ResNet50Classifier
 from bdlib.models.speaker import MaskedStatisticsPooling
 from bdlib.models.wide_resnet import WideResNet
+from bdlib.stages.recipe import COMMON, common
 
 CLASSES = 5
 MODELS = sorted(path.stem for path in (COMMON / "models").glob("*.yaml"))

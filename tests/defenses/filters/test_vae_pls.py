@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from torch import nn
 
-from bdlib.cli.settings import common
 from bdlib.defenses.base import BlindView, CleanData, defend
 from bdlib.defenses.filters.poison_likelihood import poison_likelihood
 from bdlib.defenses.filters.two_populations import two_populations
 from bdlib.defenses.filters.vae_pls import VaePls
 from bdlib.errors import InputError
 from bdlib.pack import Pack
+from bdlib.stages.recipe import common
 from bdlib.training.autoencoder import AutoencoderSettings
 
 TINY = AutoencoderSettings(

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from bdlib.cli.settings import COMMON, common
 from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import BlindView, CleanData, RepairDefense, defend
@@ -28,6 +27,7 @@ from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.stages.recipe import COMMON, common
 
 REPAIRS = [
     path.stem
