@@ -224,8 +224,9 @@ def _references(path: Path) -> Iterator[tuple[str, str]]:
             yield from _references(path.parent / node.tag.removeprefix("!include:"))
         if isinstance(node, MappingNode):
             for key, value in node.value:
-                if value.tag == "!ref" and (name := re.fullmatch(r"<(\w+)>", str(value.value))):
-                    yield key.value, name[1]
+                referred = re.fullmatch(r"<(?:\w+\[)?(\w+)\]?>", str(value.value))
+                if value.tag == "!ref" and referred:
+                    yield key.value, referred[1]
                 yield from walk(value)
         elif isinstance(node, SequenceNode):
             for item in node.value:
