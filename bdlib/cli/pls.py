@@ -19,8 +19,8 @@ from bdlib.cli import command, pictures
 from bdlib.cli.experiment import Experiment
 from bdlib.cli.prepare import Prepare
 from bdlib.cli.trials import Bench, Trial
-from bdlib.defenses.filters.poison_likelihood import whitened
-from bdlib.defenses.filters.vae_pls import Judged, VaePls
+from bdlib.defenses.filters.vae_pls.filter import Judged, VaePls
+from bdlib.defenses.filters.vae_pls.judge import whitened
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
 from bdlib.files import digest, seed_of

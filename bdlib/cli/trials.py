@@ -13,10 +13,10 @@ from bdlib.cli import poison
 from bdlib.cli.defend import blinded
 from bdlib.cli.experiment import Experiment
 from bdlib.cli.settings import common
-from bdlib.defenses.filters.poison_likelihood import LEAST_CLIPS
-from bdlib.defenses.filters.vae_pls import VaePls
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, trained
+from bdlib.defenses.filters.vae_pls.filter import VaePls
+from bdlib.defenses.filters.vae_pls.judge import LEAST_CLIPS
 from bdlib.sampling import share
-from bdlib.training.autoencoder import Corpus, encode, trained
 
 DRAWN = 0.9  # share of every class in a clean draw
 
