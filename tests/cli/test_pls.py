@@ -12,8 +12,8 @@ import soundfile
 
 from bdlib import manifest
 from bdlib.cli import defend, pls
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode
 from bdlib.records.record import read
-from bdlib.training.autoencoder import Corpus, encode
 
 RECIPE = (
     Path(__file__).parents[2] / "recipes" / "SpeechCommands" / "hparams" / "keyword_resnet.yaml"

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from bdlib.corpus import Batch
+from bdlib.defenses.filters.vae_pls.autoencoder import Gaussian, SequentialAutoencoder
+from bdlib.defenses.filters.vae_pls.brain import EvidenceBound, flat
+from bdlib.defenses.filters.vae_pls.frames import FrameEncoder, repeated
 from bdlib.errors import InputError
 from bdlib.features import ScaledFbank
-from bdlib.models.dsa import Gaussian, SequentialAutoencoder
-from bdlib.models.dsa_frames import FrameEncoder, repeated
-from bdlib.training.dsa_brain import EvidenceBound, flat
 
 SMALL = {"f_dim": 5, "z_dim": 3, "conv_dim": 8, "hidden": 6, "channels": 4}
 MELS = 16

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from bdlib.corpus import Batch
+from bdlib.defenses.filters.vae_pls.frames import SHRINK, SLOPE, FrameDecoder, FrameEncoder
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
-from bdlib.models.dsa_frames import SHRINK, SLOPE, FrameDecoder, FrameEncoder
 
 
 @dataclass(frozen=True)
