@@ -33,6 +33,7 @@ from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned, corpus_key
 from bdlib.stages.defend import kept_rows
 from bdlib.stages.pack import Audio
+from bdlib.stages.train import check_classes
 from bdlib.training import classifier_brain, log
 from bdlib.training.classifier_brain import Training
 from bdlib.training.schedule import OneCycle
@@ -186,7 +187,7 @@ def train(
     key = digest([rows.to_dict("list"), packs, settings, seed, str(net), _weights(net)], 8)
     name = f"{type(net).__name__}-{poisoned.attack_name}-s{seed}-{key}".lower()
     folder, net = poisoned.output / "train" / name, copy.deepcopy(net)
-    fitting.check_classes(folder, poisoned.classes)
+    check_classes(folder, poisoned.classes)
     with alone(folder):
         if (folder / "done.json").exists():
             return classifier_brain.load(net, folder).to(options["device"])
