@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.channels import conv_layers
+from bdlib.defenses.repair.layers import conv_layers
 from bdlib.defenses.repair.tuning import Tuning, epochs
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier

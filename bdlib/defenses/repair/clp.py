@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.channels import ConvLayer, conv_layers
+from bdlib.defenses.repair.layers import Layer, conv_layers
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
@@ -50,7 +50,7 @@ class ChannelLipschitzPruning(RepairDefense):
         return classifier.eval()
 
 
-def lipschitz(layer: ConvLayer) -> Tensor:
+def lipschitz(layer: Layer) -> Tensor:
     """Upper bound of the Lipschitz constant of each channel, (channels,)."""
     kernels = layer.conv.weight.flatten(2)  # (channels, inputs, taps)
     bounds = torch.linalg.matrix_norm(kernels, ord=2)

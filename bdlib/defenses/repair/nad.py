@@ -8,8 +8,8 @@ from torch import Tensor
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.channels import feature_maps, recorded
 from bdlib.defenses.repair.fine_tuning import descent
+from bdlib.defenses.repair.layers import feature_maps, recorded
 from bdlib.defenses.repair.probe import same_draws
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
 from bdlib.errors import InputError

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.layers import Layer, activations, layers
+from bdlib.defenses.repair.layers import Layer, activations, watched_layers
 from bdlib.defenses.repair.shrink import shrink
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
@@ -77,7 +77,9 @@ class Pruning(RepairDefense):
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
-        every = without(layers(classifier, next(iter(clean.validation()))), self.skip_layers)
+        every = without(
+            watched_layers(classifier, next(iter(clean.validation()))), self.skip_layers
+        )
         chosen = last(every, self.conv_rate)
         means = activations(classifier, chosen, clean.validation())
         for layer in chosen:
@@ -123,7 +125,7 @@ def prune(layer: Layer, channels: Tensor) -> None:
 
     The scale and shift of the normalisation that reads them go too: its shift would leak through.
     """
-    for module in filter(None, (layer.convolution, layer.norm)):
+    for module in filter(None, (layer.conv, layer.norm)):
         for parameter in filter(lambda p: p is not None, (module.weight, module.bias)):
             parameter[channels] = 0.0
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bdlib.corpus import Batch
-from bdlib.defenses.repair.layers import Layer, activations, layers
+from bdlib.defenses.repair.layers import Layer, activations, watched_layers
 from bdlib.defenses.repair.pruning import last, sleepers, without
 from bdlib.models.classifier import SpeechClassifier
 
@@ -45,7 +45,7 @@ def surface(
     conv_rates, pruning_rates, skip_layers : Sequence[float], Sequence[float], str
         See `Pruning`.
     """
-    every = without(layers(classifier, clean[0]), skip_layers)
+    every = without(watched_layers(classifier, clean[0]), skip_layers)
     means = activations(classifier, every, clean)
 
     def cut_of(conv_rate: float, pruning_rate: float) -> Cut:
@@ -83,7 +83,7 @@ def _remembered(
         with ExitStack() as hooks:
             for layer in every:
                 # A copy, as a residual may be added to the output in place.
-                hook = layer.convolution.register_forward_hook(
+                hook = layer.conv.register_forward_hook(
                     lambda module, inputs, output, name=layer.name: outputs.__setitem__(
                         name, output.clone()
                     )
@@ -99,8 +99,8 @@ def _reused(unchanged: Sequence[Layer], outputs: dict[str, Tensor]) -> Iterator[
     with ExitStack() as stack:
         for layer in unchanged:
             output = outputs[layer.name]
-            layer.convolution.forward = lambda x, output=output: output.clone()
-            stack.callback(delattr, layer.convolution, "forward")
+            layer.conv.forward = lambda x, output=output: output.clone()
+            stack.callback(delattr, layer.conv, "forward")
         yield
 
 
@@ -115,6 +115,6 @@ def _masked(cut: Cut) -> Iterator[None]:
 
     with ExitStack() as stack:
         for layer, channels in cut:
-            for module in filter(None, (layer.convolution, layer.norm)):
+            for module in filter(None, (layer.conv, layer.norm)):
                 stack.callback(silence(module, channels.to(module.weight.device)).remove)
         yield

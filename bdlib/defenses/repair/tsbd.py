@@ -8,8 +8,8 @@ from torch import Tensor
 
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.channels import conv_layers
 from bdlib.defenses.repair.gradient_norm import GradientNorm
+from bdlib.defenses.repair.layers import conv_layers
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, epochs, tune
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier

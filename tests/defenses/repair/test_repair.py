@@ -13,14 +13,13 @@ from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import BlindView, CleanData, RepairDefense, defend
 from bdlib.defenses.repair.anp import AdversarialNeuronPruning, masked_loss
-from bdlib.defenses.repair.channels import conv_layers, feature_maps, recorded
 from bdlib.defenses.repair.clp import ChannelLipschitzPruning, lipschitz
 from bdlib.defenses.repair.fine_pruning import FinePruning, embeddings
 from bdlib.defenses.repair.fine_tuning import FineTuning, descent
 from bdlib.defenses.repair.ft_sam import FtSam
 from bdlib.defenses.repair.gradient_norm import GradientNorm
 from bdlib.defenses.repair.i_bau import AdversarialUnlearning
-from bdlib.defenses.repair.layers import layers as watched_layers
+from bdlib.defenses.repair.layers import conv_layers, feature_maps, recorded, watched_layers
 from bdlib.defenses.repair.nad import AttentionDistillation
 from bdlib.defenses.repair.tsbd import WeightReinitialisation
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
