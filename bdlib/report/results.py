@@ -58,12 +58,12 @@ class Section:
 
 def corpora(records: Records) -> dict[tuple[str, str, str], list[Runs]]:
     """Groups of runs by name, variant and scale of the data set, in a fixed order."""
-    found: dict[tuple[str, str, str], list[Runs]] = {}
+    by_corpus: dict[tuple[str, str, str], list[Runs]] = {}
     for group in group_records(records):
         dataset = group.record["dataset"]
         key = (dataset["name"], dataset["variant"] or "", dataset["scale"])
-        found.setdefault(key, []).append(group)
-    return found
+        by_corpus.setdefault(key, []).append(group)
+    return by_corpus
 
 
 def sections(groups: list[Runs]) -> list[Section]:

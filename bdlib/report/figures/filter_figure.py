@@ -43,16 +43,16 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
     drawn = {}
     for judged in attacks.values():
         lowest = min(record["seed"] for record in judged)
-        found = [record for record in judged if record["seed"] == lowest]
-        settings = [(r["defense"]["name"], flat(r["defense"].get("settings") or {})) for r in found]
+        shown = [record for record in judged if record["seed"] == lowest]
+        settings = [(r["defense"]["name"], flat(r["defense"].get("settings") or {})) for r in shown]
         filters: dict[str, dict[str, Any]] = {}
-        for label, record in zip(named_apart(settings), found, strict=True):
+        for label, record in zip(named_apart(settings), shown, strict=True):
             filters[label] = record["metrics"]
         if len(filters) > len(CONTROLS.intersection(filters)) + 1:
-            data, attack, model = (found[0][key] for key in ("dataset", "attack", "model"))
+            data, attack, model = (shown[0][key] for key in ("dataset", "attack", "model"))
             name = "-".join([data["name"], data["variant"] or "all", data["scale"], attack["name"]])
             title = f"{name.replace('-', ' ')}, {model['name']}: {attack_label(attack)}"
-            drawn[filter_stem(found[0])] = confusions(filters, title)
+            drawn[filter_stem(shown[0])] = confusions(filters, title)
     return drawn
 
 

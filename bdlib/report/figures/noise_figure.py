@@ -112,9 +112,13 @@ def noise_points(records: Records) -> dict[str, Curve]:
         noise = group.record["defense"]["settings"]
         curve = curves.setdefault(names[_model(group.record)], {})
         for metric in METRICS:
-            if found := estimate(group, metric):
-                low, high = (found.low, found.high) if found.of_seeds else (found.mean, found.mean)
-                curve.setdefault(metric, []).append((noise, found.mean, low, high))
+            if estimated := estimate(group, metric):
+                low, high = (
+                    (estimated.low, estimated.high)
+                    if estimated.of_seeds
+                    else (estimated.mean, estimated.mean)
+                )
+                curve.setdefault(metric, []).append((noise, estimated.mean, low, high))
     for curve in curves.values():
         for points in curve.values():
             points.sort()

@@ -54,9 +54,9 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
             if section.trigger == ATTACK and section.groups[0].record["attack"]["of"] == "source":
                 by_policy.setdefault(section.policy, []).append(section)
         for policy, states in by_policy.items():
-            if sum(len(section.groups) for section in states) >= FEWEST:
+            if sum(len(_systems(section)) for section in states) >= FEWEST:
                 mark = digest(policy, 6) if len(by_policy) > 1 else ""
-                title = f"{' '.join(corpus)}: {ATTACK}, {policy}"
+                title = f"{' '.join(filter(None, corpus))}: {ATTACK}, {policy}"
                 stem = "-".join(filter(None, ("overview", *corpus, mark)))
                 drawn[stem] = overview(states, title)
     return drawn
