@@ -12,7 +12,6 @@ from typing import Any
 from bdlib.report import attacks_table, ranking
 from bdlib.report.groups import Records, Runs
 from bdlib.report.labels import in_readme
-from bdlib.report.pictures import of_corpus, of_section
 from bdlib.report.published import Published
 from bdlib.report.results import (
     Section,
@@ -22,6 +21,7 @@ from bdlib.report.results import (
     full_grid,
     sections,
 )
+from bdlib.report.stems import of_corpus, of_section
 from bdlib.report.style import STYLE
 from bdlib.report.table import INTERVALS, PUBLISHED, Footnotes, Grid, Table
 

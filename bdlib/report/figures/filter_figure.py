@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from bdlib.report.figures.figure import new
 from bdlib.report.groups import Records
 from bdlib.report.labels import attack_label, flat, named_apart
-from bdlib.report.pictures import filter_key, filter_stem
 from bdlib.report.published import Published
+from bdlib.report.stems import filter_key, filter_stem
 
 CELLS = (("filter_tn", "filter_fp"), ("filter_fn", "filter_tp"))  # clean above, poisoned below
 IN_A_ROW = 4

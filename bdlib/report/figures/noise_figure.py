@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from bdlib.files import digest
 from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, new
 from bdlib.report.groups import Records, estimate, group_records
-from bdlib.report.pictures import noise_stem
 from bdlib.report.published import Published
+from bdlib.report.stems import noise_stem
 
 METRICS = {
     "triggered_accuracy": "accuracy, triggered set [%]",
