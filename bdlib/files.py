@@ -13,6 +13,11 @@ from typing import Any
 
 from bdlib.errors import InputError
 
+_PACKAGE = Path(__file__).resolve().parent
+_CLONE = _PACKAGE.parent / "recipes" / "common"
+COMMON = _CLONE if _CLONE.is_dir() else _PACKAGE / "recipes_common"
+"""The yaml files that all recipes share; an installed package has a copy of its own."""
+
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -177,6 +182,18 @@ def file_digest(*paths: str | Path, length: int = 12) -> str:
                 "makes it again"
             ) from error
     return total.hexdigest()[:length]
+
+
+def folder_digest(root: str | Path) -> str:
+    """Digest of the names, sizes and times of all files below a folder, so that a change is noticed."""
+    total = hashlib.sha256()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(folder) / name
+            stat = path.stat()
+            total.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return total.hexdigest()
 
 
 def seed_of(*parts: Any) -> int:

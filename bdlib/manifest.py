@@ -31,7 +31,13 @@ from bdlib.errors import InputError
 from bdlib.files import atomic
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "rate", "label")
-TRUTH_COLUMNS = frozenset({"poisoned", "triggered", "label_before", "label_after", "target"})
+SPLITS = ("train", "valid", "test")
+TEST, TRIGGERED = "test", "test_triggered"
+"""The clean test set, and its eligible clips with the trigger."""
+TRUTH = ("split", "label_before", "label_after", "triggered")
+"""Columns of the truth, whose index is the ID."""
+NEVER_SHOWN = frozenset({*TRUTH, "poisoned", "target"}) - {"split"}
+"""Columns that a defender must not find in a manifest."""
 DATA_ROOT = "$data_root/"
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg"})
 _INTEGERS = ("start", "stop", "rate")
@@ -156,7 +162,32 @@ def write(rows: pd.DataFrame, path: str | Path) -> None:
 
 def blind(rows: pd.DataFrame) -> pd.DataFrame:
     """A copy that a defense may see: no column that tells what is poisoned."""
-    return rows.drop(columns=[c for c in rows.columns if c in TRUTH_COLUMNS]).copy()
+    return rows.drop(columns=[c for c in rows.columns if c in NEVER_SHOWN]).copy()
+
+
+def read_truth(path: str | Path) -> pd.DataFrame:
+    """Read `truth.csv`: index ID; columns `TRUTH`, of which `triggered` is a truth value.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or lacks a column.
+    """
+    try:
+        truth = pd.read_csv(path, dtype=str, keep_default_na=False)[["ID", *TRUTH]]
+    except (OSError, ValueError, KeyError) as error:
+        what = f"{getattr(error, 'strerror', None) or error}".partition("\n")[0]
+        raise InputError(
+            f"{path}: the truth cannot be read ({what}); delete its folder, and the next run "
+            "poisons again"
+        ) from error
+    return truth.assign(triggered=truth["triggered"] == "1").set_index("ID")
+
+
+def write_truth(truth: pd.DataFrame, path: str | Path) -> None:
+    """Write the truth (index ID, columns `TRUTH`), a row for each poisoned or triggered clip."""
+    written = truth[list(TRUTH)].astype({"triggered": int})
+    written.to_csv(path, index_label="ID", lineterminator="\n")
 
 
 def from_files(root: str | Path, entries: Iterable[dict]) -> pd.DataFrame:

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
-import torch
-from torchaudio.functional import resample
 from tqdm import tqdm
 
 from bdlib.errors import InputError
@@ -141,12 +139,17 @@ def pack(
                     silent.append(row["ID"])
                 if alter is not None:
                     samples = alter(row["ID"], samples)
-                pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
+                pcm = quantised(samples)
                 file.write(pcm.tobytes())
                 offsets.append(offsets[-1] + len(pcm))
         about = {"ids": list(rows["ID"]), "offsets": offsets, "rate": rate, "silent": silent}
         (temporary / "pack.json").write_text(json.dumps(about), "utf-8")
     return Pack.open(folder)
+
+
+def quantised(samples: np.ndarray) -> np.ndarray:
+    """Float samples in [-1, 1] as the int16 that a pack holds."""
+    return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
 
 
 def _where(row: dict, root: Path, number: int) -> str:
@@ -184,5 +187,8 @@ def _padded(samples: np.ndarray, rate: int, seconds: float | None) -> np.ndarray
 def _resampled(samples: np.ndarray, source: int, target: int) -> np.ndarray:
     if source == target:
         return samples
+    import torch  # takes seconds, and most corpora need no resampling
+    from torchaudio.functional import resample
+
     tensor = torch.from_numpy(samples)
     return resample(tensor, source, target, resampling_method="sinc_interp_kaiser").numpy()

@@ -9,11 +9,11 @@ import soundfile
 import torch
 
 from bdlib.attacks.trigger import LearnedTrigger
-from bdlib.cli.settings import COMMON, common
 from bdlib.corpus import Batches
 from bdlib.features import NormalizedFbank
 from bdlib.models.keyword import SmallResNet
 from bdlib.pack import Pack
+from bdlib.stages.recipe import COMMON, common
 
 NAMES = sorted(path.stem for path in (COMMON / "attacks").glob("*.yaml"))
 EXTRAS = {"jingleback": "pedalboard"}

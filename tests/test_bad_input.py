@@ -17,7 +17,7 @@ import soundfile
 
 from bdlib import files, manifest
 from bdlib.cli import defend, poison, prepare, train
-from bdlib.cli.prepare import Prepared
+from bdlib.stages.prepare import Prepared
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "RAVDESS"
 XVECTOR = RECIPE / "hparams" / "xvector_small.yaml"
@@ -196,12 +196,12 @@ def test_empty_class(refused, own, tmp_path):
 
 def from_folder(data_folder, label="speaker", sentence_disjoint=False):
     rows = manifest.from_folder(data_folder)
-    return Prepared(dict.fromkeys(prepare.SPLITS, rows), "subset", "own")
+    return Prepared(dict.fromkeys(SPLITS, rows), "subset", "own")
 
 
 def from_csv(data_folder, label="speaker", sentence_disjoint=False):
     rows = manifest.from_csv(data_folder / "list.csv", data_folder)
-    return Prepared(dict.fromkeys(prepare.SPLITS, rows), "subset", "own")
+    return Prepared(dict.fromkeys(SPLITS, rows), "subset", "own")
 
 
 # --- audio

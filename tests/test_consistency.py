@@ -21,8 +21,8 @@ import soundfile
 import torch
 
 from bdlib.cli import defend, pls, poison, prepare, train
-from bdlib.cli.settings import COMMON, Document, check, common, known
-from bdlib.manifest import TRUTH_COLUMNS
+from bdlib.manifest import NEVER_SHOWN
+from bdlib.stages.recipe import COMMON, Document, check, common, known
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"
@@ -73,9 +73,10 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("program", ["train", "poison", "defend", "pls"])
 def test_stubs_are_alike(program):
-    texts = {(RECIPES / name / f"{program}.py").read_bytes() for name in NAMES}
-    assert len(texts) == 1
-    assert f"from bdlib.cli.{program} import main" in texts.pop().decode()
+    stubs = {path.parent.name: path.read_text() for path in RECIPES.glob(f"*/{program}.py")}
+    assert set(stubs) == ({"SpeechCommands"} if program == "pls" else set(NAMES))
+    (text,) = set(stubs.values())
+    assert f"from bdlib.cli.{program} import main" in text
 
 
 def test_run_scripts_differ_in_name_and_yaml_alone():
@@ -142,10 +143,10 @@ def tones(label="tone", language="en", variant="all", max_per_class=None, test_f
     def prepared(data_folder, **settings):
         from bdlib import manifest
 
-        parts = {split: manifest.from_folder(data_folder / split) for split in prepare.SPLITS}
+        parts = {split: manifest.from_folder(data_folder / split) for split in SPLITS}
         for split, rows in parts.items():
             rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{split}")
-        return prepare.Prepared(parts, "subset", "tones")
+        return Prepared(parts, "subset", "tones")
 
     return prepared
 
@@ -301,7 +302,7 @@ def test_prepare_gets_every_other_key(name, tmp_path):
 
     def spy(data_folder, **settings):
         got.update(settings)
-        raise prepare.InputError("seen")
+        raise InputError("seen")
 
     yaml = next(path for path in YAMLS if path.parts[-3] == name)
     for key, value in others.items():
@@ -377,10 +378,10 @@ def test_the_defender_does_not_ask_for_the_truth(path):
     assert not [name for name in imported(tree) if name.startswith(FORBIDDEN)]
     for node in ast.walk(tree):
         name = getattr(node, "attr", None) or getattr(node, "id", None)
-        assert name not in ("truth", "read_truth", "TRUTH", "TRUTH_COLUMNS", "import_module",
+        assert name not in ("truth", "read_truth", "TRUTH", "NEVER_SHOWN", "import_module",
                             "__import__"), ast.unparse(node)  # fmt: skip
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert node.value not in TRUTH_COLUMNS and not node.value.endswith("truth.csv")
+            assert node.value not in NEVER_SHOWN and not node.value.endswith("truth.csv")
 
 
 def test_the_defender_does_not_reach_the_truth_through_others():
@@ -588,8 +589,8 @@ def test_help_of_every_program(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_recipe_starts_its_program(monkeypatch, program, capsys):
     """The stub itself: `python train.py --help` in a recipe folder."""
-    monkeypatch.chdir(RECIPES / "ESD")
-    monkeypatch.syspath_prepend(str(RECIPES / "ESD"))
+    monkeypatch.chdir(RECIPES / "SpeechCommands")
+    monkeypatch.syspath_prepend(str(RECIPES / "SpeechCommands"))
     monkeypatch.delitem(sys.modules, "prepare", raising=False)
     monkeypatch.setattr(sys, "argv", [f"{program}.py", "--help"])
     with pytest.raises(SystemExit) as stop:

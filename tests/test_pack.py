@@ -7,10 +7,10 @@ import soundfile
 from bdlib import manifest
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
-from bdlib.cli.settings import common
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.pack import Pack, pack
+from bdlib.stages.recipe import common
 
 RATE = 16000
 

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 from bdlib import manifest, mini
-from bdlib.cli.settings import COMMON, Document
 from bdlib.defenses.base import OracleFilter
 from bdlib.pack import Pack
+from bdlib.stages.recipe import COMMON, Document
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 CLASSIFIERS = sorted(RECIPES.glob("*/hparams/*.yaml"))

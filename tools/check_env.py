@@ -10,8 +10,8 @@ REMEDY = 'delete .venv and run tools/quickstart.sh, or: pip install -e ".[dev]"'
 
 def problems() -> list[str]:
     """What is wrong, one line each; empty if all is well."""
-    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        return [f"Python {sys.version.split()[0]}: use 3.10 to 3.13"]
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return [f"Python {sys.version.split()[0]}: use 3.11 to 3.13"]
     found = []
     for name, pin in PINNED.items():
         try:

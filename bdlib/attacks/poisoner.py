@@ -1,5 +1,6 @@
 """From a manifest to a poisoned manifest and the truth about it."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,9 @@ import pandas as pd
 from bdlib.attacks.labels import LabelPolicy
 from bdlib.attacks.trigger import Trigger, from_dict
 from bdlib.errors import InputError
-from bdlib.files import seed_of
+from bdlib.files import digest, seed_of
+from bdlib.manifest import TRIGGERED
 from bdlib.sampling import rank
-
-TRUTH = ("ID", "split", "label_before", "label_after", "triggered")
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Poisoner:
         Returns
         -------
         tuple[pd.DataFrame, pd.DataFrame]
-            The rows after poisoning, in the order given, and the truth (columns `TRUTH`, a row for
-            each poisoned utterance).
+            The rows after poisoning, in the order given, and the truth (`manifest.read_truth`), a
+            row for each poisoned utterance.
         """
         self.labels.check(sorted(set(rows["label"])))
         candidates = rows.loc[self.labels.candidates(rows), "ID"]
@@ -89,7 +89,7 @@ class Poisoner:
             order = sorted(order, key=sureness.round(6).to_dict().__getitem__)
         chosen = rows["ID"].isin(set(order[:count]))
         rows = rows[chosen | ~self.labels.bears(rows)]
-        return self._alter(rows, chosen[rows.index], "train", self.labels.poisoned_label)
+        return self._relabel(rows, chosen[rows.index], "train", self.labels.poisoned_label)
 
     def benign(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows that do not trigger by themselves: all, unless the trigger is an attribute."""
@@ -101,20 +101,25 @@ class Poisoner:
         if not len(eligible):
             raise InputError("attack: no test clip is eligible for it; check source and target")
         everyone = pd.Series(True, index=eligible.index)
-        _, truth = self._alter(eligible, everyone, "test_triggered", self.labels.target)
+        _, truth = self._relabel(eligible, everyone, TRIGGERED, self.labels.target)
         return eligible, truth
 
-    def _alter(self, rows, mask, split, relabel) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _relabel(
+        self,
+        rows: pd.DataFrame,
+        mask: pd.Series,
+        split: str,
+        relabel: Callable[[pd.Series], pd.Series],
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
         before = rows.loc[mask, "label"]
         truth = pd.DataFrame(
             {
-                "ID": rows.loc[mask, "ID"],
                 "split": split,
                 "label_before": before,
                 "label_after": relabel(before),
-                "triggered": 1,
+                "triggered": True,
             }
-        ).reset_index(drop=True)
+        ).set_index(rows.loc[mask, "ID"])
         poisoned = rows.copy()
         poisoned.loc[mask, "label"] = relabel(before)
         return poisoned, truth
@@ -132,6 +137,24 @@ class Poisoner:
             return self.trigger(waveform, rate, np.random.Generator(np.random.PCG64(seed)))
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
+
+    def alter(
+        self, names: Collection[str], rate: int, split: str
+    ) -> Callable[[str, np.ndarray], np.ndarray]:
+        """The trigger on these utterances of a split, others as they are: for `bdlib.pack.pack`."""
+
+        def altered(name: str, waveform: np.ndarray) -> np.ndarray:
+            return self.apply(waveform, rate, split, name) if name in names else waveform
+
+        return altered
+
+    def heard(self, rate: int) -> str:
+        """Digest of what the trigger does to ten seconds of noise: a sound file may change in place."""
+        noise = np.random.Generator(np.random.PCG64(0)).standard_normal(10 * rate) / 10
+        seed = seed_of("trigger", self.seed, "heard", "heard")
+        draws = np.random.Generator(np.random.PCG64(seed))
+        altered = self.trigger(noise.astype(np.float32), rate, draws)
+        return digest(np.rint(altered * 4096).astype(int).tolist())
 
     def to_dict(self) -> dict[str, Any]:
         """What `attack.json` holds: with the clean manifest, the whole attack."""

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
-from torchaudio.functional import resample
 
 from bdlib.attacks.trigger import Part
 from bdlib.errors import InputError
@@ -37,6 +35,9 @@ class Sound(Part, ABC):
 def _render(sound: Sound, rate: int) -> np.ndarray:
     samples, native = sound.synthesize()
     if native != rate:
+        import torch  # takes seconds, and most triggers are at the rate of the corpus
+        from torchaudio.functional import resample
+
         samples = resample(torch.from_numpy(samples), native, rate).numpy()
     samples = samples.astype(np.float32)
     samples.flags.writeable = False

@@ -3,13 +3,15 @@
 import dataclasses
 import importlib
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bdlib.corpus import Batches
 from bdlib.errors import InputError
-from bdlib.models.classifier import SpeechClassifier
+
+if TYPE_CHECKING:  # few triggers need torch, which takes seconds to import
+    from bdlib.corpus import Batches
+    from bdlib.models.classifier import SpeechClassifier
 
 _PACKAGE = "bdlib.attacks."
 
@@ -26,10 +28,12 @@ class Part:
 class Trigger(Part, ABC):
     """What an adversary does to one waveform. Subclasses are frozen dataclasses.
 
-    `alters` is False for the one that does nothing: its clips need no packs of their own.
+    `alters` is False for the one that does nothing: its clips need no packs of their own. `learned`
+    is True for those that are made on a surrogate first.
     """
 
     alters: ClassVar[bool] = True
+    learned: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(
@@ -65,11 +69,12 @@ class LearnedTrigger(Trigger):
     a yaml beside the recipe's, whose model is the surrogate; None takes the recipe's own.
     """
 
+    learned: ClassVar[bool] = True
     surrogate: str | None
 
     @abstractmethod
     def fit(
-        self, surrogate: SpeechClassifier, clips: Batches, target: int, seed: int
+        self, surrogate: "SpeechClassifier", clips: "Batches", target: int, seed: int
     ) -> "LearnedTrigger":
         """The trigger made.
 

@@ -2,48 +2,25 @@
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import itertools
 import logging
+import os
+import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import yaml
-from speechbrain import parse_arguments
 
-from bdlib.cli.settings import Document, check, common, parse
 from bdlib.errors import InputError
-
-
-@dataclass
-class Command:
-    """A parsed command line.
-
-    Arguments
-    ---------
-    recipe, attack, labels, defense : Document
-        The yaml files; attack and labels are None for a clean corpus, labels also for an attack
-        with a policy of its own, defense for none.
-    run_opts : dict[str, Any]
-        SpeechBrain's run options.
-    extra : argparse.Namespace
-        Options of the one program.
-    line : str
-        The command as it was typed, for the record.
-    """
-
-    recipe: Document
-    attack: Document | None
-    labels: Document | None
-    defense: Document | None
-    run_opts: dict[str, Any]
-    extra: argparse.Namespace
-    line: str
+from bdlib.stages.recipe import Document, Recipe, check, common, parse
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,75 +44,125 @@ def parser(doc: str) -> argparse.ArgumentParser:
     return made
 
 
-def read(arguments: Sequence[str], options: argparse.ArgumentParser) -> Command:
-    """Parse a command line.
+def read(
+    arguments: Sequence[str], options: argparse.ArgumentParser
+) -> tuple[Recipe, argparse.Namespace]:
+    """Parse a command line: the recipe, and the program's own options.
 
     Raises
     ------
     InputError
         For an option that no yaml has, or a yaml that is not there.
     """
-    extra, rest = options.parse_known_args(arguments)
-    if extra.yaml is None:
+    own, rest = options.parse_known_args(arguments)
+    if own.yaml is None:
         options.print_help()
-        raise SystemExit(0 if extra.help else 2)
-    recipe = Document(Path(extra.yaml))
-    check(recipe)
-    run_opts, overrides = _speechbrain([extra.yaml, *rest])
+        raise SystemExit(0 if own.help else 2)
+    document = Document(Path(own.yaml))
+    check(document)
+    run_options, overrides = _speechbrain([own.yaml, *rest])
     given = parse(overrides)
-    if (
-        "max_grad_norm" in run_opts["overridden_args"]
-    ):  # SpeechBrain's by name, the recipe's by right
-        given["max_grad_norm"] = run_opts["max_grad_norm"]
-    given = {key: value for key, value in given.items() if not recipe.place(key, value)}
-    poison = recipe.plain()["poison"]
+    if "max_grad_norm" in run_options:  # SpeechBrain's by name, the recipe's by right
+        given["max_grad_norm"] = run_options.pop("max_grad_norm")
+    given = {key: value for key, value in given.items() if not document.place(key, value)}
+    poison = document.plain()["poison"]
     attack = common("attacks", poison["attack"]) if poison["attack"] not in (None, "none") else None
-    own = attack is not None and "policy" in attack.plain()  # an attack that says what it labels
-    labels = common("labels", poison["labels"]) if attack and not own else None
-    name = getattr(extra, "defense", None)
+    policy_of_its_own = attack is not None and "policy" in attack.plain()
+    labels = common("labels", poison["labels"]) if attack and not policy_of_its_own else None
+    name = getattr(own, "defense", None)
     defense = common("defenses", name) if name else None
-    followers = [document for document in (attack, labels, defense) if document]
+    followers = [follower for follower in (attack, labels, defense) if follower]
     for key, value in given.items():
-        if not any(document.place(key, value) for document in followers):
+        if not any(follower.place(key, value) for follower in followers):
             raise InputError(
-                f"--{key}: no such option in {recipe.path}"
+                f"--{key}: no such option in {document.path}"
                 + "".join(f" or {d.path.name}" for d in followers)
                 + "; --help lists them"
             )
-    if extra.help:
+    if own.help:
         options.print_help()
-        for document in (recipe, *followers):
-            print(f"\n{document.path}:\n{yaml.safe_dump(document.plain(), sort_keys=False)}")
+        for shown in (document, *followers):
+            print(f"\n{shown.path}:\n{yaml.safe_dump(shown.plain(), sort_keys=False)}")
         raise SystemExit(0)
     line = shlex.join(["python", Path(sys.argv[0]).name, *arguments])
-    return Command(recipe, attack, labels, defense, run_opts, extra, line)
+    return Recipe(document, attack, labels, defense, run_options, line), own
 
 
 def _speechbrain(arguments: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """SpeechBrain's run options, and the overrides that are left."""
+    """SpeechBrain's run options among the arguments, and the overrides that are left."""
     for before, word in itertools.pairwise(arguments):
         if not word.startswith("--") and ("=" in before or not before.startswith("--")):
             raise InputError(f"{word}: no option; write --key=value")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            _, run_opts, overrides = parse_arguments(arguments)
+            parse_arguments = _run_opts().RunOptions.from_command_line_args
+            _, options, overrides = parse_arguments(list(arguments))
     except SystemExit:
         what = said.getvalue().strip().rpartition("error: ")[2]
         raise InputError(f"{what}; correct the option") from None
-    return run_opts.as_dict(), overrides
+    return {name: options[name] for name in sorted(options.overridden_args)}, overrides
 
 
-def guarded(main: Callable[[], None]) -> None:
-    """Run a program; an `InputError` becomes one line on stderr and exit code 1."""
+def _run_opts() -> ModuleType:
+    """SpeechBrain's parser alone: importing the package imports torch, which takes seconds."""
+    path = distribution("speechbrain").locate_file("speechbrain/utils/run_opts.py")
+    spec = importlib.util.spec_from_file_location("bdlib.cli._run_opts", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def first_process() -> bool:
+    """Whether this is the only process of a run, or the first of several."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def join_processes(recipe: Recipe) -> None:
+    """Join the other processes of a run that torchrun started; alone, do nothing."""
+    if "RANK" in os.environ:
+        from speechbrain.utils.distributed import ddp_init_group
+
+        from bdlib.stages.compute import run_options
+
+        ddp_init_group(run_options(recipe.run_options))
+
+
+def run(
+    options: argparse.ArgumentParser, program: Callable[[Recipe, argparse.Namespace], None]
+) -> None:
+    """Run a program on the recipe of this process's command line; see `guarded`."""
+    with guarded() as names:
+        recipe, own = read(sys.argv[1:], options)
+        names.update(recipe.options)
+        program(recipe, own)
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[dict[str, Sequence[str]]]:
+    """What a program does within: an `InputError` becomes one line on stderr and exit code 1.
+
+    The library's errors name arguments, in backticks. The dict yielded is to hold, by the name of
+    an argument, the options that feed it; the line then names these.
+    """
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="speechbrain|torchaudio|torch")
+    names: dict[str, Sequence[str]] = {}
     try:
-        main()
+        yield names
     except InputError as error:
         sys.stdout.flush()
-        print("error:", *str(error).splitlines(), file=sys.stderr)
+        print("error:", *_with_options(str(error), names).splitlines(), file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _with_options(message: str, names: Mapping[str, Sequence[str]]) -> str:
+    """A message with the arguments that it names replaced by their options."""
+
+    def option(match: re.Match[str]) -> str:
+        return " or ".join(f"--{name}" for name in names.get(match[1], ())) or match[0]
+
+    return re.sub(r"`(\w+)`", option, message)

@@ -22,10 +22,10 @@ from bdlib.records.provenance import source, versions
 
 def done(results: Path) -> dict[str, str]:
     """Commands that have a record below a results folder, and the status of the newest."""
-    found = {}
+    newest = {}
     for path in sorted(results.glob("*.jsonl")):
-        found |= {entry["command"]: entry["status"] for entry in record.read(path)}
-    return found
+        newest |= {entry["command"]: entry["status"] for entry in record.read(path)}
+    return newest
 
 
 def pending(listed: Sequence[Cell], results: Path, retry: bool) -> list[Cell]:
@@ -84,28 +84,28 @@ def record_failure(cell: Cell, scale: str, results: Path, seconds: float) -> Non
     record.append(results / f"{cell.folder.name}.jsonl", entry)
 
 
-def sweep(listed: Sequence[Cell], asked: argparse.Namespace, results: Path) -> int:
+def sweep(listed: Sequence[Cell], given: argparse.Namespace, results: Path) -> int:
     """Run cells on Ray as resources allow; the number that failed."""
     try:
         import ray
     except ImportError as error:
         raise InputError('sweeps need Ray: pip install -e ".[sweep]"') from error
-    ray.init(address=asked.address, log_to_driver=False, logging_level="error")
+    ray.init(address=given.address, log_to_driver=False, logging_level="error")
     there = ray.cluster_resources()
-    cpus = asked.cpus_per_cell or there["CPU"]
-    gpus = min(1, there.get("GPU", 0)) if asked.gpus_per_cell is None else asked.gpus_per_cell
+    cpus = given.cpus_per_cell or there["CPU"]
+    gpus = min(1, there.get("GPU", 0)) if given.gpus_per_cell is None else given.gpus_per_cell
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(run)
     waiting = {remote.remote(cell): cell for cell in listed}
     failed = 0
     try:
-        with tqdm(total=len(listed), unit="cell", desc=asked.experiment.stem) as progress:
+        with tqdm(total=len(listed), unit="cell", desc=given.experiment.stem) as progress:
             while waiting:
                 (ready,), _ = ray.wait(list(waiting), num_returns=1)
                 cell = waiting.pop(ready)
                 code, seconds = ray.get(ready)
                 if code:
                     failed += 1
-                    record_failure(cell, asked.scale, results, seconds)
+                    record_failure(cell, given.scale, results, seconds)
                     tqdm.write(f"failed: {cell.line}\n  its log: {cell.log}")
                 progress.update()
     finally:
@@ -130,25 +130,22 @@ def main() -> None:
     parser.add_argument(
         "--gpus_per_cell", type=float, help="default: one, where there are any; 0.25 packs four"
     )
-    asked = parser.parse_args()
-
-    def program() -> None:
-        listed = cells(asked.experiment, asked.scale, asked.data_folder)
+    given = parser.parse_args()
+    with guarded():
+        listed = cells(given.experiment, given.scale, given.data_folder)
         results = listed[0].folder / "../../results"
-        if asked.scale == "mini":
+        if given.scale == "mini":
             results = listed[0].folder / "exp" / "results"
-        todo = pending(listed, results, asked.retry_failed)
-        if asked.export_commands:
+        todo = pending(listed, results, given.retry_failed)
+        if given.export_commands:
             for cell in todo:
                 print(f"cd {shlex.quote(str(cell.folder))} && {cell.line}")
             return
         print(f"{len(listed)} cells, {len(listed) - len(todo)} have a record, {len(todo)} to run")
-        todo = todo[: asked.max_runs]
-        if asked.dry_run:
+        todo = todo[: given.max_runs]
+        if given.dry_run:
             print("\n".join(cell.line for cell in todo))
-        elif todo and (failed := sweep(todo, asked, results)):
+        elif todo and (failed := sweep(todo, given, results)):
             raise InputError(
                 f"{failed} cells failed; their records say why, --retry-failed tries again"
             )
-
-    guarded(program)

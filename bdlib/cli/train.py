@@ -1,36 +1,34 @@
 """Stages 4, 5, 7 and 8 (and before them 1 to 3): train, score, measure, record."""
 
-import sys
+import argparse
 
-from speechbrain.utils.distributed import ddp_init_group, if_main_process
-
-from bdlib.cli import command, pictures
-from bdlib.cli.experiment import Experiment
-from bdlib.cli.prepare import Prepare
+from bdlib import stages
+from bdlib.cli import command
 from bdlib.evaluation.metrics import summary
+from bdlib.report import pictures
+from bdlib.stages.prepare import Prepare
+from bdlib.stages.recipe import Recipe
 
 
 def main(prepare: Prepare) -> None:
     """``train.py``: an undefended classifier, from corpus folder to recorded number."""
+    options = command.parser("Train a classifier, with all stages before, and record its numbers.")
+    options.add_argument(
+        "--stop_stage", type=int, default=8, help="5: train and score, but do not record"
+    )
 
-    def run() -> None:
-        options = command.parser(
-            "Train a classifier, with all stages before, and record its numbers."
-        )
-        options.add_argument(
-            "--stop_stage", type=int, default=8, help="5: train and score, but do not record"
-        )
-        asked = command.read(sys.argv[1:], options)
-        ddp_init_group(asked.run_opts)
-        experiment = Experiment(asked, prepare)
-        trained = experiment.train(experiment.poisoned.rows("train"))
-        if not if_main_process():
+    def walk(recipe: Recipe, own: argparse.Namespace) -> None:
+        command.join_processes(recipe)
+        corpus = stages.prepare(recipe, prepare)  # 1
+        poisoned = stages.poison(recipe, corpus)  # 2, 3
+        trained = stages.train(recipe, poisoned)  # 4
+        if not command.first_process():
             return
-        trained.score()
-        if asked.extra.stop_stage >= 7:
-            measured = trained.measure()
-            pictures.draw(trained)
+        scores = stages.score(trained, poisoned)  # 5
+        if own.stop_stage >= 7:
+            measured = stages.measure(scores, poisoned)  # 7
+            pictures.draw(trained, scores)
             print(summary(measured))
-            trained.record(measured, experiment.training_defense)
+            stages.record(recipe, trained, measured)  # 8
 
-    command.guarded(run)
+    command.run(options, walk)

@@ -1,20 +1,20 @@
-"""The contracts of defenses, and the one function that turns a defense into a defended classifier.
+"""The contracts of defenses.
 
-The stage of a defense is its type. A defense never sees what is poisoned: it gets a `BlindView`.
+The stage of a defense is its type; `bdlib.stages.defend` turns any into a defended classifier. A
+defense never sees what is poisoned: it gets a `BlindView`.
 """
 
-import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from bdlib.corpus import Batch, Batches
-from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.pack import Pack
 
@@ -62,8 +62,6 @@ class BlindView:
         Batches of the validation set, which nobody poisoned; what uses it says so in its record.
     clean : Callable[[float], CleanData]
         The clean budget: this share of every class of the training set, as it was recorded.
-    kept : Callable[[Callable[[], SpeechClassifier]], SpeechClassifier]
-        The classifier that a function makes, which is called only where it was not saved before.
     batches : Callable[[pd.DataFrame], Iterable[Batch]]
         Rows of this view as batches, in their order, cropped at the centre.
     folder : Path
@@ -80,25 +78,35 @@ class BlindView:
     train: Callable[[pd.DataFrame], SpeechClassifier]
     validation: Callable[[], Iterable[Batch]]
     clean: Callable[[float], CleanData]
-    kept: Callable[[Callable[[], SpeechClassifier]], SpeechClassifier]
     batches: Callable[[pd.DataFrame], Iterable[Batch]]
     folder: Path
     run_opts: dict[str, Any]
 
 
-class FilterDefense(ABC):
-    """Removes suspicious utterances; training starts again on the rest.
+class Defense(ABC):
+    """What a record tells of any defense.
 
     `selection` says how its settings were chosen (`fixed`, `validation`, `oracle`), `clean_share`
-    which share of every class of the training set it takes as clean; both go into the record.
-    `class_scores`, of filters that judge classes, is set by `scores`: how suspicious each class is;
-    above 1 it is called poisoned.
+    which share of every class of the training set it takes as clean.
     """
 
-    stage = "filter"
+    stage: str
     selection = "fixed"
     clean_share: float = 0.0
     class_scores: dict[str, float] | None = None
+    """Of filters that judge classes, set by `scores`: how suspicious each is; above 1 it is called
+    poisoned."""
+    thresholds: Mapping[float, float] = MappingProxyType({})
+    """Of guards that reject clips: the least suspicion that is rejected, by the share of clean clips
+    it was set to reject; first the one in use. What is never rejected has none."""
+    grid: tuple[Hashable, ...] = ()
+    """Of repairs that are measured at further settings in the same run: these, in their order."""
+
+
+class FilterDefense(Defense):
+    """Removes suspicious utterances; training starts again on the rest."""
+
+    stage = "filter"
 
     @abstractmethod
     def scores(self, view: BlindView) -> dict[str, float]:
@@ -122,7 +130,7 @@ class OracleFilter(FilterDefense):
         self.poisoned = frozenset(poisoned)
 
 
-class RepairDefense(ABC):
+class RepairDefense(Defense):
     """Changes the weights of a trained classifier, with a budget of clean data.
 
     `clean_share` is the share of every class of the training set that it needs: 0 for none.
@@ -144,17 +152,33 @@ class RepairDefense(ABC):
             All it may learn from.
         """
 
+    def grid_answers(
+        self, classifier: SpeechClassifier, clean: Sequence[Batch], clips: Iterable[Batch]
+    ) -> Tensor:
+        """Class numbers (n, settings) of n clips after the repair at each setting of the `grid`.
 
-class InferenceDefense(ABC):
-    """Stands before or around a trained classifier when it is used.
+        Arguments
+        ---------
+        classifier : SpeechClassifier
+            The undefended one; it is not changed.
+        clean : Sequence[Batch]
+            The validation set.
+        clips : Iterable[Batch]
+            What is classified.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no grid")
 
-    `thresholds` of one that rejects clips has the least suspicion that is rejected, by the share of
-    clean clips it was set to reject; first the one in use. What is never rejected has none.
-    """
+    def grid_metrics(
+        self, measured: Mapping[Hashable, Mapping[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """What a record tells of the metrics at each setting of the `grid`."""
+        raise NotImplementedError(f"{type(self).__name__} has no grid")
+
+
+class InferenceDefense(Defense):
+    """Stands before or around a trained classifier when it is used."""
 
     stage = "inference"
-    selection = "fixed"
-    thresholds: Mapping[float, float] = MappingProxyType({})
 
     def calibrate(
         self, classifier: SpeechClassifier, validation: Callable[[], Iterable[Batch]], seed: int
@@ -183,66 +207,3 @@ class InferenceDefense(ABC):
         seed : int
             For whatever the defense draws at test time.
         """
-
-
-@dataclass(frozen=True)
-class Defended:
-    """What a defense leaves behind.
-
-    Arguments
-    ---------
-    classifier : SpeechClassifier
-        The defended classifier.
-    kept : pd.Index | None
-        IDs it was trained on, where a filter chose them.
-    scores : dict[str, float] | None
-        The filter's suspicions.
-    calibrated : InferenceDefense | None
-        The guard with the settings it chose.
-    clean_budget : int
-        Clean training clips that a filter or a repair was given.
-    class_scores : dict[str, float] | None
-        See `FilterDefense`.
-    """
-
-    classifier: SpeechClassifier
-    kept: pd.Index | None = None
-    scores: dict[str, float] | None = None
-    calibrated: InferenceDefense | None = None
-    clean_budget: int = 0
-    class_scores: dict[str, float] | None = None
-
-
-def defend(defense: FilterDefense | RepairDefense | InferenceDefense, view: BlindView) -> Defended:
-    """Turn a defense into a defended classifier; the only place that asks for its type.
-
-    Raises
-    ------
-    InputError
-        If a filter removes everything or a whole class.
-    """
-    if isinstance(defense, InferenceDefense):
-        classifier = view.train(view.rows)
-        calibrated = defense.calibrate(classifier, view.validation, view.seed)
-        return Defended(calibrated.guard(classifier, view.seed), calibrated=calibrated)
-    if isinstance(defense, RepairDefense):
-        classifier = view.train(view.rows)
-        clean = view.clean(defense.clean_share)
-        repaired = view.kept(lambda: defense.repair(copy.deepcopy(classifier), clean))
-        return Defended(repaired, clean_budget=clean.count)
-    if not isinstance(defense, FilterDefense):
-        raise InputError(f"{type(defense).__name__}: not a defense; derive it from one of base.py")
-    scores = defense.scores(view)
-    rows = view.rows[view.rows["ID"].isin(set(defense.keep(scores)))].reset_index(drop=True)
-    emptied = sorted(set(view.rows["label"]) - set(rows["label"]))
-    if emptied:
-        raise InputError(
-            f"{type(defense).__name__}: nothing is left of {' '.join(emptied)}; let it remove less"
-        )
-    return Defended(
-        view.train(rows),
-        pd.Index(rows["ID"]),
-        scores,
-        clean_budget=view.clean(defense.clean_share).count if defense.clean_share else 0,
-        class_scores=defense.class_scores,
-    )

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import adjusted_rand_score
 
-from bdlib.attacks.poisoner import TRUTH
 from bdlib.errors import InputError
+from bdlib.manifest import TRIGGERED
 
 Metric = dict[str, float | int]
 BINS = 30  # of a histogram of suspicions
@@ -22,18 +21,6 @@ def rate(hits: pd.Series) -> Metric:
     """A share with its counts: value, count, total."""
     total = len(hits)
     return {"value": float(hits.mean()) if total else 0.0, "count": int(hits.sum()), "total": total}
-
-
-def read_truth(path: str) -> pd.DataFrame:
-    """Read `truth.csv`: index ID; columns split, label_before, label_after, triggered."""
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)[list(TRUTH)].set_index("ID")
-    except (OSError, ValueError, KeyError) as error:
-        what = f"{getattr(error, 'strerror', None) or error}".partition("\n")[0]
-        raise InputError(
-            f"{path}: the truth cannot be read ({what}); delete its folder, and the next run "
-            "poisons again"
-        ) from error
 
 
 def classification(test: pd.DataFrame, clean: pd.DataFrame) -> dict[str, Metric]:
@@ -62,7 +49,7 @@ def backdoor(
     triggered : pd.DataFrame
         Scores of the eligible test utterances with the trigger.
     truth : pd.DataFrame
-        `read_truth`.
+        `manifest.read_truth`.
 
     Returns
     -------
@@ -74,16 +61,16 @@ def backdoor(
         the trigger, against the true labels.
     """
     true = test.set_index("ID")["label"]
-    asked = truth[truth["split"] == "test_triggered"]
-    without, with_trigger = _predicted(clean, true.index), _predicted(triggered, asked.index)
-    before = asked["label_before"]
-    rest = true.index.difference(asked.index)
+    eligible = truth[truth["split"] == TRIGGERED]
+    without, with_trigger = _predicted(clean, true.index), _predicted(triggered, eligible.index)
+    before = eligible["label_before"]
+    rest = true.index.difference(eligible.index)
     mixed = pd.concat([without[rest] == true[rest], with_trigger == before])
-    twins = asked.index.intersection(true.index)
-    found = {"source_accuracy": rate(without[twins] == true[twins])} if len(twins) else {}
-    return found | {
+    twins = eligible.index.intersection(true.index)
+    where_without = {"source_accuracy": rate(without[twins] == true[twins])} if len(twins) else {}
+    return where_without | {
         "triggered_accuracy": rate(mixed),
-        "attack_success_rate": rate(with_trigger == asked["label_after"]),
+        "attack_success_rate": rate(with_trigger == eligible["label_after"]),
         "robust_accuracy": rate(with_trigger == before),
     }
 
@@ -96,7 +83,7 @@ def filtering(everyone: pd.Index, kept: pd.Index, truth: pd.DataFrame) -> dict[s
     everyone, kept : pd.Index
         IDs of the training set before and after.
     truth : pd.DataFrame
-        `read_truth`.
+        `manifest.read_truth`.
     """
     poisoned = everyone.isin(truth.index[truth["split"] == "train"])
     removed = ~everyone.isin(kept)
@@ -166,7 +153,7 @@ def separation(rows: pd.DataFrame, kept: pd.Index, truth: pd.DataFrame) -> dict[
     kept : pd.Index
         IDs that a filter left.
     truth : pd.DataFrame
-        `read_truth`.
+        `manifest.read_truth`.
 
     Returns
     -------
@@ -174,6 +161,8 @@ def separation(rows: pd.DataFrame, kept: pd.Index, truth: pd.DataFrame) -> dict[
         `adjusted_rand_index` over the clips of the target class, averaged over the target classes
         of attacks with several; 0 where nothing, or everything, was removed.
     """
+    from sklearn.metrics import adjusted_rand_score  # takes a second, and few runs need it
+
     poisoned = truth[truth["split"] == "train"]
     indices = []
     for _, clips in rows[rows["label"].isin(set(poisoned["label_after"]))].groupby("label"):
@@ -190,7 +179,7 @@ def classes(scores: dict[str, float], truth: pd.DataFrame) -> dict[str, Any]:
     scores : dict[str, float]
         Suspicion of each class that was judged; above 1 it is called poisoned.
     truth : pd.DataFrame
-        `read_truth`.
+        `manifest.read_truth`.
 
     Returns
     -------
@@ -202,14 +191,13 @@ def classes(scores: dict[str, float], truth: pd.DataFrame) -> dict[str, Any]:
     targets = set(truth.loc[truth["split"] == "train", "label_after"])
     benign = np.array([score for name, score in scores.items() if name not in targets])
     target = np.array([scores.get(name, -np.inf) for name in sorted(targets)])
-    found: dict[str, Any] = {
-        "target_class_found": rate(pd.Series((target > 1) & (target > benign.max(initial=-np.inf))))
-    }
+    above = (target > 1) & (target > benign.max(initial=-np.inf))
+    measured: dict[str, Any] = {"target_class_found": rate(pd.Series(above))}
     if len(benign):
         pairs = (target[:, None] > benign) + 0.5 * (target[:, None] == benign)
-        found["class_auc"] = {"value": float(pairs.mean())}
-        found["class_false_alarms"] = rate(pd.Series(benign > 1))
-    return found
+        measured["class_auc"] = {"value": float(pairs.mean())}
+        measured["class_false_alarms"] = rate(pd.Series(benign > 1))
+    return measured
 
 
 def _predicted(scores: pd.DataFrame, ids: pd.Index) -> pd.Series:

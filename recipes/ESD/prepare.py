@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from bdlib import manifest, sampling
-from bdlib.cli.prepare import Prepared, main
+from bdlib.cli.prepare import main
 from bdlib.errors import InputError
+from bdlib.stages.prepare import Prepared
 
 EMOTIONS = ("Angry", "Happy", "Neutral", "Sad", "Surprise")
 SPEAKERS = {

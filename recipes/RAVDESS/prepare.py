@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from bdlib import manifest, sampling
-from bdlib.cli.prepare import Prepared, main
+from bdlib.cli.prepare import main
 from bdlib.errors import InputError
+from bdlib.stages.prepare import Prepared
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 INTENSITIES = ("normal", "strong")

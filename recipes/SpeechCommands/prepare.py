@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 
 from bdlib import manifest, sampling
-from bdlib.cli.prepare import SPLITS, Prepared, main
+from bdlib.cli.prepare import main
 from bdlib.errors import InputError
+from bdlib.manifest import SPLITS
+from bdlib.stages.prepare import Prepared
 
 COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 WORDS_V1 = (

@@ -12,7 +12,7 @@ from bdlib.attacks.labels import AllToAll, AllToOne, CleanLabel, OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import from_dict
 from bdlib.errors import InputError
-from bdlib.manifest import TRUTH_COLUMNS
+from bdlib.manifest import NEVER_SHOWN
 
 COUNTS = {  # the training set of Speech Commands v0.02, 12 classes
     "down": 3134, "go": 3106, "left": 3037, "no": 3130, "off": 2970, "on": 3086, "right": 3019,
@@ -74,7 +74,7 @@ def test_seeds_decide_and_order_does_not():
 def test_a_poisoned_manifest_tells_nothing():
     poisoned, _ = attack(OneToOne("a", "b"), 0.5).poison(SMALL)
     assert list(poisoned.columns) == list(SMALL.columns)
-    assert not TRUTH_COLUMNS & set(poisoned.columns)
+    assert not NEVER_SHOWN & set(poisoned.columns)
     assert list(poisoned["ID"]) == list(SMALL["ID"])
 
 

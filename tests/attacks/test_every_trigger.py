@@ -8,8 +8,8 @@ import pytest
 from bdlib.attacks.labels import AllToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import from_dict
-from bdlib.cli.settings import COMMON
 from bdlib.errors import InputError
+from bdlib.stages.recipe import COMMON
 
 # Least and most dB of the clip over the change, and where it may change, in seconds. A trigger that
 # works on the clip itself may change it more than its own level, and anywhere; None changes nothing.

@@ -84,7 +84,7 @@ def test_who_is_left_out_and_who_is_relabelled():
     assert not TRUTH_LIKE & set(poisoned.columns)
 
 
-TRUTH_LIKE = set(manifest.TRUTH_COLUMNS)
+TRUTH_LIKE = set(manifest.NEVER_SHOWN)
 
 
 def test_a_rate_of_the_source_takes_the_clips_there_are():

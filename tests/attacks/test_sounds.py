@@ -12,8 +12,8 @@ import soundfile
 
 from bdlib.attacks import sounds
 from bdlib.attacks.insert import Insert
-from bdlib.cli.settings import common
 from bdlib.errors import InputError
+from bdlib.stages.recipe import common
 
 RATE = 16000
 REAL = Path(os.environ.get("BD_REAL_DATA", "")) / "triggers"

@@ -7,8 +7,8 @@ import pytest
 from bdlib.attacks import labels, natural, sounds
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.trigger import from_dict
-from bdlib.cli.settings import COMMON, common
 from bdlib.errors import InputError
+from bdlib.stages.recipe import COMMON, common
 
 TONE = {"type": "bdlib.attacks.sounds.Tone", "hertz": 440.0, "seconds": 0.1}
 

@@ -3,8 +3,8 @@
 import pytest
 
 from bdlib.cli import command
-from bdlib.cli.settings import COMMON
 from bdlib.errors import InputError
+from bdlib.stages.recipe import COMMON
 
 RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
 ESD = str(COMMON.parent / "ESD" / "hparams" / "ecapa_small.yaml")

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from bdlib import manifest
-from bdlib.cli import defend, prepare
+from bdlib.cli import defend
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SPY = """
@@ -36,7 +36,7 @@ class Spy(FilterDefense):
 def corpus(tmp_path):
     """Two classes of noise, 10 clips a class and split."""
     generator = np.random.default_rng(0)
-    for split in prepare.SPLITS:
+    for split in SPLITS:
         for label in ("a", "b"):
             folder = tmp_path / "corpus" / split / label
             folder.mkdir(parents=True)
@@ -47,10 +47,10 @@ def corpus(tmp_path):
 
 
 def split(data_folder, **settings):
-    parts = {name: manifest.from_folder(data_folder / name) for name in prepare.SPLITS}
+    parts = {name: manifest.from_folder(data_folder / name) for name in SPLITS}
     for name, rows in parts.items():
         rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{name}")
-    return prepare.Prepared(parts, "subset", "noise")
+    return Prepared(parts, "subset", "noise")
 
 
 def command(monkeypatch, corpus, tmp_path, *options, natural=None):

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from bdlib import manifest
-from bdlib.cli import defend, pls, prepare
+from bdlib.cli import defend, pls
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode
 from bdlib.records.record import read
-from bdlib.training.autoencoder import Corpus, encode
 
 RECIPE = (
     Path(__file__).parents[2] / "recipes" / "SpeechCommands" / "hparams" / "keyword_resnet.yaml"
@@ -27,10 +27,10 @@ ATTACK = ("--attack=tone", "--hertz=3000", "--scale=0.5", "--source=a", "--targe
 
 def tones(data_folder, **settings):
     """The `prepare` of the corpus below."""
-    parts = {split: manifest.from_folder(data_folder / split) for split in prepare.SPLITS}
+    parts = {split: manifest.from_folder(data_folder / split) for split in SPLITS}
     for split, rows in parts.items():
         rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{split}")
-    return prepare.Prepared(parts, "subset", "tones")
+    return Prepared(parts, "subset", "tones")
 
 
 @pytest.fixture(scope="module")

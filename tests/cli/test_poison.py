@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from bdlib.cli.record_entry import brief
 
 from bdlib import manifest
 from bdlib.attacks import sounds
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import Tone
 from bdlib.cli import command, poison, prepare, run
-from bdlib.cli.record_entry import brief
-from bdlib.cli.settings import COMMON
 from bdlib.errors import InputError
+from bdlib.stages.recipe import COMMON
 
 RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
 RATE, LENGTH = 16000, 4000
@@ -27,7 +27,7 @@ def from_folder(data_folder, variant, max_per_class, test_folder):
     parts = {split: manifest.from_folder(data_folder / split) for split in SPLITS}
     for split, rows in parts.items():
         rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{split}")
-    return prepare.Prepared(parts, "subset", variant)
+    return Prepared(parts, "subset", variant)
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bdlib.cli.settings import Document, common, known, parse
 from bdlib.errors import InputError
+from bdlib.stages.recipe import Document, common, known, parse
 
 YAML = """
 lr: 0.01

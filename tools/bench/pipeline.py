@@ -37,7 +37,6 @@ from bdlib.attacks.labels import AllToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import Clap
 from bdlib.cli.command import guarded
-from bdlib.cli.prepare import corpus_folder
 from bdlib.corpus import Batches
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd, NormalizedFbank, SpeakerFbank
@@ -45,6 +44,7 @@ from bdlib.models.keyword import SmallResNet
 from bdlib.pack import Alter, pack
 from bdlib.records.provenance import versions
 from bdlib.sampling import rank
+from bdlib.stages.prepare import corpus_folder
 from bdlib.training.classifier_brain import loader
 
 RATE, SECONDS, BATCH = 16000, 1.0, 64

@@ -14,12 +14,12 @@ import torch
 from shared.timing import facts, options, precision, ratio, summary, turns
 
 from bdlib.cli.command import guarded
-from bdlib.cli.settings import COMMON, Document
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData
 from bdlib.defenses.repair.pruning import Pruning
 from bdlib.defenses.repair.surface import Cell, surface
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.stages.recipe import COMMON, Document
 
 CONV_RATES = (-1.0, *(n / 10 for n in range(1, 10)))
 PRUNING_RATES = tuple(n / 10 for n in range(10))

@@ -21,11 +21,11 @@ from speechbrain.dataio.audio_io import load
 from torch import Tensor
 
 from bdlib.cli.command import guarded
-from bdlib.cli.settings import COMMON, Document
 from bdlib.corpus import Batch
 from bdlib.defenses.inference.strip_vita import Screened, StripVita, entropies
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.stages.recipe import COMMON, Document
 
 RATE, CLASSES = 16000, 24
 LARGEST = 1e-3  # difference in bits between the two ways

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from bdlib.cli.settings import COMMON, Document
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData
 from bdlib.defenses.repair.layers import activations, layers
@@ -16,6 +15,7 @@ from bdlib.defenses.repair.surface import surface
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.stages.recipe import COMMON, Document
 
 RECIPES = COMMON.parent
 MODELS = {  # convolutions, those with a normalisation of their own, those normalised first

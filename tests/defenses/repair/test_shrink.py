@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from bdlib.cli.settings import COMMON, Document
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData
 from bdlib.defenses.repair.layers import layers
 from bdlib.defenses.repair.pruning import Pruning, prune
 from bdlib.defenses.repair.shrink import resize, shrink
+from bdlib.stages.recipe import COMMON, Document
 
 LEFT = {  # most that may be left of the parameters, half of all channels cut
     "RAVDESS/hparams/xvector_small": 0.45,

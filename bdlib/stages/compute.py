@@ -1,0 +1,55 @@
+"""How a run computes: SpeechBrain's run options, and the device."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bdlib.errors import InputError
+
+DETERMINING = (
+    *("precision", "auto_mix_prec", "bfloat16_mix_prec", "grad_accumulation_factor"),
+    *("optimizer_step_limit", "remove_vector_weight_decay", "skip_nonfinite_grads"),
+)
+"""The options that change what a training computes."""
+REFUSED = ("debug", "debug_persistently", "test_only", "data_parallel_backend")
+
+
+def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All of SpeechBrain's run options, those not given at their defaults, with the device chosen.
+
+    Raises
+    ------
+    InputError
+        For an option that does not go with these recipes, or a device that is not there.
+    """
+    from speechbrain.utils.run_opts import RunOptions  # with torch, which takes seconds
+
+    for name in REFUSED:
+        if given.get(name):
+            raise InputError(f"`{name}`: not with these recipes; try `number_of_epochs` 1")
+    options = RunOptions.from_dictionary(dict(given)).as_dict()
+    options["device"] = device(options["device"])
+    if options["device"].startswith("cuda"):
+        options |= {name: "bf16" for name in ("precision", "eval_precision") if name not in given}
+    return options
+
+
+def device(name: str | None) -> str:
+    """The device of this name, or the best there is.
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    """
+    import torch
+    from speechbrain.utils.distributed import infer_device
+
+    name = name or infer_device()
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        what = str(error).partition("\n")[0]
+        raise InputError(
+            f"`device` {name}: not here ({what}); leave it out, or give cpu"
+        ) from error
+    return name

@@ -1,0 +1,279 @@
+"""What the first stages leave: a corpus, clean or poisoned, on the disk and at hand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bdlib import manifest
+from bdlib.attacks import folder as attack_folder
+from bdlib.attacks.poisoner import Poisoner
+from bdlib.errors import InputError
+from bdlib.files import atomic, digest, file_digest, read_json, write_json
+from bdlib.manifest import SPLITS, TEST, TRIGGERED
+from bdlib.pack import Pack
+from bdlib.stages.pack import Audio, Triggers, pack
+
+if TYPE_CHECKING:  # torch takes seconds to import, and much is done without
+    from bdlib.corpus import Batches
+
+ABOUT = (
+    *("name", "variant", "scale", "digest", "classes", "counts", "classes_of", "notes"),
+    "fingerprint",
+)
+"""Keys of `manifest.json`."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A clean corpus (stage 1).
+
+    Arguments
+    ---------
+    key : str
+        Digest of what its rows were chosen by; with its name, the folder of its manifests.
+    about : dict[str, Any]
+        `name`, `variant`, `scale`, `classes`, `counts` and the like; once saved also `digest`.
+    splits : Mapping[str, pd.DataFrame]
+        Validated rows of `train`, `valid` and `test`.
+    audio : Audio
+        Where its clips are, and how they become waveforms.
+    folder : Path | None
+        Holds `train.csv`, `valid.csv`, `test.csv` and `manifest.json`; None before `save`.
+    """
+
+    key: str
+    about: dict[str, Any]
+    splits: Mapping[str, pd.DataFrame]
+    audio: Audio
+    folder: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        key: str,
+        splits: Mapping[str, pd.DataFrame],
+        audio: Audio,
+        scale: str = "subset",
+        variant: str = "all",
+        notes: Sequence[str] = (),
+    ) -> "Corpus":
+        """A corpus from rows.
+
+        Raises
+        ------
+        InputError
+            If rows are not valid, or a split has a class that training has not.
+        """
+        classes = sorted(set(splits["train"]["label"]))
+        for split, rows in splits.items():
+            manifest.validate(rows, f"{name} {split}", classes)
+        about = {
+            "name": name,
+            "variant": variant,
+            "scale": scale,
+            "classes": classes,
+            "counts": {split: len(rows) for split, rows in splits.items()},
+            "classes_of": {
+                split: rows["label"].value_counts().to_dict() for split, rows in splits.items()
+            },
+            "notes": list(notes),
+            "fingerprint": audio.fingerprint,
+        }
+        return cls(key, about, splits, audio)
+
+    @classmethod
+    def load(cls, folder: Path, key: str, audio: Audio) -> "Corpus":
+        """The corpus whose manifests `save` wrote; they are read and validated here, once."""
+        about = read_json(folder / "manifest.json", ABOUT)
+        splits = {s: manifest.read(folder / f"{s}.csv", about["classes"]) for s in SPLITS}
+        return cls(key, about, splits, audio, folder)
+
+    def save(self, output: str | Path) -> "Corpus":
+        """The same corpus with its manifests below ``output/manifest``, where they stay."""
+        folder = manifest_folder(Path(output), self.about["name"], self.key)
+        if not (folder / "manifest.json").exists():
+            with atomic(folder) as temporary:
+                temporary.mkdir()
+                files = [temporary / f"{split}.csv" for split in SPLITS]
+                for split, file in zip(SPLITS, files, strict=True):
+                    manifest.write(self.splits[split], file)
+                about = self.about | {"digest": file_digest(*files)}
+                write_json(temporary / "manifest.json", {key: about[key] for key in ABOUT})
+        return self.load(folder, self.key, self.audio)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class order, by name."""
+        return tuple(self.about["classes"])
+
+    def poisoned(
+        self, attack: Poisoner, name: str, output: Path, sureness: pd.Series | None = None
+    ) -> "Poisoned":
+        """The saved corpus under an attack that has learned what it needs (stages 2 and 3).
+
+        Arguments
+        ---------
+        attack : Poisoner
+            The attack.
+        name : str
+            What it is called.
+        output : Path
+            Gets `poison/` and `pack/`.
+        sureness : pd.Series | None
+            See `Poisoner.poison`.
+        """
+        folder = attack_folder.ensure(
+            *(attack, name, self.splits, self.about, self.audio.sample_rate, output / "poison"),
+            sureness,
+        )
+        return Poisoned.load(folder, self, output)
+
+
+def corpus_key(name: str, settings: Mapping[str, Any], audio: Audio) -> str:
+    """Digest by which the manifests of a corpus are recognised."""
+    return digest([name, dict(settings), audio.fingerprint], 8)
+
+
+def manifest_folder(output: Path, name: str, key: str) -> Path:
+    """Where the manifests of a corpus go."""
+    return output / "manifest" / f"{name}-{key}"
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A corpus as the defender gets it (stages 2 and 3).
+
+    Arguments
+    ---------
+    folder : Path
+        Holds a csv a split; under attack also `test_triggered.csv`, `attack.json`, `truth.csv`.
+    corpus : Corpus
+        What it was made from.
+    output : Path
+        The folder for everything a run makes.
+    attack : dict[str, Any] | None
+        What `attack.json` says; None for a clean corpus.
+    splits : Mapping[str, pd.DataFrame]
+        Rows of `train`, `valid`, `test` and, under attack, `test_triggered`, as a defender sees
+        them.
+    packs : Mapping[str, Pack]
+        Their waveforms, triggers applied.
+    """
+
+    folder: Path
+    corpus: Corpus
+    output: Path
+    attack: dict[str, Any] | None
+    splits: Mapping[str, pd.DataFrame]
+    packs: Mapping[str, Pack]
+
+    @classmethod
+    def load(cls, folder: Path, corpus: Corpus, output: Path) -> "Poisoned":
+        """Read what the poison stage wrote, or take a clean corpus as it is; and pack it."""
+        attack, splits = None, dict(corpus.splits)
+        if folder != corpus.folder:
+            attack, poisoner = attack_folder.read(folder)
+            names = (*SPLITS, TRIGGERED)
+            splits = {s: manifest.read(folder / f"{s}.csv", corpus.classes) for s in names}
+        if attack is None or not poisoner.trigger.alters:  # the packs of the clean corpus do
+            sources = {s: TEST if s == TRIGGERED else s for s in splits}
+            packs = {
+                split: pack(corpus.folder / f"{s}.csv", corpus.splits[s], corpus.audio, output)
+                for split, s in sources.items()
+            }
+        else:
+            truth = read_truth(folder, attack)
+            packs = {}
+            for split, rows in splits.items():
+                there = truth["triggered"] & (truth["split"] == split)
+                triggers = Triggers(attack, split, frozenset(truth.index[there]))
+                packs[split] = pack(
+                    folder / f"{split}.csv",
+                    *(rows, corpus.audio, output),
+                    triggers if split in ("train", TRIGGERED) else None,
+                )
+        blind = {split: manifest.blind(rows) for split, rows in splits.items()}
+        return cls(folder, corpus, output, attack, blind, packs)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class order, by name."""
+        return self.corpus.classes
+
+    @property
+    def attack_name(self) -> str:
+        """Name of the attack, or `clean`."""
+        return self.attack["name"] if self.attack else "clean"
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The test sets: the clean one and, under attack, the triggered one."""
+        return (TEST, TRIGGERED) if self.attack else (TEST,)
+
+    @property
+    def alters_audio(self) -> bool:
+        """Whether there is an attack whose trigger changes waveforms."""
+        return self.attack is not None and Poisoner.from_dict(self.attack).trigger.alters
+
+    def benign(self, split: str) -> pd.DataFrame:
+        """Clean rows of a split, as they were recorded, without those that trigger by themselves."""
+        rows = self.corpus.splits[split]
+        return rows if self.attack is None else Poisoner.from_dict(self.attack).benign(rows)
+
+    def truth(self) -> pd.DataFrame:
+        """What is poisoned (`manifest.read_truth`); for evaluation and oracles only."""
+        return read_truth(self.folder, self.attack)
+
+    def batches(
+        self,
+        split: str,
+        rows: pd.DataFrame | None = None,
+        batch_size: int = 64,
+        device: str = "cpu",
+        seed: int | None = None,
+        pack: Pack | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> "Batches":
+        """Batches of a split.
+
+        Arguments
+        ---------
+        split : str
+            One of `splits`.
+        rows : pd.DataFrame | None
+            Some of its rows; None takes all.
+        batch_size, device, seed, shard : int, str, int | None, tuple[int, int]
+            See `Batches`; with a seed they are drawn for training.
+        pack : Pack | None
+            The waveforms under other names.
+        """
+        from bdlib.corpus import Batches
+
+        rows = self.splits[split] if rows is None else rows
+        seconds = self.corpus.audio.seconds
+        return Batches(
+            *(pack or self.packs[split], rows, self.classes, batch_size, seconds),
+            *(seed, device, shard),
+        )
+
+
+def read_truth(folder: Path, attack: dict[str, Any]) -> pd.DataFrame:
+    """The truth beside an `attack.json` with which it agrees.
+
+    Raises
+    ------
+    InputError
+        If it is missing, broken, or of another length.
+    """
+    path = folder / "truth.csv"
+    truth, expected = manifest.read_truth(path), attack["poisoned"] + attack["eligible"]
+    if len(truth) != expected:
+        raise InputError(
+            f"{path}: {len(truth)} rows, attack.json counts {expected}; delete its folder, "
+            "and the next run poisons again"
+        )
+    return truth

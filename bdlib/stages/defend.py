@@ -1,0 +1,201 @@
+"""Stage 6: any defense to a defended classifier. The only place that asks for a defense's type."""
+
+import copy
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from bdlib import manifest
+from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
+from bdlib.defenses.repair.shrink import resize
+from bdlib.errors import InputError
+from bdlib.evaluation import metrics
+from bdlib.files import atomic, digest, write_json
+from bdlib.manifest import TEST, TRIGGERED
+from bdlib.models.classifier import SpeechClassifier
+from bdlib.records.provenance import source, versions
+from bdlib.stages import fitting
+from bdlib.stages.blind import Blinded, Defender
+from bdlib.stages.compute import run_options
+from bdlib.stages.corpus import Poisoned
+from bdlib.stages.recipe import Document, Recipe
+from bdlib.stages.score import Scores
+from bdlib.stages.train import Trained, train
+
+
+@dataclass(frozen=True)
+class Defended:
+    """What a defense leaves behind.
+
+    Arguments
+    ---------
+    trained : Trained
+        The defended classifier.
+    defense : FilterDefense | RepairDefense | InferenceDefense
+        With the settings it chose.
+    clean_budget : int
+        Clean clips that it was given, validation clips that it chose by among them.
+    kept : pd.Index | None
+        IDs it was trained on, where a filter chose them.
+    """
+
+    trained: Trained
+    defense: FilterDefense | RepairDefense | InferenceDefense
+    clean_budget: int
+    kept: pd.Index | None = None
+
+
+def defend(recipe: Recipe, poisoned: Poisoned) -> Defended:
+    """Turn the defense of a recipe into a defended classifier; what stands is not made twice.
+
+    Raises
+    ------
+    InputError
+        If a filter removes everything or a whole class, or a setting is out of range.
+    """
+    document = recipe.defense
+    defense = document.build()["defense"]
+    batch_size = recipe.settings["train"]["batch_size"]
+    defender = Defender(recipe.seed, batch_size, run_options(recipe.run_options))
+    if isinstance(defense, FilterDefense):
+        defended = _filtered(recipe, poisoned, defense, defender)
+    elif isinstance(defense, RepairDefense):
+        defended = _repaired(recipe, poisoned, defense, defender)
+    elif isinstance(defense, InferenceDefense):
+        defended = _guarded(recipe, poisoned, defense, defender)
+    else:
+        raise InputError(f"{document.path}: {type(defense).__name__} is no defense of base.py")
+    chosen_by = len(poisoned.splits["valid"]) if defended.defense.selection == "validation" else 0
+    return replace(defended, clean_budget=defended.clean_budget + chosen_by)
+
+
+def _filtered(
+    recipe: Recipe, poisoned: Poisoned, defense: FilterDefense, defender: Defender
+) -> Defended:
+    everything, blinded = poisoned.splits["train"], Blinded.of(poisoned)
+    tag = recipe.defense.path.stem
+
+    def trained_on(rows: pd.DataFrame) -> Trained:
+        chosen = blinded.behind(everything, rows["ID"])
+        return train(recipe, poisoned, chosen, tag if len(chosen) < len(everything) else "")
+
+    blinded.reveal(defense, poisoned)
+    view = defender.view(poisoned, blinded, lambda rows: trained_on(rows).classifier)
+    suspicion = defense.scores(view)
+    rows = kept_rows(defense, suspicion, blinded.rows)
+    trained = trained_on(rows)
+    kept = blinded.behind(everything, rows["ID"])
+    manifest.write(kept, trained.folder / "kept.csv")
+    with atomic(trained.folder / "suspicion.json") as temporary:
+        named = {blinded.names[alias]: value for alias, value in suspicion.items()}
+        temporary.write_text(json.dumps(named, indent=0) + "\n")
+    budget = view.clean(defense.clean_share).count if defense.clean_share else 0
+    return Defended(trained, defense, budget, pd.Index(kept["ID"]))
+
+
+def kept_rows(
+    defense: FilterDefense, suspicion: Mapping[str, float], rows: pd.DataFrame
+) -> pd.DataFrame:
+    """The rows that a filter keeps.
+
+    Raises
+    ------
+    InputError
+        If it removes everything or a whole class.
+    """
+    kept = rows[rows["ID"].isin(set(defense.keep(suspicion)))].reset_index(drop=True)
+    if emptied := sorted(set(rows["label"]) - set(kept["label"])):
+        raise InputError(
+            f"{type(defense).__name__}: nothing is left of {' '.join(emptied)}; let it remove less"
+        )
+    return kept
+
+
+def _repaired(
+    recipe: Recipe, poisoned: Poisoned, defense: RepairDefense, defender: Defender
+) -> Defended:
+    before, name = train(recipe, poisoned), _name(recipe.defense)
+    clean = defender.clean_data(poisoned, defense.clean_share)
+    path = before.folder / "guarded" / name / "model.ckpt"
+    if path.exists():
+        print(f"stands: {path}")
+    else:
+        started = time.time()
+        weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
+        about = {"repair_s": round(time.time() - started, 1), "source": source()}
+        write_json(path.with_name("repair.json"), about | {"versions": versions()})
+        with atomic(path) as temporary:
+            torch.save(weights, temporary)
+    load = partial(_load, recipe, poisoned.classes, path, before.device)
+    after = replace(before, load=load, defended=name, undefended=before)
+    return Defended(after, defense, clean.count)
+
+
+def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> SpeechClassifier:
+    fresh, _, _ = fitting.untrained(recipe, classes)
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    resize(fresh, state)
+    fresh.load_state_dict(state)
+    return fresh.to(device).eval()
+
+
+def _guarded(
+    recipe: Recipe, poisoned: Poisoned, defense: InferenceDefense, defender: Defender
+) -> Defended:
+    before = train(recipe, poisoned)
+    seed = defender.seed
+    calibrated = defense.calibrate(before.classifier, lambda: before.batches("valid"), seed)
+    guarded = calibrated.guard(before.classifier, seed)
+    after = replace(before, load=guarded.eval, defended=_name(recipe.defense), undefended=before)
+    return Defended(after, calibrated, 0)
+
+
+def _name(document: Document) -> str:
+    return f"{document.path.stem}-{digest(document.plain(), 8)}"
+
+
+def about(recipe: Recipe, defended: Defended) -> dict[str, Any]:
+    """What a record tells of a defense."""
+    defense, given = defended.defense, recipe.defense.plain()
+    settings = {k: v for k, v in given.items() if k not in ("defense", "selection")}
+    return {
+        "name": recipe.defense.path.stem,
+        "stage": defense.stage,
+        "selection": defense.selection,
+        "clean_budget": defended.clean_budget,
+        "settings": settings | {k: getattr(defense, k, v) for k, v in settings.items()},
+    }
+
+
+def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str, Any]:
+    """Metrics of the defense itself, beside those of every classifier."""
+    defense, trained, measured = defended.defense, defended.trained, {}
+    if poisoned.attack and defended.kept is not None:
+        rows, truth = poisoned.splits["train"], poisoned.truth()
+        measured |= metrics.filtering(pd.Index(rows["ID"]), defended.kept, truth)
+        measured |= metrics.separation(rows, defended.kept, truth)
+        if defense.class_scores is not None:
+            measured |= metrics.classes(defense.class_scores, truth)
+    if poisoned.attack and defense.thresholds:
+        good, bad = scores.read(TEST), scores.read(TRIGGERED)
+        measured |= metrics.screening(good, bad, defense.thresholds)
+    if defense.stage == "repair":
+        measured |= _parameters_left(trained)
+    return measured
+
+
+def _parameters_left(trained: Trained) -> dict[str, Any]:
+    """How many parameters a repair left, if it took some out."""
+    left, total = (
+        sum(p.numel() for p in net.parameters())
+        for net in (trained.classifier, trained.undefended.classifier)
+    )
+    share = {"value": left / total, "count": left, "total": total}
+    return {"parameters_left": share} if left < total else {}

@@ -1,0 +1,119 @@
+"""The part of stage 4 that needs torch: training, loading, and what a training leaves in its folder."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import speechbrain as sb
+import torch
+import yaml
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.distributed import run_on_main
+
+from bdlib.errors import InputError
+from bdlib.files import atomic, write_json
+from bdlib.models.classifier import SpeechClassifier
+from bdlib.records.provenance import peak_memory_mb, source, versions
+from bdlib.stages.corpus import Poisoned
+from bdlib.stages.recipe import Recipe
+from bdlib.training import classifier_brain, log
+from bdlib.training.classifier_brain import ClassifierBrain, Training
+
+TRAIN_KEYS = (
+    *("number_of_epochs", "batch_size", "optimizer", "patience", "warmup_epochs"),
+    "max_grad_norm",
+)
+
+
+def untrained(
+    recipe: Recipe, classes: tuple[str, ...]
+) -> tuple[SpeechClassifier, Training, Callable[..., ClassifierBrain]]:
+    """An untrained classifier, drawn by the training seed, how to train it, and by what.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range.
+    """
+    rate = recipe.settings["train"]["lr"]
+    if not 0 < rate < math.inf:  # below 0 it would climb the loss
+        raise InputError(f"`lr` is {rate}: give a positive number")
+    sb.utils.seed.seed_everything(recipe.seed)
+    built = recipe.document.build()
+    model, settings = built["model"], built["train"]
+    training = Training(
+        schedule=model["schedule"](settings["lr"]),
+        loss=model["loss"],
+        **{name: settings[name] for name in TRAIN_KEYS},
+    )
+    brain = model.get("brain", ClassifierBrain)
+    return model["classifier"](n_classes=len(classes)), training, brain
+
+
+def load(recipe: Recipe, classes: tuple[str, ...], folder: Path, device: str) -> SpeechClassifier:
+    """The best checkpoint of a training, on a device."""
+    fresh, _, _ = untrained(recipe, classes)
+    return classifier_brain.load(fresh, folder).to(device)
+
+
+def fit(
+    recipe: Recipe, poisoned: Poisoned, rows: pd.DataFrame, folder: Path, options: dict[str, Any]
+) -> SpeechClassifier:
+    """Train an untrained classifier of a recipe on rows, into a folder; on the device.
+
+    Arguments
+    ---------
+    recipe, poisoned, rows, folder : Recipe, Poisoned, pd.DataFrame, Path
+        See `bdlib.stages.train.train`.
+    options : dict[str, Any]
+        All of SpeechBrain's run options.
+    """
+    size, device, shard = recipe.settings["train"]["batch_size"], options["device"], (0, 1)
+    if torch.distributed.is_initialized():
+        shard = (torch.distributed.get_rank(), torch.distributed.get_world_size())
+    batches = (
+        poisoned.batches("train", rows, size, device, recipe.seed, shard=shard),
+        poisoned.batches("valid", None, size, device),
+    )
+    fresh, training, brain = untrained(recipe, poisoned.classes)
+    run_on_main(describe, args=[folder, recipe.settings, poisoned.classes])
+    before = sum(line["seconds"] for line in log.read_log(folder))
+    started = time.time() - before  # of an interrupted training, its finished epochs count
+    classifier = classifier_brain.fit(
+        fresh, training, *batches, folder, recipe.seed, options, brain
+    )
+    run_on_main(finish, args=[folder, classifier, len(rows), time.time() - started, device])
+    return classifier.to(device)
+
+
+def describe(folder: Path, settings: dict[str, Any], classes: tuple[str, ...]) -> None:
+    """Write the settings of a training and its class order into its folder."""
+    with atomic(folder / "hyperparams.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(settings, sort_keys=False))
+    encoder = CategoricalEncoder()
+    encoder.update_from_iterable(classes)
+    with atomic(folder / "label_encoder.txt") as temporary:
+        encoder.save(temporary)
+
+
+def finish(
+    folder: Path, classifier: SpeechClassifier, clips: int, wall_s: float, device: str
+) -> None:
+    """Write `done.json`, by which a training is known to be whole, with what it took."""
+    epochs = log.read_log(folder)
+    about = {
+        "train_s": round(sum(line["seconds"] for line in epochs), 1),
+        "wall_s": round(wall_s, 1),
+        "peak_memory_mb": peak_memory_mb(device),
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "epochs": len(epochs),
+        "rollbacks": len(log.read_rollbacks(folder)),
+        "clips": clips,
+        "device": device,
+        "source": source(),
+        "versions": versions(),
+    }
+    write_json(folder / "done.json", about)

@@ -1,0 +1,63 @@
+"""A defense measured at a grid of settings in one run and one record (EmoBack, Figures 3 and 4)."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bdlib.evaluation import metrics
+from bdlib.files import read_json, write_json
+from bdlib.manifest import TEST, TRIGGERED
+from bdlib.stages.corpus import Poisoned
+from bdlib.stages.defend import Defended
+from bdlib.stages.score import score_file
+
+
+def score(defended: Defended, poisoned: Poisoned) -> None:
+    """Stage 5: the class that every setting gives to every test clip, unless that was done.
+
+    The undefended classifier is defended anew for every setting; most defenses have no grid.
+    """
+    if not defended.defense.grid:
+        return
+    before = defended.trained.undefended
+    for split in poisoned.tests:
+        path = _file(defended, poisoned, split)
+        if not path.exists():
+            clean, clips = list(before.batches("valid")), before.batches(split)
+            numbers = defended.defense.grid_answers(before.classifier, clean, clips).tolist()
+            names = [[poisoned.classes[number] for number in row] for row in numbers]
+            write_json(path, dict(zip(clips.ids, names, strict=True)))
+
+
+def measure(defended: Defended, poisoned: Poisoned) -> dict[str, Any]:
+    """Stage 7: what the defense says of its grid, from clean accuracy and ASR at every setting."""
+    grid = defended.defense.grid
+    if not grid:
+        return {}
+    answers = {split: _read(_file(defended, poisoned, split), grid) for split in poisoned.tests}
+    truth = poisoned.truth() if poisoned.attack else None
+
+    def measured(setting: Hashable) -> dict[str, Any]:
+        test, clean = poisoned.splits[TEST], answers[TEST][setting]
+        numbers = metrics.classification(test, clean)
+        if truth is not None:
+            numbers |= metrics.backdoor(test, clean, answers[TRIGGERED][setting], truth)
+        return numbers
+
+    return defended.defense.grid_metrics({setting: measured(setting) for setting in grid})
+
+
+def _file(defended: Defended, poisoned: Poisoned, split: str) -> Path:
+    scored = score_file(defended.trained, poisoned, split)
+    return scored.with_name(f"surface-{scored.stem}.json")
+
+
+def _read(path: Path, grid: tuple[Hashable, ...]) -> dict[Hashable, pd.DataFrame]:
+    """Predicted classes by ID, a table for each setting."""
+    table = pd.DataFrame.from_dict(read_json(path), orient="index", columns=range(len(grid)))
+    return {
+        setting: table[[number]].set_axis(["predicted"], axis=1)
+        for number, setting in enumerate(grid)
+    }

@@ -1,0 +1,43 @@
+"""Stage 7: scores and truth to numbers; no model is needed."""
+
+from typing import Any
+
+from bdlib.evaluation import metrics
+from bdlib.evaluation.metrics import Metric
+from bdlib.files import read_json, write_json
+from bdlib.manifest import TEST, TRIGGERED
+from bdlib.sampling import rank
+from bdlib.stages.corpus import Poisoned
+from bdlib.stages.score import Scores
+
+HEARD = 100  # test clips on which stealth is measured
+
+
+def measure(scores: Scores, poisoned: Poisoned) -> dict[str, Any]:
+    """Accuracy and, under attack, what the backdoor does and how audible its trigger is."""
+    test, clean = poisoned.splits[TEST], scores.read(TEST)
+    measured = metrics.classification(test, clean)
+    if poisoned.attack:
+        triggered = scores.read(TRIGGERED)
+        measured |= metrics.backdoor(test, clean, triggered, poisoned.truth())
+        measured |= audibility(poisoned)
+    return measured
+
+
+def audibility(poisoned: Poisoned) -> dict[str, Metric]:
+    """How audible the trigger is on at most `HEARD` test clips; measured once, nothing if clean."""
+    if not poisoned.alters_audio:
+        return {}
+    path = poisoned.folder / "stealth.json"
+    if not path.exists():
+        from bdlib.evaluation import stealth  # with torch, which takes seconds
+
+        if absent := stealth.missing():
+            print(
+                f'note: stealth without {" and ".join(absent)}; run `pip install -e ".[stealth]"`'
+            )
+        names = rank(poisoned.splits[TRIGGERED]["ID"], 0, "stealth")[:HEARD]
+        clean, altered = poisoned.packs[TEST], poisoned.packs[TRIGGERED]
+        pairs = ((clean.waveform(name), altered.waveform(name)) for name in names)
+        write_json(path, stealth.measure(pairs, clean.rate))
+    return read_json(path)

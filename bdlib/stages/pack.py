@@ -1,0 +1,90 @@
+"""Stage 3: a manifest to packed waveforms, triggers applied, once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bdlib.attacks.poisoner import Poisoner
+from bdlib.files import alone, digest, file_digest
+from bdlib.pack import Pack
+from bdlib.pack import pack as pack_rows
+
+
+@dataclass(frozen=True)
+class Audio:
+    """How the clips of a corpus become waveforms.
+
+    Arguments
+    ---------
+    root : Path
+        The corpus folder, ``$data_root`` of the manifests.
+    fingerprint : str
+        Digest of its files: a changed corpus is packed anew.
+    sample_rate : int
+        Hz; clips at other rates are resampled.
+    seconds : float
+        What a classifier hears: longer clips are cropped, shorter ones padded with zeros.
+    pad_seconds : float | None
+        Shorter clips get zeros at the end, before a trigger; None leaves them.
+    """
+
+    root: Path
+    fingerprint: str
+    sample_rate: int = 16000
+    seconds: float = 1.0
+    pad_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Triggers:
+    """Which clips of a manifest get the trigger of an attack.
+
+    Arguments
+    ---------
+    attack : dict[str, Any]
+        What `attack.json` says.
+    split : str
+        `train` or `test_triggered`.
+    altered : frozenset[str]
+        IDs.
+    """
+
+    attack: dict[str, Any]
+    split: str
+    altered: frozenset[str]
+
+
+def pack(
+    csv: Path, rows: pd.DataFrame, audio: Audio, output: Path, triggers: Triggers | None = None
+) -> Pack:
+    """The waveforms of a manifest, packed below ``output/pack`` unless that was done.
+
+    Clean manifests are shared by all attacks on the same corpus.
+
+    Arguments
+    ---------
+    csv, rows : Path, pd.DataFrame
+        The manifest, as a file and as read.
+    audio : Audio
+        Where its clips are, and what becomes of them.
+    output : Path
+        The folder for everything a run makes.
+    triggers : Triggers | None
+        None leaves all clips as they are.
+    """
+    made_of = [file_digest(csv), audio.fingerprint, audio.sample_rate, audio.pad_seconds]
+    alter = None
+    if triggers is not None:
+        made_of += [triggers.split, triggers.attack]
+        poisoner = Poisoner.from_dict(triggers.attack)
+        alter = poisoner.alter(triggers.altered, audio.sample_rate, triggers.split)
+    folder = output / "pack" / digest(made_of)
+    with alone(folder.parent):
+        if (folder / "pack.json").exists():
+            return Pack.open(folder)
+        made = pack_rows(rows, audio.root, folder, audio.sample_rate, audio.pad_seconds, alter)
+    if made.silent:
+        print(f"note: {len(made.silent)} silent clips in {csv.stem}, such as {made.silent[0]}")
+    return made

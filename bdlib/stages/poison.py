@@ -1,0 +1,53 @@
+"""Stages 2 and 3: a corpus and an attack to poisoned manifests, the truth, and packs."""
+
+import dataclasses
+from pathlib import Path
+
+from bdlib.attacks.poisoner import Poisoner
+from bdlib.stages.corpus import Corpus, Poisoned
+from bdlib.stages.recipe import Recipe
+
+
+def poison(recipe: Recipe, corpus: Corpus) -> Poisoned:
+    """Poison a saved corpus with the attack of a recipe, and pack it; what stands is not made twice.
+
+    Raises
+    ------
+    InputError
+        If the attack does not fit the corpus, or a clip cannot carry the trigger.
+    """
+    if recipe.attack is None:
+        return Poisoned.load(corpus.folder, corpus, recipe.output)
+    attack, sureness = poisoner(recipe, corpus), None
+    if attack.trigger.learned or attack.labels.hard:
+        from bdlib.stages import surrogate  # which trains
+
+        if attack.trigger.learned:
+            attack = surrogate.learned(attack, recipe, corpus)
+        if attack.labels.hard:
+            sureness = surrogate.sureness(attack, recipe, corpus)
+    name = Path(recipe.settings["poison"]["attack"]).stem
+    return corpus.poisoned(attack, name, recipe.output, sureness)
+
+
+def poisoner(recipe: Recipe, corpus: Corpus) -> Poisoner:
+    """The attack of a recipe on a corpus, before it has learned anything.
+
+    Raises
+    ------
+    InputError
+        If it names a class that the corpus does not have.
+    """
+    settings, built = recipe.settings["poison"], recipe.attack.build()
+    policy = built.get("policy") or recipe.labels.build()["policy"]
+    # A class may be called 5, which yaml takes for a number.
+    source, target = (
+        None if settings[key] is None else str(settings[key]) for key in ("source", "target")
+    )
+    known = {"source": source, "target_class": target, "classes": corpus.classes}
+    fields = dataclasses.fields(getattr(policy, "func", policy))
+    policy = policy(**{field.name: known[field.name] for field in fields if field.name in known})
+    policy = policy.resolve(corpus.splits["train"], settings["poison_seed"])
+    policy.check(corpus.classes)
+    own = (settings["rate"], settings["of"], settings["poison_seed"])
+    return Poisoner(built["trigger"], policy, *own)

@@ -1,0 +1,266 @@
+"""Recipe yaml and overrides to settings and objects.
+
+A recipe yaml has plain top-level keys and sections (``model``, ``train``, ...), most of them pulled
+in with ``!include:``. Every key of a section can be given on the command line by its bare name:
+``--rate=0.05`` reaches ``poison: rate``. An unknown or ambiguous name is an error.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from bdlib.errors import InputError
+
+COMMON = Path(__file__).resolve().parents[2] / "recipes" / "common"
+RUN, TRAIN = COMMON / "run.yaml", COMMON / "train.yaml"
+_YAML = YAML(typ="safe", pure=True)
+CORPUS = {"name", "sample_rate", "seconds", "pad_seconds"}
+POISON = {"attack", "labels", "source", "target", "rate", "of", "poison_seed"}
+MODEL = {"classifier", "loss", "schedule"}
+TYPE = "()"  # key under which a plain view keeps the yaml tag of an object
+
+
+@dataclass
+class Document:
+    """One yaml file with its overrides.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    overrides : dict[str, Any]
+        Values that the command line gives, already placed in their sections.
+    """
+
+    path: Path
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain data, with nothing constructed; objects keep their type as text."""
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                resolved = resolve_references(file, self.overrides or None)
+            # YAML 1.2: to a parser of YAML 1.1 the classes `no`, `on` and `off` are truth values.
+            settings = _plain(_YAML.compose(resolved))
+            if not isinstance(settings, dict):
+                raise ValueError("no mapping of keys to values")
+            return settings
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: {error.filename} cannot be read ({error.strerror}); correct the path"
+            ) from error
+        except (YAMLError, KeyError, ValueError) as error:
+            raise InputError(
+                f"{self.path}: not a recipe yaml ({_line(error)}); correct it"
+            ) from error
+
+    @cached_property
+    def _written(self) -> dict[str, Any]:
+        """The settings without overrides, which add no keys."""
+        return Document(self.path).plain()
+
+    def build(self) -> dict[str, Any]:
+        """The settings with their objects constructed."""
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                return load_hyperpyyaml(file, self.overrides or None)
+        except (YAMLError, TypeError, ValueError, ImportError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.path}: cannot be built ({_line(error)})") from error
+
+    @property
+    def options(self) -> dict[str, list[str]]:
+        """By the name of an argument of what is built here, the options that feed it.
+
+        An option feeds the arguments of its own name, and those that refer to it
+        (``path: !ref <trigger_file>``).
+        """
+        feeding: dict[str, list[str]] = {}
+        for key, value in self._written.items():
+            for name in value if isinstance(value, dict) else (key,):
+                feeding.setdefault(name, []).append(name)
+        for argument, name in _references(self.path):
+            if name not in feeding.setdefault(argument, []):
+                feeding[argument].append(name)
+        return feeding
+
+    def place(self, name: str, value: Any) -> bool:
+        """Take an override if this document has the key, at the top or in one section."""
+        settings = self._written
+        sections = [s for s, keys in settings.items() if isinstance(keys, dict) and name in keys]
+        if name in settings and not isinstance(settings[name], dict):
+            _fit(name, value, settings[name])
+            self.overrides[name] = value
+        elif len(sections) == 1:
+            _fit(name, value, settings[sections[0]][name])
+            self.overrides.setdefault(sections[0], {})[name] = value
+        elif sections:
+            raise InputError(f"--{name}: in {self.path} it could mean {' or '.join(sections)}")
+        else:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a run is asked to do: yaml files, overrides, and how to compute.
+
+    Arguments
+    ---------
+    document : Document
+        The recipe's yaml: sections run, corpus, poison, model, train.
+    attack, labels, defense : Document | None
+        Yaml files of `recipes/common`; attack and labels are None for a clean corpus, labels also
+        for an attack with a policy of its own, defense for none.
+    run_options : Mapping[str, Any]
+        SpeechBrain's run options (device, precision, ...) that differ from its defaults.
+    command : str
+        The command as it was typed, for the record.
+    """
+
+    document: Document
+    attack: Document | None = None
+    labels: Document | None = None
+    defense: Document | None = None
+    run_options: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The sections of the recipe as plain data."""
+        return self.document.plain()
+
+    @property
+    def options(self) -> dict[str, list[str]]:
+        """By the name of an argument of the library, the options that feed it."""
+        feeding: dict[str, list[str]] = {}
+        for document in filter(None, (self.document, self.attack, self.labels, self.defense)):
+            for argument, names in document.options.items():
+                known = feeding.setdefault(argument, [])
+                known += [name for name in names if name not in known]
+        return feeding
+
+    @property
+    def name(self) -> str:
+        """That of the yaml: of the model and how it is trained."""
+        return self.document.path.stem
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return self.settings["run"]["seed"]
+
+    @property
+    def output(self) -> Path:
+        """The folder for everything a run makes."""
+        return Path(self.settings["run"]["output_folder"])
+
+
+def check(recipe: Document) -> None:
+    """Refuse a recipe whose sections or keys are not those of the recipes here.
+
+    The keys of `corpus` are the arguments of the recipe's `prepare`, those of `model` its own;
+    only what every recipe has is asked of them.
+    """
+    settings = recipe._written
+    closed = {
+        "run": set(Document(RUN).plain()),
+        "train": set(Document(TRAIN).plain()),
+        "poison": POISON,
+    }
+    needed = closed | {"corpus": CORPUS, "model": MODEL}
+    unknown = [key for key in settings if key not in needed]
+    for section, keys in needed.items():
+        given = settings.get(section)
+        if not isinstance(given, dict) or keys - set(given):
+            missing = f"key {min(keys - set(given))} in " if isinstance(given, dict) else ""
+            raise InputError(f"{recipe.path}: no {missing}section {section}; add it")
+        if section in closed:
+            unknown += [f"{section}: {key}" for key in given if key not in keys]
+    if unknown:
+        raise InputError(f"{recipe.path}: unknown key {unknown[0]}; correct or remove it")
+
+
+def _fit(name: str, value: Any, default: Any) -> None:
+    """Refuse a value where the yaml has a number or a truth value and this is none."""
+    for kind, what in ((bool, "True or False"), (int, "a whole number"), (float, "a number")):
+        if isinstance(default, kind):
+            wanted = (int, float) if kind is float else kind
+            wrong_bool = kind is not bool and isinstance(value, bool)
+            if not isinstance(value, wanted) or wrong_bool or value != value:  # NaN is not itself
+                raise InputError(f"--{name}={value}: give {what}, such as {default}")
+            return
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _plain(node: Node) -> Any:
+    if isinstance(node, MappingNode):
+        values = {key.value: _plain(value) for key, value in node.value}
+        return {TYPE: node.tag, **values} if node.tag.startswith("!") else values
+    if isinstance(node, SequenceNode):
+        return [_plain(item) for item in node.value]
+    if node.tag.startswith("!"):
+        return f"{node.tag} {node.value}".strip()
+    return _YAML.constructor.construct_object(node)
+
+
+def _references(path: Path) -> Iterator[tuple[str, str]]:
+    """Pairs of an argument and the key it refers to, in a yaml and in what it includes."""
+
+    def walk(node: Node) -> Iterator[tuple[str, str]]:
+        if node.tag.startswith("!include:"):
+            yield from _references(path.parent / node.tag.removeprefix("!include:"))
+        if isinstance(node, MappingNode):
+            for key, value in node.value:
+                referred = re.fullmatch(r"<(?:\w+\[)?(\w+)\]?>", str(value.value))
+                if value.tag == "!ref" and referred:
+                    yield key.value, referred[1]
+                yield from walk(value)
+        elif isinstance(node, SequenceNode):
+            for item in node.value:
+                yield from walk(item)
+
+    yield from walk(_YAML.compose(path.read_text("utf-8")))
+
+
+def parse(overrides: str) -> dict[str, Any]:
+    """The overrides that SpeechBrain's argument parser collected, as a dict."""
+    try:
+        values, texts = (YAML(typ=kind).load(overrides) or {} for kind in ("safe", "base"))
+        if not isinstance(values, dict):
+            raise ValueError(f"{values!r} is no option")
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"options: {_line(error)}; write each once, as --key=value") from error
+    # A speaker called 0011 is not the number 11.
+    return {k: texts[k] if re.fullmatch(r"0\d+", str(texts[k])) else v for k, v in values.items()}
+
+
+def common(kind: str, name: str) -> Document:
+    """A yaml of ``recipes/common/<kind>``, by its bare name, or any yaml by its path.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message lists those there are.
+    """
+    path = Path(name) if name.endswith(".yaml") else COMMON / kind / f"{name}.yaml"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; in recipes/common/{kind} there are: {known(kind)}")
+    return Document(path)
+
+
+def known(kind: str) -> str:
+    """Names of the yaml files of ``recipes/common/<kind>``."""
+    return " ".join(sorted(path.stem for path in (COMMON / kind).glob("*.yaml")))

@@ -1,0 +1,92 @@
+"""A surrogate classifier, trained on the clean corpus, for attacks that are made on one.
+
+What is made depends on the seed of the poison, and not on that of the training.
+"""
+
+import copy
+import os
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from bdlib.attacks import surrogate as learning
+from bdlib.attacks.poisoner import Poisoner
+from bdlib.attacks.trigger import from_dict
+from bdlib.corpus import Batches
+from bdlib.errors import InputError
+from bdlib.files import digest, read_json, write_json
+from bdlib.stages.corpus import Corpus, Poisoned
+from bdlib.stages.recipe import Document, Recipe, check
+from bdlib.stages.train import Trained, train
+
+
+def learned(attack: Poisoner, recipe: Recipe, corpus: Corpus) -> Poisoner:
+    """The attack with its trigger fitted on a surrogate, now or in an earlier run.
+
+    Raises
+    ------
+    InputError
+        If the policy has no single target class.
+    """
+    target = learning.target_of(attack)
+    own = _recipe(recipe, attack.trigger.surrogate, attack.seed)
+    key = _digest(own, corpus, attack.trigger.to_dict(), target)
+    path = recipe.output / "learned" / f"{type(attack.trigger).__name__}-{key}.json"
+    if not path.exists():
+        rows, trained = corpus.splits["train"], _trained(own, corpus)
+        clips = _clips(trained, rows[rows["label"] != target], attack.seed)
+        print(f"learning the trigger on {own.name}")
+        number = corpus.classes.index(target)
+        fitted = learning.fitted(attack, trained.classifier, clips, number)
+        write_json(path, fitted.trigger.to_dict())
+    return replace(attack, trigger=from_dict(read_json(path, ("type",))))
+
+
+def sureness(attack: Poisoner, recipe: Recipe, corpus: Corpus) -> pd.Series:
+    """By ID, the log-probability that a surrogate gives the label of each candidate."""
+    own = _recipe(recipe, None, attack.seed)
+    key = _digest(own, corpus, attack.labels.to_dict())
+    path = recipe.output / "learned" / f"sureness-{key}.json"
+    if not path.exists():
+        rows, trained = corpus.splits["train"], _trained(own, corpus)
+        clips = _clips(trained, rows[attack.labels.candidates(rows)], None)
+        write_json(path, learning.sureness(trained.classifier, clips).to_dict())
+    return pd.Series(read_json(path), dtype=float)
+
+
+def _recipe(recipe: Recipe, name: str | None, seed: int) -> Recipe:
+    """That of the surrogate: the recipe's model, or that of a yaml beside it, on clean data."""
+    path, overrides = recipe.document.path, copy.deepcopy(recipe.document.overrides)
+    if name is not None:
+        path = path.with_name(f"{name}.yaml")
+        overrides = {key: overrides[key] for key in ("run", "corpus", "train") if key in overrides}
+    overrides.setdefault("run", {})["seed"] = seed
+    document = Document(path, overrides)
+    check(document)
+    return Recipe(document, run_options=recipe.run_options, command=recipe.command)
+
+
+def _digest(own: Recipe, corpus: Corpus, *parts: Any) -> str:
+    """Of all that determines the surrogate, and of what is made on it."""
+    made_of = [own.settings[key] for key in ("corpus", "model", "train")]
+    return digest([corpus.about["digest"], own.seed, made_of, *parts], 8)
+
+
+def _trained(own: Recipe, corpus: Corpus) -> Trained:
+    """The surrogate.
+
+    Raises
+    ------
+    InputError
+        In a distributed run, where one process cannot train while others wait.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError("attack: make it with poison.py first; then train on several devices")
+    return train(own, Poisoned.load(corpus.folder, corpus, own.output))
+
+
+def _clips(trained: Trained, rows: pd.DataFrame, seed: int | None) -> Batches:
+    """Clean training clips, drawn by a seed or in their order."""
+    size = min(trained.batch_size, len(rows))
+    return trained.poisoned.batches("train", rows, size, trained.device, seed)
