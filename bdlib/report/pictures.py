@@ -109,7 +109,7 @@ def _draw_repair(after: Trained) -> None:
     path, poisoned = after.shown / "figures" / "neurons.png", after.poisoned
     if not poisoned.attack:
         return
-    from bdlib.defenses.repair.channels import CONVOLUTIONS
+    from bdlib.defenses.repair.layers import CONVOLUTIONS
     from bdlib.evaluation import neurons
     from bdlib.report.figures import figure, neuron_figure
 
