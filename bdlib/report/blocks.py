@@ -22,7 +22,7 @@ PAGES = {"runs": "", "repairs": "-repairs", "attacks": "-attacks"}
 
 SYNTAX = (
     f"<!-- results:begin Dataset [{'|'.join(SCALES)} [variant]] [table={'|'.join(PAGES)}] "
-    "[attack=START OF ITS HEADING] [model=NAME,...] -->"
+    "[attack=START OF ITS HEADING] [model=NAME,...] [clips=TRAINING CLIPS] -->"
 )
 
 
@@ -30,8 +30,8 @@ SYNTAX = (
 class Block:
     """What a block shows: of a data set all, or one scale, one variant, one kind of table.
 
-    `attack` and `model` choose runs: those of attacks whose heading begins so (whole words), and of
-    models by name. Tables over many attacks or models are left out then.
+    `attack`, `model` and `clips` choose runs: those of attacks whose heading begins so (whole words),
+    of models by name, and on corpora with so many training clips. Tables over many attacks or models are left out then.
     """
 
     dataset: str
@@ -40,6 +40,7 @@ class Block:
     table: str | None = None
     attack: str | None = None
     model: str | None = None
+    clips: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Block":
@@ -47,7 +48,7 @@ class Block:
         words = shlex.split(text)
         options = dict(word.split("=", 1) for word in words if "=" in word)
         names = [word for word in words if "=" not in word]
-        if not options.keys() <= {"table", "attack", "model"} or not 1 <= len(names) <= 3:
+        if not options.keys() <= {"table", "attack", "model", "clips"} or not 1 <= len(names) <= 3:
             raise ValueError(text)
         if not set(names[1:2]) <= set(SCALES) or options.get("table", "runs") not in PAGES:
             raise ValueError(text)
@@ -71,7 +72,7 @@ class Block:
         runs = [record for record in records if in_readme(record["defense"])]
         chosen = [record for record in runs if self._asks_for(record)]
         tables = {"runs": results.brief(chosen, published, gather=True)}
-        if not self.attack and not self.model:
+        if not (self.attack or self.model or self.clips):
             tables["repairs"] = [ranking.brief(table) for table in ranking.build(records)]
             judged = attacks_table.build(attacks, published)
             tables["attacks"] = [attacks_table.brief(table) for table in judged]
@@ -91,8 +92,10 @@ class Block:
 
     def _asks_for(self, record: dict) -> bool:
         heading, start = attack_label(record["attack"]), self.attack
-        return (start is None or f"{heading},".startswith(f"{start},")) and (
-            self.model is None or record["model"]["name"] in self.model.split(",")
+        return (
+            (start is None or f"{heading},".startswith(f"{start},"))
+            and (self.model is None or record["model"]["name"] in self.model.split(","))
+            and self.clips in (None, str(record["dataset"]["counts"].get("train")))
         )
 
 
