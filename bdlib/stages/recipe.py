@@ -18,8 +18,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from bdlib.errors import InputError
+from bdlib.files import COMMON
 
-COMMON = Path(__file__).resolve().parents[2] / "recipes" / "common"
 RUN, TRAIN = COMMON / "run.yaml", COMMON / "train.yaml"
 _YAML = YAML(typ="safe", pure=True)
 CORPUS = {"name", "sample_rate", "seconds", "pad_seconds"}
