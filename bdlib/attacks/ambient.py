@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bdlib.attacks.ambience import SOUNDS
 from bdlib.attacks.sounds import Sound
 from bdlib.attacks.spectrum import fitted, level, spectrogram
 from bdlib.attacks.trigger import Trigger
@@ -29,7 +30,7 @@ class Ambient(Trigger):
         How far the sound is below the clip, by root mean square.
     """
 
-    sounds: tuple[Sound, ...]
+    sounds: tuple[Sound, ...] = SOUNDS
     below_db: float = 10.0
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ class SpectrogramPatch(Trigger):
         Lowest frequency of the patch, and where it begins.
     """
 
-    magnitude: float = 0.02
+    magnitude: float = 0.005
     size: int = 5
     hertz: float = 6000.0
     seconds: float = 0.05

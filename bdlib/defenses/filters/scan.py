@@ -1,6 +1,5 @@
 """SCAn: a class that is two groups under the variation all classes share (Tang et al. 2021)."""
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -159,7 +158,7 @@ class Scan(FilterDefense):
 
     layer: str = "penultimate"
     components: int = 32
-    threshold: float = math.exp(2)
+    threshold: float = 7.389
     clean_share: float = 0.1
 
     def __post_init__(self) -> None:

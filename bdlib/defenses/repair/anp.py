@@ -52,7 +52,7 @@ class AdversarialNeuronPruning(RepairDefense):
     trust: float = 0.2
     threshold: float = 0.5
     clean_share: float = 0.05
-    tuning: Tuning = field(default_factory=lambda: Tuning(lr=0.2))
+    tuning: Tuning = field(default_factory=lambda: Tuning(epochs=100, lr=0.2))
 
     def __post_init__(self) -> None:
         if not (self.epsilon > 0 and 0 <= self.trust <= 1 and 0 <= self.threshold <= 1):

@@ -50,7 +50,7 @@ class AdversarialUnlearning(RepairDefense):
     inner_steps: int = 5
     fixed_point_steps: int = 5
     clean_share: float = 0.05
-    tuning: Tuning = field(default_factory=Tuning)
+    tuning: Tuning = field(default_factory=lambda: Tuning(epochs=10))
 
     def __post_init__(self) -> None:
         if not 0 < self.bound < float("inf") or min(self.inner_steps, self.fixed_point_steps) < 1:

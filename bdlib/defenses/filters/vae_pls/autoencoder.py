@@ -76,7 +76,7 @@ class SequentialAutoencoder(nn.Module):
     hidden : int
         Of the recurrent nets.
     channels : int
-        Of the convolutions.
+        Of the convolutions; 256 in the public code.
     video : bool
         Repeat each frame along width and colours.
     factorised : bool
@@ -104,7 +104,7 @@ class SequentialAutoencoder(nn.Module):
         z_dim: int = 24,
         conv_dim: int = 256,
         hidden: int = 128,
-        channels: int = 256,
+        channels: int = 32,
         video: bool = False,
         factorised: bool = True,
         rectified_f: bool = True,

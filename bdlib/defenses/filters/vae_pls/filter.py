@@ -12,6 +12,7 @@ from bdlib.defenses.filters.vae_pls.judge import (
     Judge,
     Verdict,
     judge_all,
+    poison_likelihood,
     small_or_strange,
     smaller,
     stranger,
@@ -68,8 +69,8 @@ class VaePls(FilterDefense):
     false_alarms : float
         Share of clean corpora in which some class is called poisoned, if scores are normal.
     least_spread : float
-        See `outlyingness`, in units of the score. `two_populations` needs one: most benign classes
-        share its least score.
+        See `outlyingness`, in units of the score: nats, as it is here. `two_populations` needs 0.15:
+        most benign classes share its least score.
     spectrum : bool
         Unfold f, and judge by the mean spectrum of a clip, too; see `SequentialAutoencoder.latent`.
 
@@ -79,12 +80,12 @@ class VaePls(FilterDefense):
         If `poison` is none of these.
     """
 
-    autoencoder: AutoencoderSettings
-    judge: Judge
+    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
+    judge: Judge = poison_likelihood
     poison: str = "small_or_strange"
     left_out: Sequence[str] = ("_silence_",)
     false_alarms: float = 0.05
-    least_spread: float = 0.0
+    least_spread: float = 15.0
     spectrum: bool = False
     class_scores: dict[str, float] | None = field(default=None, init=False)
 

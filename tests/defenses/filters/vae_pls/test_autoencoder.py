@@ -211,7 +211,10 @@ def test_odd_sizes_are_refused():
 
 
 def test_size_and_shapes_of_the_published_settings():
-    forms = {video: SequentialAutoencoder(ScaledFbank(), video=video) for video in (False, True)}
+    forms = {
+        video: SequentialAutoencoder(ScaledFbank(), channels=256, video=video)
+        for video in (False, True)
+    }
     sizes = {video: sum(p.numel() for p in form.parameters()) for video, form in forms.items()}
     assert sizes[False] < sizes[True] / 5
     assert ScaledFbank()(torch.randn(2, 16000), torch.ones(2)).shape == (2, 32, 64)
