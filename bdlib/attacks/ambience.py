@@ -78,5 +78,5 @@ def sounds(folder: str | None = None) -> tuple[Sound, ...]:
         return SOUNDS
     files = tuple(AudioFile(str(path)) for path in audio_files(Path(folder)))
     if not files:
-        raise InputError(f"{folder}: no audio in it; give a --sounds_folder with audio files")
+        raise InputError(f"{folder}: no audio in it; give a `folder` with audio files")
     return files

@@ -36,7 +36,7 @@ class Ambient(Trigger):
     def __post_init__(self) -> None:
         object.__setattr__(self, "sounds", tuple(self.sounds))
         if not self.sounds:
-            raise InputError("ambient trigger: no sounds to choose from; give at least one")
+            raise InputError("`sounds` is empty: give at least one to choose from")
 
     def __call__(
         self, waveform: np.ndarray, rate: int, generator: np.random.Generator

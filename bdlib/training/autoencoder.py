@@ -43,4 +43,4 @@ class AutoencoderSettings:
         whole = ("n_mels", "window", "hop", "f_dim", "z_dim", "conv_dim", "hidden", "channels")
         for name in (*whole, "number_of_epochs", "batch_size", "lr", "range_db"):
             if not getattr(self, name) > 0:
-                raise InputError(f"autoencoder: {name}={getattr(self, name)}; give more than 0")
+                raise InputError(f"`{name}` is {getattr(self, name)}: give more than 0")

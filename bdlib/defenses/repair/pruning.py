@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bdlib.defenses.base import CleanData, RepairDefense
+from bdlib.defenses.checks import share
 from bdlib.defenses.repair.layers import Layer, activations, watched_layers
 from bdlib.defenses.repair.shrink import shrink
 from bdlib.errors import InputError
@@ -59,20 +60,17 @@ class Pruning(RepairDefense):
     clean_share = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.pruning_rate <= 1:
-            raise InputError(
-                f"--pruning_rate={self.pruning_rate}: give a share of channels, 0 to 1"
-            )
+        share("pruning_rate", self.pruning_rate)
         if self.conv_rate != LAST and not 0 <= self.conv_rate <= 1:
             raise InputError(
-                f"--conv_rate={self.conv_rate}: give a share of the convolutions, 0 to 1, or -1 for "
+                f"`conv_rate` is {self.conv_rate}: give a share of the convolutions, 0 to 1, or -1 for "
                 "the last alone"
             )
         try:
             re.compile(self.skip_layers)
         except re.error as error:
             raise InputError(
-                f"--skip_layers={self.skip_layers}: no expression ({error})"
+                f"`skip_layers` is {self.skip_layers}: no regular expression ({error})"
             ) from error
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
@@ -97,8 +95,10 @@ def without(every: Sequence[Layer], skip_layers: str) -> list[Layer]:
     """
     kept = [layer for layer in every if not (skip_layers and re.search(skip_layers, layer.name))]
     if not kept:
-        left = f" but for --skip_layers={skip_layers}" if every else ""
-        raise InputError(f"no convolution{left}: pruning needs one")
+        left = (
+            f"`skip_layers` is {skip_layers}: no convolution is left" if every else "no convolution"
+        )
+        raise InputError(f"{left}; pruning needs one")
     return kept
 
 

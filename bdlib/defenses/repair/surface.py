@@ -23,7 +23,7 @@ Cut = tuple[tuple[Layer, Tensor], ...]
 def surface(
     classifier: SpeechClassifier,
     clean: Sequence[Batch],
-    asked: Iterable[Batch],
+    judged: Iterable[Batch],
     conv_rates: Sequence[float],
     pruning_rates: Sequence[float],
     skip_layers: str = "",
@@ -31,7 +31,7 @@ def surface(
     """Logits (utterances, C) by cell, equal to those of `Pruning` with the same rates.
 
     The classifier is not changed. One pass over the clean batches ranks the channels of all layers.
-    Of each batch asked, features and convolutions below the first pruned layer are computed once;
+    Of each batch judged, features and convolutions below the first pruned layer are computed once;
     what is cut is masked, not zeroed. Cells that cut the same channels share their answers.
 
     Arguments
@@ -40,7 +40,7 @@ def surface(
         Trained.
     clean : Sequence[Batch]
         Clean clips that rank the channels.
-    asked : Iterable[Batch]
+    judged : Iterable[Batch]
         What is classified.
     conv_rates, pruning_rates, skip_layers : Sequence[float], Sequence[float], str
         See `Pruning`.
@@ -55,15 +55,15 @@ def surface(
     cuts = {cell: cut_of(*cell) for cell in itertools.product(conv_rates, pruning_rates)}
     same = {cell: _signature(cut) for cell, cut in cuts.items()}
     distinct = {signature: cuts[cell] for cell, signature in same.items()}
-    found: dict[Any, list[Tensor]] = {signature: [] for signature in distinct}
-    for batch in asked:
+    answers: dict[Any, list[Tensor]] = {signature: [] for signature in distinct}
+    for batch in judged:
         with _remembered(classifier, every, batch) as outputs:
             for signature, cut in distinct.items():
                 pruned = {layer.name for layer, channels in cut if len(channels)}
                 below = next((i for i, x in enumerate(every) if x.name in pruned), len(every))
                 with _reused(every[:below], outputs), _masked(cut):
-                    found[signature].append(classifier(batch.wavs, batch.lens))
-    return {cell: torch.cat(found[signature]) for cell, signature in same.items()}
+                    answers[signature].append(classifier(batch.wavs, batch.lens))
+    return {cell: torch.cat(answers[signature]) for cell, signature in same.items()}
 
 
 def _signature(cut: Cut) -> tuple:

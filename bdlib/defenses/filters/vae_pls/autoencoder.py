@@ -113,7 +113,7 @@ class SequentialAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         if front_end.size % SHRINK:
-            raise InputError(f"--n_mels={front_end.size}: give a multiple of {SHRINK}")
+            raise InputError(f"`n_mels` is {front_end.size}: give a multiple of {SHRINK}")
         self.front_end, self.video = front_end, video
         self.factorised, self.free_prior = factorised, free_prior
         self.rectified_f, self.fitted_output = rectified_f, fitted_output

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bdlib.defenses.base import BlindView, FilterDefense
+from bdlib.defenses.checks import one_of
 from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, trained
 from bdlib.defenses.filters.vae_pls.judge import (
     Judge,
@@ -90,8 +91,7 @@ class VaePls(FilterDefense):
     class_scores: dict[str, float] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if self.poison not in CHOOSERS:
-            raise InputError(f"--poison={self.poison}: give {' or '.join(CHOOSERS)}")
+        one_of("poison", self.poison, CHOOSERS)
 
     def latents(self, view: BlindView) -> np.ndarray:
         """Latents (n, D) of all clips of a view, by an autoencoder trained on them."""
@@ -167,7 +167,7 @@ def threshold(classes: int, false_alarms: float) -> float:
         If `false_alarms` is not within 0.001 and 1.
     """
     if not 0.001 <= false_alarms <= 1:
-        raise InputError(f"--false_alarms={false_alarms}: give a share of 0.001 to 1")
+        raise InputError(f"`false_alarms` is {false_alarms}: give a share of 0.001 to 1")
     scores = np.random.Generator(np.random.PCG64(0)).standard_normal((20000, classes))
     scores -= np.median(scores, axis=1, keepdims=True)
     spread = 1.4826 * np.median(np.abs(scores), axis=1)

@@ -206,7 +206,7 @@ def test_the_output_starts_where_the_corpus_is():
 
 
 def test_odd_sizes_are_refused():
-    with pytest.raises(InputError, match="n_mels=20: give a multiple of 8"):
+    with pytest.raises(InputError, match="`n_mels` is 20: give a multiple of 8"):
         SequentialAutoencoder(ScaledFbank(n_mels=20))
 
 
