@@ -97,7 +97,7 @@ def alone(folder: str | Path) -> Iterator[None]:
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
         f"{path}: cannot be written ({error.strerror or error}); "
-        "free disk space or choose a writable --output_folder"
+        "free disk space or choose a writable `output_folder`"
     )
 
 

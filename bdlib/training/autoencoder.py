@@ -15,7 +15,7 @@ class AutoencoderSettings:
 
     Table 1 of the paper gives f 64, z 24, convolutions 256 (taken as `conv_dim`), hidden 128, 30
     epochs, and the rate. The spectrogram, the batch and the channels are not in the paper; the
-    public code has 256 channels and batches of 64.
+    public code has batches of 64, and 256 channels, for a GPU.
     """
 
     n_mels: int = 64
@@ -26,7 +26,7 @@ class AutoencoderSettings:
     z_dim: int = 24
     conv_dim: int = 256
     hidden: int = 128
-    channels: int = 256
+    channels: int = 32
     video: bool = False
     factorised: bool = True
     rectified_f: bool = True
@@ -43,4 +43,4 @@ class AutoencoderSettings:
         whole = ("n_mels", "window", "hop", "f_dim", "z_dim", "conv_dim", "hidden", "channels")
         for name in (*whole, "number_of_epochs", "batch_size", "lr", "range_db"):
             if not getattr(self, name) > 0:
-                raise InputError(f"autoencoder: {name}={getattr(self, name)}; give more than 0")
+                raise InputError(f"`{name}` is {getattr(self, name)}: give more than 0")

@@ -24,8 +24,10 @@ def without(every: Sequence[Layer], skip_layers: str) -> list[Layer]:
     """
     kept = [layer for layer in every if not (skip_layers and re.search(skip_layers, layer.name))]
     if not kept:
-        left = f" but for --skip_layers={skip_layers}" if every else ""
-        raise InputError(f"no convolution{left}: pruning needs one")
+        left = (
+            f"`skip_layers` is {skip_layers}: no convolution is left" if every else "no convolution"
+        )
+        raise InputError(f"{left}; pruning needs one")
     return kept
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
+from bdlib.defenses.checks import share
 from bdlib.defenses.repair.dormant import LAST, last, prune, sleepers, without
 from bdlib.defenses.repair.layers import activations, watched_layers
 from bdlib.defenses.repair.shrink import shrink
@@ -64,20 +65,17 @@ class Pruning(RepairDefense):
     clean_share = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.pruning_rate <= 1:
-            raise InputError(
-                f"--pruning_rate={self.pruning_rate}: give a share of channels, 0 to 1"
-            )
+        share("pruning_rate", self.pruning_rate)
         if self.conv_rate != LAST and not 0 <= self.conv_rate <= 1:
             raise InputError(
-                f"--conv_rate={self.conv_rate}: give a share of the convolutions, 0 to 1, or -1 for "
+                f"`conv_rate` is {self.conv_rate}: give a share of the convolutions, 0 to 1, or -1 for "
                 "the last alone"
             )
         try:
             re.compile(self.skip_layers)
         except re.error as error:
             raise InputError(
-                f"--skip_layers={self.skip_layers}: no expression ({error})"
+                f"`skip_layers` is {self.skip_layers}: no regular expression ({error})"
             ) from error
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
@@ -114,8 +112,8 @@ class Pruning(RepairDefense):
         """
         levels = {
             name: [
-                [round(measured[share, rate][name]["value"], 5) for rate in PRUNING_RATES]
-                for share in CONV_RATES
+                [round(measured[layers, rate][name]["value"], 5) for rate in PRUNING_RATES]
+                for layers in CONV_RATES
             ]
             for name in ("clean_accuracy", "attack_success_rate")
             if name in measured[self.grid[0]]

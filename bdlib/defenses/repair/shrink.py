@@ -111,10 +111,10 @@ def _columns(
 def _answers(classifier: SpeechClassifier, batch: Batch, wanted: Tensor) -> bool:
     """Whether it still runs, and says what it said."""
     try:
-        found = classifier(batch.wavs, batch.lens)
+        logits = classifier(batch.wavs, batch.lens)
     except (RuntimeError, ValueError):  # shapes that do not fit
         return False
-    return torch.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+    return torch.allclose(logits, wanted, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def _take_out(layer: Layer, dead: Tensor, reader: Reader, columns: Tensor) -> None:

@@ -244,7 +244,7 @@ def test_layers_that_are_skipped_are_not_counted():
     Pruning(0.5, -1.0, skip_layers="asp|se_block|fc").repair(net, clean(clips()))
     changed = {name for name, value in net.state_dict().items() if not value.equal(state[name])}
     assert changed and all(name.startswith("encoder.mfa.") for name in changed)
-    with pytest.raises(InputError, match="no convolution but for --skip_layers=encoder"):
+    with pytest.raises(InputError, match="`skip_layers` is encoder: no convolution is left"):
         Pruning(skip_layers="encoder").repair(net, clean(clips()))
     with pytest.raises(InputError, match="no expression"):
         Pruning(skip_layers="(")

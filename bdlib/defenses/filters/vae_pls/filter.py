@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bdlib.defenses.base import BlindView, FilterDefense
+from bdlib.defenses.checks import one_of
 from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, trained
 from bdlib.defenses.filters.vae_pls.judge import (
     Judge,
     Verdict,
     judge_all,
+    poison_likelihood,
     small_or_strange,
     smaller,
     stranger,
@@ -68,8 +70,8 @@ class VaePls(FilterDefense):
     false_alarms : float
         Share of clean corpora in which some class is called poisoned, if scores are normal.
     least_spread : float
-        See `outlyingness`, in units of the score. `two_populations` needs one: most benign classes
-        share its least score.
+        See `outlyingness`, in units of the score: nats, as it is here. `two_populations` needs 0.15:
+        most benign classes share its least score.
     spectrum : bool
         Unfold f, and judge by the mean spectrum of a clip, too; see `SequentialAutoencoder.latent`.
 
@@ -79,18 +81,17 @@ class VaePls(FilterDefense):
         If `poison` is none of these.
     """
 
-    autoencoder: AutoencoderSettings
-    judge: Judge
+    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
+    judge: Judge = poison_likelihood
     poison: str = "small_or_strange"
     left_out: Sequence[str] = ("_silence_",)
     false_alarms: float = 0.05
-    least_spread: float = 0.0
+    least_spread: float = 15.0
     spectrum: bool = False
     class_scores: dict[str, float] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if self.poison not in CHOOSERS:
-            raise InputError(f"--poison={self.poison}: give {' or '.join(CHOOSERS)}")
+        one_of("poison", self.poison, CHOOSERS)
 
     def latents(self, view: BlindView) -> np.ndarray:
         """Latents (n, D) of all clips of a view, by an autoencoder trained on them."""
@@ -166,7 +167,7 @@ def threshold(classes: int, false_alarms: float) -> float:
         If `false_alarms` is not within 0.001 and 1.
     """
     if not 0.001 <= false_alarms <= 1:
-        raise InputError(f"--false_alarms={false_alarms}: give a share of 0.001 to 1")
+        raise InputError(f"`false_alarms` is {false_alarms}: give a share of 0.001 to 1")
     scores = np.random.Generator(np.random.PCG64(0)).standard_normal((20000, classes))
     scores -= np.median(scores, axis=1, keepdims=True)
     spread = 1.4826 * np.median(np.abs(scores), axis=1)

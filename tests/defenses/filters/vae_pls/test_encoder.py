@@ -124,7 +124,7 @@ def test_encoding_streams_and_keeps_the_order(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["lr", "number_of_epochs", "f_dim", "hop"])
 def test_settings_that_cannot_be(name):
-    with pytest.raises(InputError, match=f"{name}=0; give more than 0"):
+    with pytest.raises(InputError, match=f"`{name}` is 0: give more than 0"):
         dataclasses.replace(TINY, **{name: 0})
 
 

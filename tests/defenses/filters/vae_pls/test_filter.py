@@ -111,7 +111,7 @@ def test_which_cluster_goes(tmp_path, poison):
 
 
 def test_yaml_and_options(tmp_path):
-    with pytest.raises(InputError, match="--poison=both: give smaller or stranger or small_or"):
+    with pytest.raises(InputError, match="`poison` is both: give smaller or stranger or small_or"):
         VaePls(TINY, poison_likelihood, "both")
     document = common("defenses", "vae_pls")
     document.place("components", 12)
@@ -147,7 +147,7 @@ def test_the_threshold_keeps_its_promise():
     ]
     assert 0.035 < np.mean(alarms) < 0.065
     assert threshold(11, 0.2) < limit < threshold(5, 0.05)
-    with pytest.raises(InputError, match="false_alarms=0"):
+    with pytest.raises(InputError, match="`false_alarms` is 0"):
         threshold(11, 0)
 
 
