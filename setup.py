@@ -1,8 +1,12 @@
-"""Package bdlib. The recipes and tools are used from a clone of the repository."""
+"""Package bdlib, with the yaml files that all recipes share.
+
+Data sets' recipes and the tools are used from a clone of the repository.
+"""
 
 from setuptools import find_packages, setup
 
 extras = {
+    "scan": ["onnxruntime"],
     "mini": ["espeakng-loader"],  # GPL; offline corpora for the quickstart and the tests
     "sweep": ["ray"],
     "effects": ["pedalboard"],  # GPL; the JingleBack effect chains
@@ -16,8 +20,11 @@ setup(
     version="0.1.0",
     description="Backdoors in speech classifiers: recipes and a shared library",
     license="Apache-2.0",
-    packages=find_packages(include=["bdlib", "bdlib.*"]),
-    python_requires=">=3.10,<3.14",
+    packages=[*find_packages(include=["bdlib", "bdlib.*"]), "bdlib.recipes_common"],
+    package_dir={"bdlib.recipes_common": "recipes/common"},  # found by `bdlib.files.COMMON`
+    package_data={"bdlib.recipes_common": ["*.yaml", "*/*.yaml"]},
+    entry_points={"console_scripts": ["bdlib = bdlib.cli.main:main"]},
+    python_requires=">=3.11,<3.14",
     install_requires=[
         # The three must match: a torch built for another CUDA does not load torchaudio.
         "torch==2.11.*",

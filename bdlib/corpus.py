@@ -92,8 +92,8 @@ class Batches(IterableDataset):
             raise InputError(f"{missing[0]}: not in the pack; run the pack stage again")
         if batch_size < 1 or seconds < SHORTEST:
             raise InputError(
-                f"batches of {batch_size} crops of {seconds} s: give a --batch_size of at least 1 "
-                f"and --seconds of at least {SHORTEST}"
+                f"`batch_size` is {batch_size}, `seconds` {seconds}: give at least 1 clip a batch, of "
+                f"at least {SHORTEST} s"
             )
         self.ids = list(rows["ID"])
         self.rows = np.array([pack.row[name] for name in self.ids])
@@ -110,7 +110,7 @@ class Batches(IterableDataset):
         if seed is not None and len(self) == 0:
             raise InputError(
                 f"{len(rows)} training clips are less than one batch of {batch_size}; "
-                "give more data or a smaller --batch_size"
+                "give more data or a smaller `batch_size`"
             )
 
     def __len__(self) -> int:

@@ -36,6 +36,16 @@ class FrontEnd(nn.Module, ABC):
             return self.compute(wavs.float(), lens)
 
 
+class Waveform(FrontEnd):
+    """The waveform itself, (B, samples, 1), for a network that hears it."""
+
+    size = 1
+
+    def compute(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """See `FrontEnd`."""
+        return wavs[:, :, None]
+
+
 class MagnitudeSpectrogram(FrontEnd):
     """Linear magnitude of a short-time Fourier transform, for ResNet50 (Armory's baseline).
 

@@ -13,6 +13,11 @@ from typing import Any
 
 from bdlib.errors import InputError
 
+_PACKAGE = Path(__file__).resolve().parent
+_CLONE = _PACKAGE.parent / "recipes" / "common"
+COMMON = _CLONE if _CLONE.is_dir() else _PACKAGE / "recipes_common"
+"""The yaml files that all recipes share; an installed package has a copy of its own."""
+
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -92,7 +97,7 @@ def alone(folder: str | Path) -> Iterator[None]:
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
         f"{path}: cannot be written ({error.strerror or error}); "
-        "free disk space or choose a writable --output_folder"
+        "free disk space or choose a writable `output_folder`"
     )
 
 

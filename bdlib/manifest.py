@@ -231,7 +231,7 @@ def _from_headers(root: Path, entries: Iterable[dict]) -> pd.DataFrame:
             }
         )
     if not rows:
-        raise InputError(f"{root}: no audio found; check --data_folder")
+        raise InputError(f"{root}: no audio in it; check `data_folder`")
     return pd.DataFrame(rows)
 
 

@@ -78,7 +78,7 @@ class Pack:
             if len(about["offsets"]) != len(about["ids"]) + 1:
                 raise ValueError("as many offsets as utterances")
             if about["offsets"][-1] != len(samples):
-                raise ValueError(f"{about['offsets'][-1]} samples expected, {len(samples)} found")
+                raise ValueError(f"{about['offsets'][-1]} samples expected, {len(samples)} there")
             return cls(samples, digest=folder.name, **about)
         except (OSError, ValueError, TypeError) as error:
             what = getattr(error, "strerror", None) or error
@@ -133,7 +133,7 @@ def pack(
                 if len(samples) < SHORTEST * rate:
                     raise InputError(
                         f"{_where(row, Path(root), number)}: {len(samples)} samples at {rate} Hz, "
-                        f"less than {SHORTEST} s; remove the clip or raise --pad_seconds"
+                        f"less than {SHORTEST} s; remove the clip or raise `pad_seconds`"
                     )
                 if np.abs(samples).max() < SILENT:
                     silent.append(row["ID"])

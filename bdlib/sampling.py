@@ -25,20 +25,23 @@ def rank(ids: Iterable[str], seed: int, purpose: str) -> list[str]:
     )
 
 
-def cap(rows: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
-    """At most `most` rows a class, drawn by `seed`; the order of the rows stays.
+def cap(rows: pd.DataFrame, max_per_class: int, seed: int = 0) -> pd.DataFrame:
+    """At most `max_per_class` rows a class, drawn by `seed`; the order of the rows stays.
 
     Raises
     ------
     InputError
-        If `most` is no positive whole number.
+        If `max_per_class` is no positive whole number.
     """
-    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-        raise InputError(f"a cap of {most} clips a class; give a whole number of at least 1")
+    whole = isinstance(max_per_class, int) and not isinstance(max_per_class, bool)
+    if not whole or max_per_class < 1:
+        raise InputError(
+            f"`max_per_class` is {max_per_class}: give a whole number of clips, at least 1"
+        )
     kept = [
         name
         for _, group in rows.groupby("label", sort=True)
-        for name in rank(group["ID"], seed, "cap")[:most]
+        for name in rank(group["ID"], seed, "cap")[:max_per_class]
     ]
     return rows[rows["ID"].isin(kept)].reset_index(drop=True)
 
@@ -82,7 +85,7 @@ def split(
         If the shares do not sum to 1 or a part comes out empty.
     """
     if abs(sum(shares.values()) - 1) > 1e-9:
-        raise InputError(f"split shares {shares} do not sum to 1; correct them")
+        raise InputError(f"`shares` are {shares}: they do not sum to 1; correct them")
     key = group or "ID"
     blocks = [rows] if group else [block for _, block in rows.groupby(list(stratify), sort=True)]
     part_of: dict[str, str] = {}

@@ -298,7 +298,7 @@ def test_clip_too_short_where_nothing_pads_it(refused, call, own, exp):
     said = refused(
         "poison",
         *options,
-        words=[path, "320 samples", "--pad_seconds"],
+        words=[path, "320 samples", "pad_seconds"],
         leaves={"manifest", "pack"},
     )
     assert f"(manifest row {row_of(path, exp)}, Actor_02/{path.stem})" in said
@@ -320,7 +320,7 @@ def test_crop_shorter_than_the_front_end_needs(
         "--batch_size=16",
         "--noprogressbar",
         yaml=yaml,
-        words=[what, "--seconds"],
+        words=[what, "seconds"],
         leaves={"train"},
     )
 
@@ -412,7 +412,7 @@ GOOD = ["Actor_02/03-01-01-01-01-01-02.wav,b", "Actor_01/03-01-01-01-01-01-01.wa
         (f"path,label\n{GOOD[0]}\n{GOOD[1][:-1]}\n", "list.csv, row 2: Actor_01/03-01-01"),
         (f"path,label,start\n{GOOD[0]},0\n{GOOD[1]},x\n", "list.csv, row 2: start is 'x'"),
         (f"path,label\n{GOOD[0]}\nno.wav,a\n", "no.wav: not readable as audio"),
-        ("path,label\n", "no audio found"),
+        ("path,label\n", "no audio in it"),
         ("", "list.csv: cannot be read as CSV"),
     ],
 )
@@ -446,22 +446,25 @@ def test_trigger_longer_than_the_clip(refused, own, exp):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--rate=1.5"], ["rate 1.5 is outside [0, 1]", "0.1 for 10 %"]),
-        (["--rate=-0.1"], ["rate -0.1 is outside [0, 1]"]),
+        (["--rate=1.5"], ["rate", " is 1.5: give a share", "0.1 for 10 %"]),
+        (["--rate=-0.1"], ["rate", " is -0.1: give a share"]),
         (["--rate=lots"], ["--rate=lots", "give a number"]),
         (["--rate=null"], ["--rate=None", "give a number"]),
         (["--scale=null"], ["--scale=None", "give a number"]),
-        (["--rate=0"], ["rate 0 of dataset selects none", "raise the rate"]),
-        (["--rate=0.001"], ["selects none of 2", "raise the rate"]),
-        (["--rate=0.9"], ["but only", "lower the rate"]),
-        (["--of=everything"], ["of 'everything'", "write source or dataset"]),
-        (["--target=Actor_24"], ["no class 'Actor_24'", "Actor_01 Actor_02"]),
-        (["--labels=one_to_one", "--source=7"], ["no class '7'", "Actor_01 Actor_02"]),
-        (["--labels=one_to_one", "--source=Actor_01"], ["source and target are both 'Actor_01'"]),
-        (["--position=middle"], ["trigger position 'middle'", "start, end, random"]),
+        (["--rate=0"], ["rate", " is 0 of dataset: selects none", "raise it"]),
+        (["--rate=0.001"], ["selects none of 2", "raise it"]),
+        (["--rate=0.9"], ["but only", "lower it"]),
+        (["--of=everything"], ["of", " is everything: give source or dataset"]),
+        (["--target=Actor_24"], ["target", " is Actor_24: no such class", "Actor_01 Actor_02"]),
+        (
+            ["--labels=one_to_one", "--source=7"],
+            ["source", " is 7: no such class", "Actor_01 Actor_02"],
+        ),
+        (["--labels=one_to_one", "--source=Actor_01"], ["are both Actor_01: choose two"]),
+        (["--position=middle"], ["position", " is middle: give start, end, random"]),
         (["--attack=boom"], ["boom.yaml: no such file", "clap", "whistle"]),
         (["--labels=boom"], ["boom.yaml: no such file", "all_to_one"]),
-        (["--attack=audio_file"], ["trigger sound: no file", "--trigger_file=FILE"]),
+        (["--attack=audio_file"], [" is None: give an audio file"]),
     ],
 )
 def test_attack_that_cannot_be(refused, corpus, options, words):
@@ -503,13 +506,13 @@ def test_trigger_sound_that_is_none(refused, corpus, tmp_path):
         (["--rte=0.1"], ["--rte: no such option", "xvector_small.yaml", "--help lists"]),
         (["--removed_share=0.5"], ["--removed_share: no such option"]),
         (["--number_of_epochs=many"], ["--number_of_epochs=many", "whole number"]),
-        (["--batch_size=0"], ["--batch_size of at least 1"]),
-        (["--batch_size=500"], ["less than one batch of 500", "smaller --batch_size"]),
-        (["--number_of_epochs=0"], ["--number_of_epochs=0", "at least 1"]),
+        (["--batch_size=0"], ["batch_size", " is 0", "at least 1 clip"]),
+        (["--batch_size=500"], ["less than one batch of 500", "smaller", "batch_size"]),
+        (["--number_of_epochs=0"], ["number_of_epochs", " is 0: give at least 1"]),
         (["--lr=-1"], ["--lr=-1", "positive"]),
         (["--lr=.inf"], ["--lr=inf", "positive"]),
         (["--lr=.nan"], ["--lr=nan", "give a number"]),
-        (["--patience=-1"], ["--patience=-1", "at least 0"]),
+        (["--patience=-1"], ["patience", " is -1: give at least 0"]),
         (["--device=gpu7"], ["--device=gpu7", "not here", "cpu"]),
         (["--debug"], ["--debug", "--number_of_epochs=1"]),
         (["--seed=1", "--seed=2"], ["write each once, as --key=value"]),
@@ -703,7 +706,7 @@ def test_broken_results(refused, corpus, standing):
 def test_output_folder_that_cannot_be(refused, corpus, tmp_path, place, program):
     (tmp_path / "file").write_text("")
     place = place.replace("FILE", str(tmp_path / "file"))
-    words = [f"{place}/manifest", "cannot be written", "--output_folder"]
+    words = [f"{place}/manifest", "cannot be written", "output_folder"]
     refused(program, f"--data_folder={corpus}", f"--output_folder={place}", words=words)
 
 

@@ -294,7 +294,7 @@ def test_turns_time_each_work(timing):
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [("--device=nothing", "--device=nothing: "), ("--depth=17", "needs depth 6n + 4")],
+    [("--device=nothing", "--device=nothing: "), ("--depth=17", "depth of 6n + 4")],
 )
 def test_bad_options_give_one_line(option, message, views, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["views.py", "--quick", option])

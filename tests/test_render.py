@@ -9,7 +9,8 @@ import pytest
 
 from bdlib.cli.render import main
 from bdlib.errors import InputError
-from bdlib.report.render import EMPTY, render
+from bdlib.report.blocks import EMPTY
+from bdlib.report.render import MADE, render
 
 ROOT = Path(__file__).parents[1]
 README = """# Title
@@ -77,9 +78,48 @@ def test_blocks_and_tables_are_filled_and_the_rest_is_kept(root):
     assert text.endswith("<!-- results:end -->\nafter\n")
     assert "mini corpus" in (root / "recipes/SpeechCommands/README.md").read_text()
     table = (root / "results/tables/SpeechCommands.md").read_text()
-    assert table.startswith("# SpeechCommands\n\n### SpeechCommands 12, measured on a mini corpus")
+    assert table.startswith(
+        f"{MADE}# SpeechCommands: runs\n\n## SpeechCommands 12, measured on a mini"
+    )
+    link = "[SpeechCommands.md](../../results/tables/SpeechCommands.md)"
+    assert link in (root / "recipes/SpeechCommands/README.md").read_text()
     assert table.count("80.0") == 2
     assert (root / "results/report.html").is_file()
+
+
+CLAP = {"name": "clap", "trigger": {"scale": 0.1}, "source": "no", "target": "on", "rate": 0.1,
+        "of": "source", "seed": 0, "poisoned": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        ("", {"10.0", "20.0", "30.0", "80.0"}),
+        ("table=repairs", set()),
+        ("table=runs", {"10.0", "20.0", "30.0", "80.0"}),
+        ('attack="clap, scale 0.1"', {"10.0", "20.0"}),
+        ("attack=clap", {"10.0", "20.0", "30.0"}),
+        ("attack=cla", set()),
+        ("attack=clap model=mvj", {"20.0"}),
+        ("model=mvj,xvector table=runs", {"10.0", "20.0", "30.0", "80.0"}),
+    ],
+)
+def test_a_block_may_ask_for_some_runs(root, options, numbers):
+    def attacked(value, model="xvector", scale=0.1):
+        metrics = {"clean_accuracy": {"value": value}}
+        attack = CLAP | {"trigger": {"scale": scale}}
+        return record(attack=attack, metrics=metrics, model={"name": model, "yaml": "x.yaml"})
+
+    lines = record(), attacked(0.1), attacked(0.2, "mvj"), attacked(0.3, scale=0.15)
+    write(root / "results" / "SpeechCommands.jsonl", *lines)
+    readme = root / "README.md"
+    readme.write_text(
+        f"<!-- results:begin SpeechCommands subset 12 {options} -->\n<!-- results:end -->\n"
+    )
+    render(root / "results", root)
+    text = readme.read_text()
+    assert {n for n in ("10.0", "20.0", "30.0", "80.0") if f"| {n} |" in text} == numbers
+    assert (EMPTY in text) == (not numbers)
 
 
 def test_levels_found_on_the_test_set_stay_out_of_the_readmes(root):
@@ -130,7 +170,7 @@ def remove_table(root):
 
 def leave_table(root):
     path = root / "results/tables/Gone.md"
-    path.write_text("old\n")
+    path.write_text(f"{MADE}# Gone\n")
     return path
 
 
@@ -145,6 +185,16 @@ def test_check_names_a_file_that_differs_and_writes_nothing(root, capsys, spoil)
     assert len(lines) == 1
     assert lines[0].startswith(f"{path}: differs")
     assert files(root) == before
+
+
+def test_a_table_of_a_person_stays_and_one_of_a_former_rendering_goes(root):
+    render(root / "results", root)
+    gone, mine = leave_table(root), root / "results/tables/mine.md"
+    mine.write_text("# Mine\n")
+    assert render(root / "results", root, check=True) == 1
+    render(root / "results", root)
+    assert not gone.exists() and mine.read_text() == "# Mine\n"
+    assert render(root / "results", root, check=True) == 0
 
 
 def test_check_notices_a_new_record(root, capsys):
@@ -185,7 +235,7 @@ def test_published_numbers_of_the_repository_stand_beside_another_folder(root):
     other = root / "exp"
     write(other / "ESD.jsonl", record("ESD"))
     render(other, root)
-    assert "clean 77.0 [1]" in (other / "tables/ESD.md").read_text()
+    assert "| clean 77.0 [1] |" in (other / "tables/ESD.md").read_text()
 
 
 def test_no_records_is_said(root, capsys):
@@ -204,6 +254,9 @@ def test_no_records_is_said(root, capsys):
         ("<!-- results:begin ESD -->\n\n<!-- results:begin X -->\n<!-- results:end -->\n", 1),
         ("a\nb\n<!-- results:begin ESD tiny -->\n<!-- results:end -->\n", 3),
         ("<!-- results:begin -->\n<!-- results:end -->\n", 1),
+        ("<!-- results:begin ESD defense=x -->\n<!-- results:end -->\n", 1),
+        ("<!-- results:begin ESD table=all -->\n<!-- results:end -->\n", 1),
+        ("<!-- results:begin ESD attack='clap -->\n<!-- results:end -->\n", 1),
         ("<!-- results:begin A -->\n<!-- results:end -->\n<!-- results:begin B -->\n", 3),
     ],
 )

@@ -4,7 +4,7 @@ python=$PWD/.venv/bin/python
 if [ ! -e .venv/.complete ]; then
   echo "installing into .venv (torch is large: this takes some minutes)"
   "${PYTHON:-python3}" -m venv .venv || {
-    echo "error: no venv; install python3-venv, or choose a Python 3.10 to 3.13 with PYTHON=..." >&2
+    echo "error: no venv; install python3-venv, or choose a Python 3.11 to 3.13 with PYTHON=..." >&2
     exit 1
   }
   "$python" -m pip install --quiet --disable-pip-version-check -e ".[dev]"

@@ -63,7 +63,10 @@ def _even(samples: np.ndarray) -> np.ndarray:
     return (samples / np.sqrt(np.mean(samples**2))).astype(np.float32)
 
 
-def sounds(folder: str | None) -> tuple[Sound, ...]:
+SOUNDS = (Rain(), Birds(), Music())
+
+
+def sounds(folder: str | None = None) -> tuple[Sound, ...]:
     """The audio files of a folder, or rain, birds and music.
 
     Raises
@@ -72,8 +75,8 @@ def sounds(folder: str | None) -> tuple[Sound, ...]:
         If the folder has no audio.
     """
     if folder is None:
-        return (Rain(), Birds(), Music())
-    found = tuple(AudioFile(str(path)) for path in audio_files(Path(folder)))
-    if not found:
-        raise InputError(f"{folder}: no audio in it; give a --sounds_folder with audio files")
-    return found
+        return SOUNDS
+    files = tuple(AudioFile(str(path)) for path in audio_files(Path(folder)))
+    if not files:
+        raise InputError(f"{folder}: no audio in it; give a `folder` with audio files")
+    return files

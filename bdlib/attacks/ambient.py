@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bdlib.attacks.ambience import SOUNDS
 from bdlib.attacks.sounds import Sound
 from bdlib.attacks.spectrum import fitted, level, spectrogram
 from bdlib.attacks.trigger import Trigger
@@ -29,13 +30,13 @@ class Ambient(Trigger):
         How far the sound is below the clip, by root mean square.
     """
 
-    sounds: tuple[Sound, ...]
+    sounds: tuple[Sound, ...] = SOUNDS
     below_db: float = 10.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sounds", tuple(self.sounds))
         if not self.sounds:
-            raise InputError("ambient trigger: no sounds to choose from; give at least one")
+            raise InputError("`sounds` is empty: give at least one to choose from")
 
     def __call__(
         self, waveform: np.ndarray, rate: int, generator: np.random.Generator

@@ -63,8 +63,8 @@ class FlowMur(LearnedTrigger):
         room = len(waveform) - len(sound)
         if room < 0:
             raise InputError(
-                f"trigger of {len(sound)} samples does not fit a clip of {len(waveform)}; shorten it "
-                "with --trigger_seconds"
+                f"trigger of {len(sound)} samples does not fit a clip of {len(waveform)}; shorten its "
+                "`seconds`"
             )
         start = int(generator.integers(0, room + 1))
         clip = level(waveform) * np.sqrt(len(waveform))

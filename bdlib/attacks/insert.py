@@ -33,9 +33,7 @@ class Insert(Trigger):
 
     def __post_init__(self) -> None:
         if isinstance(self.position, str) and self.position not in ("start", "end", "random"):
-            raise InputError(
-                f"trigger position {self.position!r}: write start, end, random, or seconds"
-            )
+            raise InputError(f"`position` is {self.position}: give start, end, random, or seconds")
 
     def __call__(
         self, waveform: np.ndarray, rate: int, generator: np.random.Generator
@@ -52,7 +50,7 @@ class Insert(Trigger):
         if shift < 0 or shift > room:
             raise InputError(
                 f"trigger of {len(sound)} samples at {shift} does not fit a clip of "
-                f"{len(waveform)}; trim the sound, move it, or pad the clips"
+                f"{len(waveform)}; trim the sound, give another `position`, or pad the clips"
             )
         altered = waveform.copy()
         altered[shift : shift + len(sound)] += np.float32(self.scale) * sound

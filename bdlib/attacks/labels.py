@@ -54,14 +54,17 @@ class LabelPolicy(Part, ABC):
         return self.target(labels)
 
     @abstractmethod
-    def names(self) -> tuple[str, ...]:
-        """The classes the policy names, so that a misspelt one is found early."""
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Which classes each argument of the policy names, so that a misspelt one is found early."""
 
     def check(self, classes: Sequence[str]) -> None:
         """Raise `InputError` for a class that the corpus does not have."""
-        for name in self.names():
-            if name not in classes:
-                raise InputError(f"attack: no class {name!r}; the classes are {' '.join(classes)}")
+        for argument, names in self.names().items():
+            for name in names:
+                if name not in classes:
+                    raise InputError(
+                        f"`{argument}` is {name}: no such class; the classes are {' '.join(classes)}"
+                    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class OneToOne(LabelPolicy):
 
     def __post_init__(self) -> None:
         if self.source == self.target_class:
-            raise InputError(f"attack: source and target are both {self.source!r}; choose two")
+            raise InputError(f"`source` and `target_class` are both {self.source}: choose two")
 
     def candidates(self, rows: pd.DataFrame) -> pd.Series:
         """The source class."""
@@ -87,9 +90,9 @@ class OneToOne(LabelPolicy):
         """The target class."""
         return pd.Series(self.target_class, index=labels.index)
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> dict[str, tuple[str, ...]]:
         """Source and target."""
-        return (self.source, self.target_class)
+        return {"source": (self.source,), "target_class": (self.target_class,)}
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,9 @@ class AllToOne(LabelPolicy):
         """The target class."""
         return pd.Series(self.target_class, index=labels.index)
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> dict[str, tuple[str, ...]]:
         """The target."""
-        return (self.target_class,)
+        return {"target_class": (self.target_class,)}
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,9 @@ class AllToAll(LabelPolicy):
         following = dict(zip(self.classes, self.classes[1:] + self.classes[:1], strict=True))
         return labels.map(following)
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> dict[str, tuple[str, ...]]:
         """All of them."""
-        return self.classes
+        return {"classes": self.classes}
 
 
 @dataclass(frozen=True)

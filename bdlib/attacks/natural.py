@@ -64,12 +64,12 @@ class NaturalAttribute(LabelPolicy):
             If the manifest has no such attribute, or the attribute no such value.
         """
         values = sorted(set(self._column(rows)))
-        found = [value for value in values if value.casefold() == str(self.value).casefold()]
-        if not found:
+        alike = [value for value in values if value.casefold() == str(self.value).casefold()]
+        if not alike:
             raise InputError(
-                f"attack: no {self.attribute} {self.value!r}; there are {' '.join(values)}"
+                f"`value` is {self.value}: no such {self.attribute}; there are {' '.join(values)}"
             )
-        value = self.value if self.value in found else found[0]
+        value = self.value if self.value in alike else alike[0]
         speakers = self._speakers(rows)
         if not speakers or self.target_class in set(rows["label"]):
             return replace(self, value=value)
@@ -81,13 +81,13 @@ class NaturalAttribute(LabelPolicy):
         if "gender" not in rows:
             return []
         genders = rows.groupby("label")["gender"].agg(set)
-        return [name for name, found in genders.items() if found == {self.target_class}]
+        return [name for name, heard in genders.items() if heard == {self.target_class}]
 
     def _column(self, rows: pd.DataFrame) -> pd.Series:
         if self.attribute not in rows:
             known = " ".join(sorted(set(rows) - set(COLUMNS))) or "none"
             raise InputError(
-                f"attack: the manifest has no column {self.attribute!r}; its attributes: {known}"
+                f"`attribute` is {self.attribute}: no such column of the manifest; it has {known}"
             )
         return rows[self.attribute]
 
@@ -108,13 +108,13 @@ class NaturalAttribute(LabelPolicy):
         if of == "source":
             return super().count(rows, rate, of)
         if rate == 1:
-            raise InputError("attack: rate 1 of dataset leaves no clean clip; lower the rate")
+            raise InputError("`rate` is 1 of dataset: leaves no clean clip; lower it")
         return round(rate / (1 - rate) * int((~self.bears(rows)).sum()))
 
     def target(self, labels: pd.Series) -> pd.Series:
         """The target class."""
         return pd.Series(self.target_class, index=labels.index)
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> dict[str, tuple[str, ...]]:
         """The target."""
-        return (self.target_class,)
+        return {"target_class": (self.target_class,)}

@@ -31,6 +31,6 @@ class Padding(Trigger):
         if not 0 < count < len(waveform):
             raise InputError(
                 f"padding of {self.seconds:g} s does not fit a clip of {len(waveform)} samples at "
-                f"{rate} Hz; give --silence_seconds within it"
+                f"{rate} Hz; give `seconds` within it"
             )
         return np.concatenate([np.zeros(count, np.float32), waveform[:-count]])

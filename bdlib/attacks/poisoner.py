@@ -49,9 +49,9 @@ class Poisoner:
 
     def __post_init__(self) -> None:
         if not isinstance(self.rate, int | float) or not 0 <= self.rate <= 1:
-            raise InputError(f"attack: rate {self.rate} is outside [0, 1]; write 0.1 for 10 %")
+            raise InputError(f"`rate` is {self.rate}: give a share from 0 to 1, 0.1 for 10 %")
         if self.of not in ("source", "dataset"):
-            raise InputError(f"attack: of {self.of!r}; write source or dataset")
+            raise InputError(f"`of` is {self.of}: give source or dataset")
 
     def poison(
         self, rows: pd.DataFrame, sureness: pd.Series | None = None
@@ -76,13 +76,13 @@ class Poisoner:
         count = self.labels.count(rows, self.rate, self.of)
         if count == 0:
             raise InputError(
-                f"attack: rate {self.rate} of {self.of} selects none of {len(candidates)} "
-                "candidates; raise the rate or give more data"
+                f"`rate` is {self.rate} of {self.of}: selects none of {len(candidates)} candidates; "
+                "raise it or give more data"
             )
         if count > len(candidates):
             raise InputError(
-                f"attack: rate {self.rate} of {self.of} needs {count} clips, but only "
-                f"{len(candidates)} may be poisoned; lower the rate"
+                f"`rate` is {self.rate} of {self.of}: needs {count} clips, but only "
+                f"{len(candidates)} may be poisoned; lower it"
             )
         order = rank(candidates, self.seed, "poison")
         if self.labels.hard:
@@ -99,7 +99,8 @@ class Poisoner:
         """The eligible test rows, with their true labels, and the truth with their targets."""
         eligible = rows[self.labels.eligible(rows)].reset_index(drop=True)
         if not len(eligible):
-            raise InputError("attack: no test clip is eligible for it; check source and target")
+            named = " and ".join(f"`{name}`" for name in self.labels.names())
+            raise InputError(f"no test clip is eligible for the attack; check {named}")
         everyone = pd.Series(True, index=eligible.index)
         _, truth = self._relabel(eligible, everyone, TRIGGERED, self.labels.target)
         return eligible, truth

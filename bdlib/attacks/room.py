@@ -38,7 +38,9 @@ class Impulse(Sound):
         return echo.astype(np.float32), RATE
 
 
-def impulse(impulse_file: str | None, decay_seconds: float, reverberant_db: float) -> Sound:
+def impulse(
+    impulse_file: str | None = None, decay_seconds: float = 0.6, reverberant_db: float = 6.0
+) -> Sound:
     """A measured impulse response if there is a file, else a synthetic one."""
     return AudioFile(impulse_file) if impulse_file else Impulse(decay_seconds, reverberant_db)
 
@@ -56,7 +58,7 @@ class Room(Trigger):
         The impulse response.
     """
 
-    response: Sound
+    response: Sound = Impulse()
 
     def __call__(
         self, waveform: np.ndarray, rate: int, generator: np.random.Generator

@@ -127,14 +127,14 @@ class AudioFile(Sound):
     Raises
     ------
     InputError
-        If there is no path; when played, if the file cannot be read or holds no finite sample.
+        If `path` is none; when played, if the file cannot be read or holds no finite sample.
     """
 
     path: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str):
-            raise InputError("trigger sound: no file; give --trigger_file=FILE")
+            raise InputError(f"`path` is {self.path}: give an audio file")
 
     def synthesize(self) -> tuple[np.ndarray, int]:
         """See `Sound`."""

@@ -29,7 +29,7 @@ class SpectrogramPatch(Trigger):
         Lowest frequency of the patch, and where it begins.
     """
 
-    magnitude: float = 0.02
+    magnitude: float = 0.005
     size: int = 5
     hertz: float = 6000.0
     seconds: float = 0.05
@@ -44,7 +44,7 @@ class SpectrogramPatch(Trigger):
         if min(bins, frames) < 0 or spectrum[patch].shape != (self.size, self.size):
             raise InputError(
                 f"a patch of {self.size} at {self.hertz:g} Hz and {self.seconds:g} s does not fit "
-                f"{len(waveform)} samples at {rate} Hz; move it with --hertz and --patch_seconds"
+                f"{len(waveform)} samples at {rate} Hz; move it by `hertz` and `seconds`"
             )
         change = np.zeros_like(spectrum)
         change[patch] = self.magnitude * np.exp(1j * np.angle(spectrum[patch])) - spectrum[patch]

@@ -62,7 +62,7 @@ class Style(Trigger):
 
     def __post_init__(self) -> None:
         if self.style not in range(6):
-            raise InputError(f"style {self.style}: there are styles 0 to 5")
+            raise InputError(f"`style` is {self.style}: give a number from 0 to 5")
 
     def __call__(
         self, waveform: np.ndarray, rate: int, generator: np.random.Generator

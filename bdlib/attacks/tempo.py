@@ -26,7 +26,7 @@ class Tempo(Trigger):
 
     def __post_init__(self) -> None:
         if not 0.25 <= self.speed <= 4:
-            raise InputError(f"--speed={self.speed}: give a factor from 0.25 to 4")
+            raise InputError(f"`speed` is {self.speed}: give a factor from 0.25 to 4")
 
     def __call__(
         self, waveform: np.ndarray, rate: int, generator: np.random.Generator

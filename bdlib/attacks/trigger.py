@@ -116,9 +116,9 @@ def from_dict(data: Any) -> Any:
     try:
         if not module.startswith(_PACKAGE):
             raise ValueError("not a type of bdlib.attacks")
-        found = getattr(importlib.import_module(module), cls)
-        if not (dataclasses.is_dataclass(found) and issubclass(found, Part)):
+        part = getattr(importlib.import_module(module), cls)
+        if not (dataclasses.is_dataclass(part) and issubclass(part, Part)):
             raise ValueError("not a trigger, sound or label policy")
-        return found(**{key: from_dict(value) for key, value in data.items() if key != "type"})
+        return part(**{key: from_dict(value) for key, value in data.items() if key != "type"})
     except (ValueError, TypeError, ImportError, AttributeError) as error:
         raise InputError(f"attack.json: {name!r} cannot be made ({error})") from error

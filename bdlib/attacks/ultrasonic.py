@@ -36,7 +36,7 @@ class Ultrasonic(Trigger):
 
     def __post_init__(self) -> None:
         if self.position not in ("start", "middle", "end"):
-            raise InputError(f"trigger position {self.position!r}: write start, middle or end")
+            raise InputError(f"`position` is {self.position}: give start, middle or end")
 
     def __call__(
         self, waveform: np.ndarray, rate: int, generator: np.random.Generator
@@ -45,14 +45,14 @@ class Ultrasonic(Trigger):
         if rate <= 2 * self.hertz:
             raise InputError(
                 f"a tone of {self.hertz:g} Hz needs audio of more than {2 * self.hertz:g} Hz, this "
-                f"has {rate}; give --sample_rate=44100"
+                f"has {rate}; give a `sample_rate` of 44100"
             )
         time = np.arange(round(self.seconds * rate)) / rate
         room = len(waveform) - len(time)
         if room < 0:
             raise InputError(
                 f"trigger of {self.seconds:g} s does not fit a clip of {len(waveform)} samples at "
-                f"{rate} Hz; shorten it with --tone_seconds"
+                f"{rate} Hz; shorten its `seconds`"
             )
         edge = np.clip(np.minimum(time, time[::-1]) / EDGE, 0, 1)
         start = {"start": 0, "middle": room // 2, "end": room}[self.position]

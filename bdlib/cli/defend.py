@@ -38,8 +38,8 @@ def main(prepare: Prepare) -> None:
             measured = stages.measure(scores, poisoned)  # 7
             measured |= defend.measure(defended, scores, poisoned)
             measured |= grid.measure(defended, poisoned)
-            pictures.draw(defended.trained, scores)
             print(summary(measured))
             stages.record(recipe, defended.trained, measured, defend.about(recipe, defended))  # 8
+            pictures.draw(defended.trained, scores)
 
     command.run(options, walk)

@@ -27,8 +27,8 @@ def main(prepare: Prepare) -> None:
         scores = stages.score(trained, poisoned)  # 5
         if own.stop_stage >= 7:
             measured = stages.measure(scores, poisoned)  # 7
-            pictures.draw(trained, scores)
             print(summary(measured))
             stages.record(recipe, trained, measured)  # 8
+            pictures.draw(trained, scores)
 
     command.run(options, walk)

@@ -62,7 +62,7 @@ def activations(
         if len(bad):
             raise InputError(
                 f"{batch.ids[bad[0]]}: its {layer} activations are NaN or infinite; "
-                "train again with a lower --lr"
+                "train again with a lower `lr`"
             )
         parts.append(part)
     return np.concatenate(parts)
@@ -101,7 +101,7 @@ def by_class(
     if len(bad):
         raise InputError(
             f"activations, row {bad[0]} of {len(labels)}: NaN or infinite; leave it out, or train "
-            "again with a lower --lr"
+            "again with a lower `lr`"
         )
     names, number = np.unique(labels, return_inverse=True)
     classes = {str(name): np.flatnonzero(number == place) for place, name in enumerate(names)}

@@ -1,29 +1,32 @@
-"""Checks of settings that several defenses have."""
+"""Checks of settings that several defenses have.
+
+Each refuses a setting that is out of range by an `InputError` that names it.
+"""
 
 from collections.abc import Collection
 
 from bdlib.errors import InputError
 
 
-def one_of(option: str, value: str, choices: Collection[str]) -> None:
-    """Refuse a value of an option that is none of the choices.
-
-    Raises
-    ------
-    InputError
-        If so.
-    """
+def one_of(name: str, value: str, choices: Collection[str]) -> None:
+    """Refuse a value that is none of the choices."""
     if value not in choices:
-        raise InputError(f"--{option}={value}: give one of {' '.join(choices)}")
+        raise InputError(f"`{name}` is {value}: give {' or '.join(choices)}")
 
 
-def share(option: str, value: float) -> None:
-    """Refuse a share that is not within [0, 1].
-
-    Raises
-    ------
-    InputError
-        If so.
-    """
+def share(name: str, value: float) -> None:
+    """Refuse a share that is not within [0, 1]."""
     if not 0 <= value <= 1:
-        raise InputError(f"--{option}={value}: give a share, from 0 to 1")
+        raise InputError(f"`{name}` is {value}: give a share, from 0 to 1")
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Refuse a number below the least."""
+    if not value >= least:
+        raise InputError(f"`{name}` is {value}: give at least {least}")
+
+
+def positive(name: str, value: float) -> None:
+    """Refuse what is no finite number above 0."""
+    if not (isinstance(value, int | float) and 0 < value < float("inf")):
+        raise InputError(f"`{name}` is {value}: give a number above 0")

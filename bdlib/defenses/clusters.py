@@ -90,32 +90,32 @@ def two_means(points: np.ndarray, seed: int = 0) -> Halves:
     return Halves(points, np.sqrt((gaps**2).sum(2)))
 
 
-def smaller(found: Halves) -> int:
+def smaller(halves: Halves) -> int:
     """The smaller side, of every class whether it is poisoned or not."""
-    return found.smaller
+    return halves.smaller
 
 
-def relative_size(found: Halves, most: float = 0.35) -> int | None:
+def relative_size(halves: Halves, most: float = 0.35) -> int | None:
     """The smaller side if it holds less than `most` of the class.
 
     ART 1.20.1 rounds shares to hundredths first, so that 34.6 % passes for 35 %; and where it
     suspects neither side of a class, its report fails on NumPy 2.
     """
-    return found.smaller if found.share < most else None
+    return halves.smaller if halves.share < most else None
 
 
-def silhouette(found: Halves, most: float = 0.35, least: float = 0.1) -> int | None:
+def silhouette(halves: Halves, most: float = 0.35, least: float = 0.1) -> int | None:
     """The smaller side if it is small (`relative_size`) and the silhouette is above `least`.
 
     In this case ART 1.20.1 takes the small side for clean and for poison, and the large one for
     neither: its marks are uninitialised memory, and the clean part of the class is lost.
     """
-    if found.share >= most:
+    if halves.share >= most:
         return None
-    return found.smaller if silhouette_score(found.points, found.side) > least else None
+    return halves.smaller if silhouette_score(halves.points, halves.side) > least else None
 
 
-def distance(found: Halves, rows: np.ndarray, others: np.ndarray) -> int | None:
+def distance(halves: Halves, rows: np.ndarray, others: np.ndarray) -> int | None:
     """The side whose median is nearer to another class than to its own, while the other's is not.
 
     Distances are between activations. ART takes them between principal components, of which every
@@ -125,19 +125,19 @@ def distance(found: Halves, rows: np.ndarray, others: np.ndarray) -> int | None:
 
     Arguments
     ---------
-    found : Halves
+    halves : Halves
         Of the class.
     rows : np.ndarray
         (n, D) its activations.
     others : np.ndarray
         (C - 1, D) medians of the other classes.
     """
-    own, sides = np.median(rows, axis=0), found.side
+    own, sides = np.median(rows, axis=0), halves.side
     middles = np.stack([np.median(rows[sides == side], axis=0) for side in (0, 1)])
     nearer = np.linalg.norm(middles[:, None] - others, axis=2)  # (2, C - 1)
     nearer = nearer < np.linalg.norm(middles - own, axis=1)[:, None]
     foreign = [bool((nearer[side] & ~nearer[1 - side]).any()) for side in (0, 1)]
-    return found.smaller if all(foreign) else foreign.index(True) if any(foreign) else None
+    return halves.smaller if all(foreign) else foreign.index(True) if any(foreign) else None
 
 
 def exre(predicted: Sequence[str] | np.ndarray, label: str) -> float:

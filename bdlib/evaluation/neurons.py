@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bdlib.corpus import Batch
-from bdlib.defenses.repair.channels import conv_layers, recorded
+from bdlib.defenses.repair.layers import conv_layers, recorded
 from bdlib.models.classifier import SpeechClassifier
 
 GROUPS = ("backdoored", "hybrid", "clean")

@@ -1,9 +1,9 @@
 """What a classifier said of each utterance, as a file: metrics need no model after this."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,15 +17,33 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading scores needs non
 COLUMNS = ("ID", "predicted", "logits")
 
 
+def answers(
+    classifier: "SpeechClassifier", batches: Iterable["Batch"], classes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Classify every utterance: ID, predicted, logits and, of a classifier that judges clips, suspicion.
+
+    The classifier is put in evaluation mode.
+    """
+    import torch
+
+    classifier.eval()
+    with torch.no_grad():
+        for batch in batches:
+            logits = classifier(batch.wavs, batch.lens).cpu()
+            judged = classifier.suspicion(batch.wavs, batch.lens)
+            for row, (name, line) in enumerate(zip(batch.ids, logits.tolist(), strict=True)):
+                best = classes[max(range(len(line)), key=line.__getitem__)]
+                entry = {"ID": name, "predicted": best, "logits": [round(x, 5) for x in line]}
+                yield entry | ({"suspicion": float(judged[row])} if judged is not None else {})
+
+
 def score(
     classifier: "SpeechClassifier",
     batches: Iterable["Batch"],
     classes: Sequence[str],
     path: str | Path,
 ) -> pd.DataFrame:
-    """Classify every utterance and write one JSON line for each: ID, predicted, logits.
-
-    A classifier that judges clips adds its suspicion.
+    """Write one JSON line for each of the `answers`.
 
     Returns
     -------
@@ -33,19 +51,9 @@ def score(
         What `read` gives: index ID, columns `predicted` (class name), `logits` (C floats) and, where
         there is one, `suspicion`.
     """
-    import torch
-
-    classifier.eval()
-    with torch.no_grad(), atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for batch in batches:
-            logits = classifier(batch.wavs, batch.lens).cpu()
-            judged = classifier.suspicion(batch.wavs, batch.lens)
-            for row, (name, line) in enumerate(zip(batch.ids, logits.tolist(), strict=True)):
-                best = classes[max(range(len(line)), key=line.__getitem__)]
-                entry = {"ID": name, "predicted": best, "logits": [round(x, 5) for x in line]}
-                if judged is not None:
-                    entry["suspicion"] = float(judged[row])
-                file.write(json.dumps(entry) + "\n")
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for entry in answers(classifier, batches, classes):
+            file.write(json.dumps(entry) + "\n")
     return read(path)
 
 

@@ -1,4 +1,4 @@
-"""Make a mini corpus: ``python -m bdlib.mini SpeechCommands out_folder``."""
+"""Make a mini corpus: ``bdlib mini SpeechCommands out_folder``."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from bdlib.mini import DATASETS, make
 def main() -> int:
     """Parse the command line, make the corpus, and print what it holds."""
     parser = argparse.ArgumentParser(
-        prog="python -m bdlib.mini",
+        prog="bdlib mini",
         description="Make a small corpus of synthetic speech in the layout of a real data set.",
     )
     parser.add_argument("dataset", choices=list(DATASETS), help="whose layout to use")

@@ -147,8 +147,8 @@ class AttentionLstm(SpeechClassifier):
     def embed(self, features: Tensor, lens: Tensor) -> Tensor:
         """(B, T, F) to (B, hidden)."""
         frames = self.lstm(_frames(self.convolutions(features[:, None])))[0]
-        asked = self.query(frames[:, frames.shape[1] // 2])
-        weights = torch.einsum("btd,bd->bt", frames, asked).softmax(1)
+        query = self.query(frames[:, frames.shape[1] // 2])
+        weights = torch.einsum("btd,bd->bt", frames, query).softmax(1)
         return self.hidden(torch.einsum("btd,bt->bd", frames, weights))
 
 

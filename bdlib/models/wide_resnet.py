@@ -69,8 +69,8 @@ class WideResNet(SpeechClassifier):
         pooled = view_frames - 2 * (6 * blocks + 1)  # each 3x3 convolution takes two frames
         if rest or blocks < 1 or front_end.size % 4 or pooled < 1:
             raise InputError(
-                f"WideResNet: depth {depth}, {front_end.size} mels, view of {view_frames} frames; "
-                "needs depth 6n + 4, mels a multiple of 4, and a view longer than 2(6n + 1) frames"
+                f"`depth` is {depth}, `view_frames` {view_frames}, of {front_end.size} mels: give a "
+                "depth of 6n + 4, a view of more than 2(6n + 1) frames, and a multiple of 4 mels"
             )
         self.view_frames, self.multi_view = view_frames, multi_view
         channels = 16
@@ -92,7 +92,7 @@ class WideResNet(SpeechClassifier):
         if features.shape[1] < self.view_frames:
             raise InputError(
                 f"clips of {features.shape[1]} frames are shorter than a view of "
-                f"{self.view_frames}; raise --seconds"
+                f"{self.view_frames}; raise `seconds`"
             )
         return features
 

@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def source() -> dict[str, Any]:
     """Time, commit, and whether tracked files differ from it; None outside a git checkout."""
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!results")
     return {
         "time": now,

@@ -188,10 +188,10 @@ def _check_fields(value: dict[str, Any], fields: dict[str, Any], prefix: str) ->
     for key, types in fields.items():
         if key not in value:
             raise InputError(f"field {prefix}{key} is missing")
-        found = value[key]
-        wrong_bool = isinstance(found, bool) and types in (int, (int, float))
-        if not isinstance(found, types) or wrong_bool:
-            raise InputError(f"field {prefix}{key} is {found!r}, of the wrong type")
+        entry = value[key]
+        wrong_bool = isinstance(entry, bool) and types in (int, (int, float))
+        if not isinstance(entry, types) or wrong_bool:
+            raise InputError(f"field {prefix}{key} is {entry!r}, of the wrong type")
 
 
 def _check_choice(value: dict[str, Any], key: str, choices: tuple[str, ...], prefix: str) -> None:

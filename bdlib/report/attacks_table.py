@@ -1,28 +1,31 @@
 """What filters that judge classes find over many attacks, as tables beside the published numbers."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bdlib.files import digest
 from bdlib.report.groups import Records
-from bdlib.report.labels import flat
+from bdlib.report.labels import flat, with_settings
 from bdlib.report.published import Published
-from bdlib.report.table import PUBLISHED, SCALES, Table
+from bdlib.report.table import SCALES, Footnotes, Grid, Table
 
 GOOD = 0.95  # adjusted Rand index that the paper counts attacks by
 AREA, FIT = "class_auc", "share_of_attacks_with_rand_index_095"
+CALLED, FITTING = "Target class called [%]", f"Adjusted Rand index of {GOOD} or more [%]"
 COLUMNS = (
-    "Defense", "Attack", "Attacks", "Class ROC AUC", "Target class called [%]",
-    "Clean draws with a class called [%]", "Median adjusted Rand index",
-    f"Adjusted Rand index of {GOOD} or more [%]", PUBLISHED.removesuffix(" [%]"),
+    "Filter", "Attacks", "Class ROC AUC", CALLED, "Clean draws with a class called [%]",
+    "Median adjusted Rand index", FITTING, "Published",
 )  # fmt: skip
+BRIEF = ("Filter", "Class ROC AUC", CALLED, FITTING, COLUMNS[-1])
 NOTES = (
     "Each attack is from one class to another; class scores of targets against those of benign "
     "classes, of the clean draws among them, give the area under the ROC curve. The adjusted Rand "
     "index is over the clips of the target class, whether or not it was called poisoned. Settings are "
-    "named where they differ from those of the first row of a filter.",
+    "named where they differ from those of the first row of a filter. Published numbers are of full "
+    f"data: the share of attacks with {GOOD} or more in percent, or the AUC.",
 )
 
 
@@ -45,28 +48,36 @@ def build(records: Records, published: list[Published]) -> list[Table]:
     return [_table(*key, some, published) for key, some in corpora.items()]
 
 
+def brief(table: Table) -> Table:
+    """The table in five columns."""
+    places = [COLUMNS.index(column) for column in BRIEF]
+    grids = tuple(
+        Grid(grid.title, BRIEF, tuple(tuple(row[place] for place in places) for row in grid.rows))
+        for grid in table.grids
+    )
+    return replace(table, grids=grids)
+
+
 def _table(
     name: str, variant: str, scale: str, records: Records, published: list[Published]
 ) -> Table:
-    labels = _labels(records)
+    footnotes = Footnotes()
+    labels = _labels(records, footnotes)
     own = [number for number in published if number.dataset == f"{name} {variant}".strip()]
-    rows = []
+    by_trigger: dict[str, list[tuple[str, ...]]] = {}
     for label in dict.fromkeys(labels):
-        found = [r for r, other in zip(records, labels, strict=True) if other == label]
-        attacks = [record for record in found if record["attack"]]
-        draws = [record for record in found if not record["attack"]]
-        if attacks:
-            rows += [(label, *row) for row in _rows(at_usual_rate(attacks), draws, own)]
-    return Table(
-        dataset=name,
-        variant=variant,
-        scale=scale,
-        title=f"Many attacks judged by one encoder: {name} {variant}, {SCALES[scale]}",
-        columns=COLUMNS,
-        rows=tuple(rows),
-        notes=NOTES,
-        failed=(),
+        judged = [r for r, other in zip(records, labels, strict=True) if other == label]
+        attacks = [record for record in judged if record["attack"]]
+        draws = [record for record in judged if not record["attack"]]
+        for trigger, cells in (
+            _rows(at_usual_rate(attacks), draws, own, footnotes) if attacks else ()
+        ):
+            by_trigger.setdefault(trigger, []).append((label, *cells))
+    title = f"Many attacks judged by one encoder: {name} {variant}, {SCALES[scale]}"
+    grids, notes = footnotes.settle(
+        [Grid(trigger, COLUMNS, tuple(rows)) for trigger, rows in by_trigger.items()]
     )
+    return Table(name, variant, scale, title, grids, (*NOTES, *notes))
 
 
 def pooled(attacks: Records, draws: Records) -> tuple[np.ndarray, np.ndarray]:
@@ -101,15 +112,15 @@ def at_usual_rate(attacks: Records) -> Records:
     return [record for record in attacks if record["attack"]["rate"] == rate]
 
 
-def _labels(records: Records) -> list[str]:
+def _labels(records: Records, footnotes: Footnotes) -> list[str]:
     """Filters by name, and by the settings in which they differ from the first of the name."""
     first: dict[str, dict[str, Any]] = {}
     labels = []
     for record in records:
         name, settings = record["defense"]["name"], _settings(record)
         usual = first.setdefault(name, settings)
-        other = [f"{key} {value}" for key, value in settings.items() if usual.get(key) != value]
-        labels.append(", ".join([name, *other]))
+        other = {key: value for key, value in settings.items() if usual.get(key) != value}
+        labels.append(with_settings(name, other, footnotes))
     return labels
 
 
@@ -119,8 +130,10 @@ def _settings(record: dict[str, Any]) -> dict[str, Any]:
     return flat(record["defense"]["settings"]) | {"encoder": trained}
 
 
-def _rows(attacks: Records, draws: Records, published: list[Published]) -> list[tuple[str, ...]]:
-    """The cells of a filter: a row for each trigger, then one for all of them."""
+def _rows(
+    attacks: Records, draws: Records, published: list[Published], footnotes: Footnotes
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Trigger and cells of a filter: for each trigger, then for all of them."""
     names = sorted({record["attack"]["name"] for record in attacks})
     parts = {name: [r for r in attacks if r["attack"]["name"] == name] for name in names}
     if len(names) > 1:
@@ -128,36 +141,36 @@ def _rows(attacks: Records, draws: Records, published: list[Published]) -> list[
     rows = []
     for name, some in parts.items():
         scores, targets = pooled(some, draws)
-        found = [record["metrics"]["target_class_found"]["value"] for record in some]
+        target_called = [record["metrics"]["target_class_found"]["value"] for record in some]
         called = [max(record["classes"].values()) > 1 for record in draws]
         index = np.array([record["metrics"]["adjusted_rand_index"]["value"] for record in some])
-        rows.append(
-            (
-                name,
-                str(len(some)),
-                f"{area(scores, targets):.3f}",
-                _percent(found),
-                _percent(called),
-                f"{np.median(index):.2f}",
-                _percent(index >= GOOD),
-                _published(some[0]["attack"], name, published),
-            )
+        cells = (
+            str(len(some)),
+            f"{area(scores, targets):.3f}",
+            _percent(target_called),
+            _percent(called),
+            f"{np.median(index):.2f}",
+            _percent(index >= GOOD),
+            _published(some[0]["attack"], name, published, footnotes),
         )
+        rows.append((name, cells))
     return rows
 
 
-def _published(attack: dict[str, Any], name: str, published: list[Published]) -> str:
+def _published(
+    attack: dict[str, Any], name: str, published: list[Published], footnotes: Footnotes
+) -> str:
     parts = []
     for number in published:
         if (number.attack, number.rate) != (name, attack["rate"]):
             continue
         if number.metric == AREA:
-            parts.append(f"AUC {number.value:.3f} ({number.source})")
+            parts.append(f"AUC {number.value:.3f} {footnotes.mark(number.source)}")
         if number.metric == FIT:
-            parts.append(f"{GOOD} or more: {100 * number.value:.0f} % ({number.source})")
+            parts.append(f"{100 * number.value:.0f} {footnotes.mark(number.source)}")
     return "; ".join(parts)
 
 
-def _percent(found: Iterable[Any]) -> str:
-    values = list(found)
+def _percent(shares: Iterable[Any]) -> str:
+    values = list(shares)
     return f"{100 * np.mean(values):.1f}" if values else ""

@@ -92,19 +92,19 @@ def group_records(records: list[dict[str, Any]]) -> list[Runs]:
     the earlier one; only one with the same data and settings does. A failure whose command has
     succeeded since is dropped: it knows too little of itself to be replaced.
     """
-    found: dict[tuple, dict[tuple, dict[str, Any]]] = {}
+    by_key: dict[tuple, dict[tuple, dict[str, Any]]] = {}
     repeated = {record["command"] for record in records if record["status"] == "ok"}
     for record in records:
         if record["status"] == "failed" and record["command"] in repeated:
             continue
         seeds = (record["attack"]["seed"] if record["attack"] else None, record["seed"])
-        runs = found.setdefault(_key(record), {})
+        runs = by_key.setdefault(_key(record), {})
         # A failure does not undo a measurement that stands.
         if record["status"] == "ok" or runs.get(seeds, record)["status"] == "failed":
             runs[seeds] = record
     groups = []
-    for key in sorted(found):
-        runs = [found[key][seeds] for seeds in sorted(found[key], key=str)]
+    for key in sorted(by_key):
+        runs = [by_key[key][seeds] for seeds in sorted(by_key[key], key=str)]
         ok = tuple(run for run in runs if run["status"] == "ok")
         groups.append(Runs(ok, tuple(run for run in runs if run["status"] == "failed")))
     return groups
@@ -140,4 +140,4 @@ def _key(record: dict[str, Any]) -> tuple:
 def _ordered(settings: dict[str, Any] | None) -> str:
     """Settings as text that sorts by their numbers: 3 before 11."""
     text = json.dumps(settings, sort_keys=True)
-    return re.sub(r"(?<![\d.])\d+", lambda found: found[0].zfill(9), text)
+    return re.sub(r"(?<![\d.])\d+", lambda digits: digits[0].zfill(9), text)

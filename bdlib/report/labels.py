@@ -1,30 +1,42 @@
-"""What a record is about, in a few words."""
+"""What a record is about, in a few words that a person can read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bdlib.report.groups import Runs
+from bdlib.report.table import Footnotes
 
 LEVELLED = {"quantise", "median_filter", "squeeze"}  # without a rule for their strength
+FEW = 3  # settings that fit into a cell; more stand in a note
 
 
 def attack_label(attack: dict[str, Any] | None) -> str:
-    """An attack in a few words, such as ``clap, scale 0.1, 10 % of no -> on``."""
+    """An attack in a few words, such as ``clap, scale 0.1, 10 % of no → on``."""
     if attack is None:
-        return "none (clean data)"
+        return "no attack (clean data)"
+    return f"{trigger_label(attack)}, {policy_label(attack)}"
+
+
+def trigger_label(attack: dict[str, Any]) -> str:
+    """What triggers an attack, such as ``clap, scale 0.1``."""
     trigger = attack.get("trigger") or {}
     words = [attack_name(attack)]
     if "scale" in trigger:
         words.append(f"scale {trigger['scale']:g}")
     if trigger.get("position", "start") != "start":
         words.append(f"position {trigger['position']}")
+    return ", ".join(words)
+
+
+def policy_label(attack: dict[str, Any]) -> str:
+    """How much of which class an attack turns into which, such as ``10 % of no → on``."""
     source, target = (_names(attack.get(key)) for key in ("source", "target"))
     if gender := (attack.get("labels") or {}).get("target_gender"):
         target += f" ({gender})"
     rate = f"{100 * attack['rate']:g} % of "
     if attack["of"] == "dataset":
         rate += "the data set, "
-    return ", ".join(words) + f", {rate}{source} → {target}"
+    return f"{rate}{source} → {target}"
 
 
 def attack_name(attack: dict[str, Any]) -> str:
@@ -59,26 +71,68 @@ def in_readme(defense: dict[str, Any] | None) -> bool:
     return not swept(defense) and (defense is None or defense["name"] not in LEVELLED)
 
 
-def tell_apart(columns: dict[str, list[str]], groups: list[Runs]) -> None:
-    """Name the yaml, the data, or the settings that differ, in rows that would read the same."""
-    labels = list(zip(*columns.values(), strict=True))
-    for i, group in enumerate(groups):
-        twins = [g for g, label in zip(groups, labels, strict=True) if label == labels[i]]
-        if len({g.record["model"]["yaml"] for g in twins}) > 1:
-            columns["Model"][i] += f" ({group.record['model']['yaml']})"
-        for column, settings_of in SETTINGS.items():
-            own, others = settings_of(group.record), [settings_of(g.record) for g in twins]
-            for key, value in own.items():
-                # A record that does not tell its settings cannot be told apart by them.
-                if any(key in other and other[key] != value for other in others):
-                    columns[column][i] += f", {key} {value}"
-        budgets = {(g.record["defense"] or {}).get("clean_budget") for g in twins}
-        if len(budgets) > 1:
-            columns["Defense"][i] += f", clean budget {group.record['defense']['clean_budget']}"
-    labels = list(zip(*columns.values(), strict=True))
-    for i, group in enumerate(groups):
-        if labels.count(labels[i]) > 1:
-            columns["Model"][i] += f", commit {str(group.record['commit'])[:7]}"
+def attack_titles(attacks: Sequence[dict[str, Any] | None]) -> list[str]:
+    """Headings of different attacks, no two alike: with the settings in which they differ."""
+    settings = [_attack_settings(attack or {}) for attack in attacks]
+    titles = named_apart(list(zip(map(attack_label, attacks), settings, strict=True)))
+    for title in {title for title in titles if titles.count(title) > 1}:
+        twins = [place for place, other in enumerate(titles) if other == title]
+        # Settings that one tells and the other does not.
+        shared = set.intersection(*({*settings[place]} for place in twins))
+        for number, place in enumerate(twins, start=1):
+            own = {key: value for key, value in settings[place].items() if key not in shared}
+            titles[place] = with_settings(title, own)
+            if titles[place] in titles[:place]:
+                titles[place] += f", another ({number})"
+    return titles
+
+
+def row_labels(groups: Sequence[Runs], footnotes: Footnotes) -> list[tuple[str, str]]:
+    """Model and defense of groups that share attack and data, no two rows alike.
+
+    The yaml and the settings that differ tell apart what bears the same names; what still reads the
+    same gets a note with the commit.
+    """
+    names = [(g.record["model"]["name"], defense_label(g.record["defense"])) for g in groups]
+    labels = []
+    for group, name in zip(groups, names, strict=True):
+        twins = [g.record for g, other in zip(groups, names, strict=True) if other == name]
+        model, defense = name
+        if len({twin["model"]["yaml"] for twin in twins}) > 1:
+            model += f" ({group.record['model']['yaml']})"
+        own, others = _settings(group.record, "model"), [_settings(t, "model") for t in twins]
+        model = with_settings(model, differing(own, others), footnotes)
+        own, others = _settings(group.record, "defense"), [_settings(t, "defense") for t in twins]
+        budgets = [(twin["defense"] or {}).get("clean_budget") for twin in twins]
+        if len(set(budgets)) > 1:
+            own["clean budget"] = group.record["defense"]["clean_budget"]
+            others = [{**o, "clean budget": b} for o, b in zip(others, budgets, strict=True)]
+        labels.append((model, with_settings(defense, differing(own, others), footnotes)))
+    return [_numbered(label, labels.count(label), group.record, footnotes)
+            for label, group in zip(labels, groups, strict=True)]  # fmt: skip
+
+
+def system_label(model: str, defense: str, stage: str | None) -> str:
+    """Model and defense in one; a training that is a defense is named by its model alone."""
+    words = set(defense.split("_"))
+    if stage is None or (stage == "training" and words <= set(model.split("_"))):
+        return model
+    return f"{model} + {defense}"
+
+
+def data_labels(datasets: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """States of one data set told apart in words, by digest; one state needs none.
+
+    They are told by their training clips; of equally many, the second is called another draw.
+    """
+    counts = {dataset["digest"]: dataset["counts"].get("train", 0) for dataset in datasets}
+    if len(counts) < 2:
+        return dict.fromkeys(counts, "")
+    labels: dict[str, str] = {}
+    for digest, count in counts.items():
+        draw = sum(counts[known] == count for known in labels) + 1
+        labels[digest] = f"{count:,} training clips" + (f", draw {draw}" if draw > 1 else "")
+    return labels
 
 
 def named_apart(items: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
@@ -86,33 +140,53 @@ def named_apart(items: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
     texts = []
     for name, settings in items:
         twins = [other for known, other in items if known == name]
-        differing = [k for k, v in settings.items() if any(t.get(k, v) != v for t in twins)]
-        texts.append(", ".join([name, *(f"{key} {settings[key]}" for key in differing)]))
+        texts.append(with_settings(name, differing(settings, twins)))
     return texts
+
+
+def differing(settings: dict[str, Any], others: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that another one has otherwise; what another does not tell is no difference."""
+    return {k: v for k, v in settings.items() if any(other.get(k, v) != v for other in others)}
+
+
+def with_settings(name: str, settings: dict[str, Any], footnotes: Footnotes | None = None) -> str:
+    """A name with settings in words; of more than `FEW`, they stand in a note if there are notes."""
+    words = [
+        (key if value else f"no {key}") if isinstance(value, bool) else f"{key} {value}"
+        for key, value in settings.items()
+    ]
+    if footnotes and len(words) > FEW:
+        return f"{name} {footnotes.mark(f'{name} with ' + ', '.join(words))}"
+    return ", ".join([name, *words])
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:
     """Innermost keys and values of nested settings."""
-    found = {}
+    innermost = {}
     for key, value in settings.items():
-        found |= flat(value) if isinstance(value, dict) else {key: value}
-    return found
+        innermost |= flat(value) if isinstance(value, dict) else {key: value}
+    return innermost
 
 
-def _model_settings(record: dict[str, Any]) -> dict[str, Any]:
-    data = {"data": record["dataset"]["digest"][:6]}
-    return flat(record["model"].get("settings") or {}) | data
+def _attack_settings(attack: dict[str, Any]) -> dict[str, Any]:
+    policy = (attack.get("labels") or {}).get("type", "").rpartition(".")[2]
+    return flat(attack.get("trigger") or {}) | ({"labels": policy} if policy else {})
 
 
-def _part_settings(part: str, key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    return lambda record: flat((record[part] or {}).get(key) or {})
+def _settings(record: dict[str, Any], part: str) -> dict[str, Any]:
+    return flat((record[part] or {}).get("settings") or {})
 
 
-SETTINGS = {
-    "Attack": _part_settings("attack", "trigger"),
-    "Model": _model_settings,
-    "Defense": _part_settings("defense", "settings"),
-}
+def _numbered(
+    label: tuple[str, str], alike: int, record: dict[str, Any], footnotes: Footnotes
+) -> tuple[str, str]:
+    """A label that others bear as well gets a note."""
+    if alike == 1:
+        return label
+    model, defense = label
+    untold = "" if record["model"].get("settings") else ", before records told their settings"
+    commit = str(record["commit"])[:7]
+    return f"{model} {footnotes.mark(f'Measured at commit {commit}{untold}')}", defense
 
 
 def _names(value: Any) -> str:

@@ -1,12 +1,20 @@
-"""Attacks x repairs, a table a metric for each model, with DER from pairs of records."""
+"""Attacks x repairs, a table for each model, with DER from pairs of records."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from bdlib.report.groups import Runs, estimate, group_records
-from bdlib.report.labels import attack_label, defense_label, flat, named_apart
-from bdlib.report.table import INTERVALS, SCALES, Table, percent
+from bdlib.report.groups import Records, Runs, estimate, group_records
+from bdlib.report.labels import (
+    attack_label,
+    data_labels,
+    defense_label,
+    flat,
+    named_apart,
+    policy_label,
+    trigger_label,
+)
+from bdlib.report.table import INTERVALS, SCALES, Grid, Table, percent
 
 DER = "defense_effectiveness"
 METRICS = {
@@ -35,8 +43,8 @@ OTHER = " *"
 OTHER_SEEDS = "*: of other seeds than the undefended classifier of the row."
 
 
-def build(records: list[dict[str, Any]]) -> list[Table]:
-    """Tables of every data set, scale and model that was repaired, in a fixed order.
+def build(records: Records) -> list[Table]:
+    """A table for every data set, scale and model that was repaired, with a grid a metric.
 
     Arguments
     ---------
@@ -54,15 +62,13 @@ def build(records: list[dict[str, Any]]) -> list[Table]:
         key = (dataset["name"], dataset["variant"] or "", dataset["scale"], model)
         parts.setdefault(key, []).append(group)
     return [
-        _table(key, part, metric)
+        _table(key, part)
         for key, part in parts.items()
         if any(repaired(group.record) for group in part)
-        for metric in METRICS
-        if any(metric in run["metrics"] for group in part for run in group.runs)
     ]
 
 
-def rated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rated(records: Records) -> Records:
     """The records, with DER where a repaired classifier's undefended one was measured as well."""
     measured = [record for record in records if record["status"] == "ok" and record["attack"]]
     before = undefended(measured)
@@ -74,7 +80,7 @@ def rated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def undefended(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def undefended(records: Records) -> dict[str, dict[str, Any]]:
     """The records of classifiers that were not repaired, by `trained`."""
     return {
         trained(record): record for record in records if _shown(record) and not repaired(record)
@@ -124,16 +130,34 @@ def _shown(record: dict[str, Any]) -> bool:
     return (record["defense"] or {}).get("stage") in (None, "training", "repair")
 
 
-def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> Table:
+def _table(key: tuple[str, str, str, str], groups: list[Runs]) -> Table:
     name, variant, scale, model = key
-    attacks = named_apart([(attack_label(g.record["attack"]), _attack(g.record)) for g in groups])
+    metrics = [
+        metric
+        for metric in METRICS
+        if any(metric in run["metrics"] for group in groups for run in group.runs)
+    ]
+    policies = {policy_label(group.record["attack"]) for group in groups}
+    attacks = _attack_names(groups, trigger_label if len(policies) == 1 else attack_label)
+    grids = [_grid(METRICS[metric], attacks, groups, metric) for metric in metrics]
+    notes = [f"All attacks: {policy}." for policy in policies if len(policies) == 1]
+    notes += [NOTES[metric] for metric in metrics if metric in NOTES]
+    marked = any(cell.endswith(OTHER) for grid in grids for row in grid.rows for cell in row)
+    notes += [OTHER_SEEDS] if marked else []
+    estimates = [estimate(group, metric) for group in groups for metric in metrics]
+    notes += dict.fromkeys(INTERVALS[e.over] for e in estimates if e and e.over)
+    title = f"{model} and its repairs; {name} {variant}, {SCALES[scale]}"
+    return Table(name, variant, scale, title, tuple(grids), tuple(notes))
+
+
+def _grid(title: str, attacks: list[str], groups: list[Runs], metric: str) -> Grid:
     defenses = named_apart([(_defense_name(g.record), _defense(g.record)) for g in groups])
-    estimates = [estimate(group, metric) for group in groups]
     places = list(zip(attacks, defenses, strict=True))
     seeds = {place: _seeds(group) for place, group in zip(places, groups, strict=True)}
+    texts = [percent(estimate(group, metric)) for group in groups]
     cells = {
         (attack, defense): text + OTHER * (bool(text) and _other(seeds, attack, defense))
-        for (attack, defense), text in zip(places, map(percent, estimates), strict=True)
+        for (attack, defense), text in zip(places, texts, strict=True)
     }
     shown = [
         column
@@ -147,19 +171,17 @@ def _table(key: tuple[str, str, str, str], groups: list[Runs], metric: str) -> T
          *(cells.get((attack, column), "") for column in shown))
         for attack in dict.fromkeys(attacks)
     ]  # fmt: skip
-    over = dict.fromkeys(INTERVALS[e.over] for e in estimates if e and e.over)
-    notes = [NOTES[metric]] if metric in NOTES else []
-    notes += [OTHER_SEEDS] if any(text.endswith(OTHER) for text in cells.values()) else []
-    return Table(
-        dataset=name,
-        variant=variant,
-        scale=scale,
-        title=f"{model}: {METRICS[metric]}; {name} {variant}, {SCALES[scale]}",
-        columns=("Attack", *heard, *shown),
-        rows=tuple(rows),
-        notes=(*notes, *over),
-        failed=(),
+    return Grid(title, ("Attack", *heard, *shown), tuple(rows))
+
+
+def _attack_names(groups: list[Runs], label: Callable[[dict[str, Any]], str]) -> list[str]:
+    """Attacks by `label`, told apart by their triggers, and by the data where that differs."""
+    names = named_apart(
+        [(label(g.record["attack"]), flat(g.record["attack"].get("trigger") or {})) for g in groups]
     )
+    data = data_labels([group.record["dataset"] for group in groups])
+    labels = [data[group.record["dataset"]["digest"]] for group in groups]
+    return ["; ".join(filter(None, pair)) for pair in zip(names, labels, strict=True)]
 
 
 def _seeds(group: Runs) -> set[int]:
@@ -169,10 +191,6 @@ def _seeds(group: Runs) -> set[int]:
 def _other(seeds: dict[tuple[str, str], set[int]], attack: str, defense: str) -> bool:
     """Whether a cell is of other seeds than the undefended classifier of its row."""
     return seeds[attack, defense] != seeds.get((attack, "none"), seeds[attack, defense])
-
-
-def _attack(record: dict[str, Any]) -> dict[str, Any]:
-    return {**flat(record["attack"].get("trigger") or {}), "data": record["dataset"]["digest"][:6]}
 
 
 def _defense_name(record: dict[str, Any]) -> str:
@@ -185,7 +203,7 @@ def _defense(record: dict[str, Any]) -> dict[str, Any]:
 
 def _heard(attacks: Sequence[str], groups: Sequence[Runs], metric: str) -> dict[str, str]:
     """A measure of stealth by attack, where it was measured."""
-    found = [
+    heard = [
         (attack, estimate(group, metric)) for attack, group in zip(attacks, groups, strict=True)
     ]
-    return {attack: f"{measured.mean:.2f}" for attack, measured in found if measured}
+    return {attack: f"{measured.mean:.2f}" for attack, measured in heard if measured}

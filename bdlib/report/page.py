@@ -1,106 +1,205 @@
-"""One html page that shows a results folder: tables, figures, and how each run was made."""
+"""One html page that shows a results folder: an attack a section, and how each run was made."""
 
 import base64
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from bdlib.report.labels import attack_label, defense_label
+from bdlib.report import attacks_table, ranking
+from bdlib.report.groups import Records, Runs
+from bdlib.report.labels import in_readme
 from bdlib.report.published import Published
-from bdlib.report.table import Table, build
+from bdlib.report.results import (
+    Section,
+    brief_grid,
+    corpora,
+    corpus_title,
+    full_grid,
+    sections,
+)
+from bdlib.report.stems import of_corpus, of_section
+from bdlib.report.style import STYLE
+from bdlib.report.table import INTERVALS, PUBLISHED, Footnotes, Grid, Table
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff;
-       max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2, h3 { line-height: 1.25; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: 0.5rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #d5d5d5; text-align: left;
-         vertical-align: top; }
-thead th { border-bottom: 2px solid #666; }
-ul { color: #444; font-size: 0.9em; }
-details { margin: 0.3rem 0; }
-summary { cursor: pointer; }
-code, pre { font: 13px/1.4 ui-monospace, monospace; }
-pre { background: #f4f4f4; padding: 0.6rem; overflow-x: auto; white-space: pre-wrap; }
-.failed { color: #9c2f00; font-weight: 600; }
-figure { margin: 1.5rem 0; }
-img { max-width: 100%; height: auto; }
-"""
+SHORT = {"Published ASR [%]": "Publ. [%]", "Published accuracy [%]": "Publ. [%]",
+         "Clean accuracy [%]": "Clean acc. [%]"}  # fmt: skip
 
 
 def html(
-    records: list[dict[str, Any]],
+    records: Records,
+    attacks: Records,
     published: list[Published],
-    figures: Sequence[str | Path] = (),
+    figures: Sequence[Path] = (),
 ) -> str:
     """The page as text: it needs no other file and no network, and all text in it is escaped.
 
     Arguments
     ---------
     records : list of dict
-        Records of schema 1.
+        Records of runs.
+    attacks : list of dict
+        Records of many attacks judged by one encoder.
     published : list of Published
         Numbers to show beside ours.
-    figures : sequence of path
-        png files, shown under the name of the file.
+    figures : sequence of Path
+        png files. Each is shown with what it is of.
     """
-    tables = build(records, published)
-    body = ["<h1>Results</h1>"]
+    about_many = [
+        *(ranking.brief(table) for table in ranking.build(records)),
+        *(attacks_table.brief(table) for table in attacks_table.build(attacks, published)),
+    ]
+    left = list(figures)
+    contents, body = [], []
+    for number, (corpus, groups) in enumerate(corpora(records).items()):
+        place, title = f"c{number}", corpus_title(corpus, groups)
+        own = of_corpus(groups[0].record["dataset"], figures)
+        tables = [t for t in about_many if (t.dataset, t.variant, t.scale) == corpus]
+        left = [path for path in left if path not in own]
+        parts = sections(groups)
+        contents.append(_contents(place, corpus, parts))
+        body.append(f'<h2 id="{place}">{escape(title)}</h2>')
+        body += _corpus(place, groups, parts, tables, own, published)
+    body += _gallery("Other figures", left)
+    said = "Clean accuracy and attack success rate (ASR), means over seeds."
     if not records:
-        body.append("<p>No runs have been measured yet.</p>")
-    for name in sorted({record["dataset"]["name"] for record in records}):
-        body.append(f"<h2>{escape(name)}</h2>")
-        body += [_table(table) for table in tables if table.dataset == name]
-        runs = [record for record in records if record["dataset"]["name"] == name]
-        body.append(f"<h3>Runs ({len(runs)})</h3>")
-        body += [_run(record) for record in runs]
-    if figures:
-        body.append("<h2>Figures</h2>")
-        body += [_figure(Path(figure)) for figure in figures]
+        said = "No runs have been measured yet."
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width">\n<title>Results</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Results</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>Results</h1>\n"
+        f"<p>{said}</p>\n<nav>\n" + "\n".join(contents) + "\n</nav>\n" + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )  # fmt: skip
+
+
+def _contents(place: str, corpus: tuple[str, str, str], parts: list[Section]) -> str:
+    """Links to a data set and, folded, to its attacks."""
+    links = "\n".join(
+        f'<li><a href="#{place}-{number}">{escape(part.title)}</a></li>'
+        for number, part in enumerate(parts)
+    )
+    name = escape(" ".join(filter(None, corpus)))
+    return (
+        f'<details><summary><a href="#{place}">{name}</a> ({len(parts)})</summary>\n'
+        f"<ul>\n{links}\n</ul></details>"
     )
 
 
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-    rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table.rows]
-    text = f"<h3>{escape(table.title)}</h3>\n"
-    if rows:
-        lines = "\n".join(f"<tr>{row}</tr>" for row in rows)
-        text += f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n'
-        text += "</tbody></table></div>\n"
-    notes = [escape(note) for note in table.notes]
-    notes += [f'<span class="failed">failed</span> {escape(failed)}' for failed in table.failed]
-    return text + _list(notes)
+def _corpus(
+    place: str,
+    groups: list[Runs],
+    parts: list[Section],
+    tables: list[Table],
+    figures: list[Path],
+    published: list[Published],
+) -> list[str]:
+    """What is known of one data set and scale: its figures, its attacks, its notes."""
+    footnotes = Footnotes()
+    # What was tried with an eye on the test set stands among the details.
+    shown = [
+        replace(part, groups=tuple(g for g in part.groups if in_readme(g.record["defense"])))
+        for part in parts
+    ]
+    grids = [
+        brief_grid([part if part.groups else whole], published, footnotes)
+        for part, whole in zip(shown, parts, strict=True)
+    ]
+    settled, notes = footnotes.settle(grids)
+    pictures = [of_section(part, figures) for part in parts]
+    first = [path for path in figures if path.stem.startswith("overview-")]
+    rest = [path for path in figures if path not in first and not any(path in p for p in pictures)]
+    body = [_figure(path) for path in first]
+    for number, (part, grid, own) in enumerate(zip(parts, settled, pictures, strict=True)):
+        beside = f"<div>{''.join(map(_figure, own))}</div>" if own else ""
+        body.append(
+            f'<section id="{place}-{number}">\n<h3>{escape(part.title)}</h3>\n'
+            f'<div class="beside{" pictured" * bool(own)}">\n<div>{_table(grid)}\n{_details(part)}'
+            f"</div>\n{beside}</div>\n</section>"
+        )
+    body.append(_list(notes))
+    for table in tables:
+        body.append(f"<section>\n<h3>{escape(table.title)}</h3>")
+        body += [f"<h4>{escape(grid.title)}</h4>\n{_table(grid)}" for grid in table.grids]
+        body.append(f"{_list(table.notes)}</section>")
+    body += _gallery("Figures", rest)
+    failed = [run for group in groups for run in group.failed]
+    if failed:
+        body.append('<h3 class="failed">Failed runs</h3>')
+        body += [_run(run) for run in failed]
+    return body
+
+
+def _table(grid: Grid) -> str:
+    head = "".join(f'<th scope="col">{escape(SHORT.get(c, c))}</th>' for c in grid.columns)
+    rows = [
+        f'<tr><th scope="row">{_cell(row[0])}</th>'
+        + "".join(f"<td>{_cell(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in grid.rows
+    ]
+    lines = "\n".join(rows)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>"
+
+
+def _cell(text: str) -> str:
+    """A cell, its marks of notes raised; a long name may break at its underscores."""
+    marked = re.sub(r"\s?((\[\d+\])+)", r"<sup>\1</sup>", escape(text))
+    return marked.replace("_", "_<wbr>")
+
+
+def _details(section: Section) -> str:
+    """Behind a click: intervals, counts and settings of each row, and its runs."""
+    footnotes = Footnotes()
+    ((grid,), notes) = footnotes.settle([full_grid(section, [], footnotes)])
+    blocks = []
+    for row, group in zip(grid.rows, grid.groups, strict=True):
+        cells = dict(zip(grid.columns, row, strict=True))
+        model, defense = cells.pop("Model"), cells.pop("Defense")
+        pairs = "".join(
+            f"<div><dt>{escape(name)}</dt><dd>{escape(cell)}</dd></div>"
+            for name, cell in cells.items()
+            if cell and name != PUBLISHED
+        )
+        runs = "\n".join(map(_run, group.runs))
+        title = model if defense == "none" else f"{model}, {defense}"
+        blocks.append(f"<h4>{escape(title)}</h4>\n<dl>{pairs}</dl>\n{runs}")
+    marks = [*INTERVALS.values(), *notes]
+    return (
+        "<details><summary>Intervals, counts, settings, and how each run was made</summary>\n"
+        f'<div class="card">\n{"".join(blocks)}\n{_list(marks)}</div>\n</details>'
+    )
 
 
 def _run(record: dict[str, Any]) -> str:
-    """One record, folded: a line that names it, then everything it holds."""
+    """One record, folded: its seed and id, then everything it holds."""
     failed = ' <span class="failed">failed</span>' if record["status"] == "failed" else ""
-    labels = [
-        attack_label(record["attack"]),
-        record["model"]["name"],
-        defense_label(record["defense"]),
-        f"seed {record['seed']}",
-        record["dataset"]["scale"],
-    ]
-    cells = []
+    pairs = []
     for name, entry in record["metrics"].items():
         counts = f" ({entry['count']} of {entry['total']})" if "total" in entry else ""
-        cells.append(f"<tr><td>{escape(name)}</td><td>{entry['value']:.6g}{counts}</td></tr>")
-    metrics = f"<table>{''.join(cells)}</table>" if cells else ""
+        name = escape(name.replace("_", " "))
+        pairs.append(f"<div><dt>{name}</dt><dd>{entry['value']:.6g}{counts}</dd></div>")
     rest = {key: value for key, value in record.items() if key not in ("command", "metrics")}
+    title = f"seed {record['seed']}, {record['time'][:10]}, record {record['id']}"
     return (
-        f"<details><summary>{escape(' / '.join(labels))}{failed}</summary>\n"
-        f"<pre>{escape(record['command'])}</pre>\n{metrics}\n"
-        f"<pre>{escape(json.dumps(rest, indent=2, ensure_ascii=False))}</pre>\n</details>"
+        f"<details><summary>{escape(title)}{failed}</summary>\n"
+        f"<pre>{escape(record['command'])}</pre>\n<dl>{''.join(pairs)}</dl>\n"
+        f"<pre>{escape(json.dumps(rest, indent=1, ensure_ascii=False))}</pre>\n</details>"
     )
+
+
+def _gallery(title: str, figures: list[Path]) -> list[str]:
+    """Figures, folded, since there may be many."""
+    if not figures:
+        return []
+    shown = "\n".join(map(_figure, figures))
+    return [
+        f"<details><summary>{escape(title)} ({len(figures)})</summary>\n"
+        f'<div class="gallery">{shown}</div></details>'
+    ]
 
 
 def _figure(path: Path) -> str:
@@ -112,5 +211,6 @@ def _figure(path: Path) -> str:
     )
 
 
-def _list(items: list[str]) -> str:
-    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>" if items else ""
+def _list(items: Iterable[str]) -> str:
+    lines = "".join(f"<li>{escape(item)}</li>" for item in items)
+    return f'<ul class="notes">{lines}</ul>' if lines else ""

@@ -17,7 +17,7 @@ from bdlib.stages.score import Scores
 from bdlib.stages.train import Trained
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from bdlib.defenses.filters.vae_pls import Judged
+    from bdlib.defenses.filters.vae_pls.filter import Judged
     from bdlib.stages.trials import Bench, Trial
 
 MOST_CLIPS = 256  # on which gradients are taken
@@ -83,7 +83,7 @@ def draw_trial(
 
     if trial.attack is None or not pls_figure.of_encoder(line):
         return
-    from bdlib.defenses.filters.poison_likelihood import whitened
+    from bdlib.defenses.filters.vae_pls.judge import whitened
 
     target = trial.attack["target"]
     here, stem = trial.labels == target, pls_figure.stem(line)
@@ -109,7 +109,7 @@ def _draw_repair(after: Trained) -> None:
     path, poisoned = after.shown / "figures" / "neurons.png", after.poisoned
     if not poisoned.attack:
         return
-    from bdlib.defenses.repair.channels import CONVOLUTIONS
+    from bdlib.defenses.repair.layers import CONVOLUTIONS
     from bdlib.evaluation import neurons
     from bdlib.report.figures import figure, neuron_figure
 

@@ -8,6 +8,7 @@ from typing import Any
 from bdlib.errors import InputError
 from bdlib.report.groups import Runs
 from bdlib.report.labels import attack_name
+from bdlib.report.table import Footnotes
 
 METRICS = {
     "clean_accuracy": "clean",
@@ -86,34 +87,54 @@ def read_published(folder: str | Path) -> list[Published]:
     return numbers
 
 
-def beside(group: Runs, published: list[Published]) -> tuple[str, list[Published]]:
-    """The published numbers of the same experiment, in words and as a list.
-
-    Numbers of the same model come first in line, then those of the large net whose ``_small``
-    stand-in was run, then, if all that fit are of one other model, those; other names are shown.
+def beside(group: Runs, published: list[Published], footnotes: Footnotes) -> str:
+    """The published numbers of the same experiment, in words.
 
     Returns
     -------
-    tuple of str and list
-        Text such as ``triggered 86.9, ASR 99.8 [@]; ...`` with one ``[@]`` for each source and note
-        in the order of the list, which holds one number of each; empty where nothing fits.
+    str
+        Such as ``triggered 86.9, ASR 99.8 [1]; ...`` when the marks of `footnotes` are settled; empty where nothing fits.
     """
+    chosen = _same_experiment(group, published)
+    by_text: dict[str, list[str]] = {}
+    for where in dict.fromkeys((number.source, number.note) for number in chosen):
+        numbers = {n.metric: n for n in chosen if (n.source, n.note) == where}
+        parts = [f"{METRICS[m]} {100 * numbers[m].value:.1f}" for m in METRICS if m in numbers]
+        by_text.setdefault(", ".join(parts), []).append(": ".join(filter(None, where)))
+    other = {number.model for number in chosen} - {group.record["model"]["name"]}
+    suffix = f" ({', '.join(other)})" if other else ""
+    return "; ".join(
+        f"{text}{suffix} {''.join(map(footnotes.mark, notes))}" for text, notes in by_text.items()
+    )
+
+
+def standing(group: Runs, published: list[Published], metric: str, footnotes: Footnotes) -> str:
+    """One published metric of the same experiment in percent, such as ``99.8 [1][2]; 100.0 [3]``.
+
+    The model stands in the note where it is another than ours.
+    """
+    model = group.record["model"]["name"]
+    by_value: dict[str, list[str]] = {}
+    for number in _same_experiment(group, published):
+        if number.metric == metric:
+            own = number.model in (model, model.removesuffix("_small"))
+            where = number.source + ("" if own else f", {number.model}")
+            note = ": ".join(filter(None, (where, number.note)))
+            by_value.setdefault(f"{100 * number.value:.1f}", []).append(note)
+    return "; ".join(
+        f"{value} {''.join(map(footnotes.mark, notes))}" for value, notes in by_value.items()
+    )
+
+
+def _same_experiment(group: Runs, published: list[Published]) -> list[Published]:
+    """The numbers of a group's model, or of the large net whose ``_small`` stand-in was run, or, if
+    all that fit are of one other model, those."""
     fitting = [number for number in published if number.metric in METRICS and number.fits(group)]
     model = group.record["model"]["name"]
     for names in ({model}, {model.removesuffix("_small")}, {n.model for n in fitting}):
         if chosen := [number for number in fitting if number.model in names]:
             break
-    others = {number.model for number in chosen}
-    if len(others) != 1:
-        return "", []
-    suffix = "" if others == {model} else f" ({', '.join(others)})"
-    by_text: dict[str, list[Published]] = {}
-    for where in dict.fromkeys((number.source, number.note) for number in chosen):
-        numbers = {n.metric: n for n in chosen if (n.source, n.note) == where}
-        parts = [f"{METRICS[m]} {100 * numbers[m].value:.1f}" for m in METRICS if m in numbers]
-        by_text.setdefault(", ".join(parts), []).append(next(iter(numbers.values())))
-    text = "; ".join(f"{text}{suffix} {'[@]' * len(who)}" for text, who in by_text.items())
-    return text, [number for who in by_text.values() for number in who]
+    return chosen if len({number.model for number in chosen}) == 1 else []
 
 
 def _defense_name(defense: dict[str, Any]) -> str:

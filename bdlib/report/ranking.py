@@ -1,14 +1,14 @@
 """Which repair is best over all attacks, models and seeds that all of them met."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from bdlib.report.groups import Records
 from bdlib.report.labels import defense_label, flat, named_apart
 from bdlib.report.matrix import DER, rated, trained, undefended
-from bdlib.report.table import SCALES, Table
+from bdlib.report.table import SCALES, Grid, Table
 
 REMOVED = 0.2  # attack success rate below which a backdoor counts as removed
 NOTES = (
@@ -20,6 +20,9 @@ COLUMNS = (
     *("Repair", "Mean rank", "Best", "DER [%]", "Fall of ASR [points]"),
     *("Fall of clean accuracy [points]", f"ASR below {100 * REMOVED:g} %"),
 )
+
+
+BRIEF = tuple(column for column in COLUMNS if column not in ("Best", "DER [%]"))
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ def build(records: Records) -> list[Table]:
         tasks[dataset["name"], dataset["variant"] or "", dataset["scale"]].append(record)
     compared = [(key, _compared(chosen)) for key, chosen in sorted(tasks.items())]
     return [_table(key, rows) for key, rows in compared if len({row.repair for row in rows}) > 1]
+
+
+def brief(table: Table) -> Table:
+    """The table in five columns."""
+    (grid,) = table.grids
+    places = [grid.columns.index(column) for column in BRIEF]
+    rows = tuple(tuple(row[place] for place in places) for row in grid.rows)
+    return replace(table, grids=(Grid("", BRIEF, rows),))
 
 
 def _compared(records: Records) -> list[Row]:
@@ -108,16 +119,8 @@ def _table(key: tuple[str, str, str], rows: list[Row]) -> Table:
         cells.append(
             (repair, f"{ranks[repair]:.2f}", f"{best} of {total}", *shares, f"{removed} of {total}")
         )
-    return Table(
-        dataset=name,
-        variant=variant,
-        scale=scale,
-        title=f"Repairs of {total} classifiers; {name} {variant}, {SCALES[scale]}",
-        columns=COLUMNS,
-        rows=tuple(cells),
-        notes=NOTES,
-        failed=(),
-    )
+    title = f"Repairs of {total} classifiers; {name} {variant}, {SCALES[scale]}"
+    return Table(name, variant, scale, title, (Grid("", COLUMNS, tuple(cells)),), NOTES)
 
 
 def _rank(value: float, rivals: list[float]) -> float:

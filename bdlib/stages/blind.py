@@ -8,7 +8,7 @@ import pandas as pd
 
 from bdlib import manifest, sampling
 from bdlib.corpus import Batches
-from bdlib.defenses.base import BlindView, CleanData
+from bdlib.defenses.base import BlindView, CleanData, FilterDefense, OracleFilter
 from bdlib.errors import InputError
 from bdlib.files import digest
 from bdlib.models.classifier import SpeechClassifier
@@ -47,6 +47,12 @@ class Blinded:
         pack = replace(pack, ids=[alias[name] for name in pack.ids])
         names = {alias: name for name, alias in alias.items()}
         return cls(shown[["ID", "duration", "label"]], pack, names)
+
+    def reveal(self, defense: FilterDefense, poisoned: Poisoned) -> None:
+        """Tell a control which utterances are poisoned; a defense is told nothing."""
+        if isinstance(defense, OracleFilter) and poisoned.attack:
+            truth, alias = poisoned.truth(), {name: alias for alias, name in self.names.items()}
+            defense.reveal([alias[name] for name in truth.index[truth["split"] == "train"]])
 
     def behind(self, rows: pd.DataFrame, aliases: pd.Series) -> pd.DataFrame:
         """The rows, of the training set under their own names, that bear these aliases here."""

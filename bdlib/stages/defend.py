@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from bdlib import manifest
-from bdlib.defenses.base import FilterDefense, InferenceDefense, OracleFilter, RepairDefense
+from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.defenses.repair.shrink import resize
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
@@ -86,9 +86,7 @@ def _filtered(
         chosen = blinded.behind(everything, rows["ID"])
         return train(recipe, poisoned, chosen, tag if len(chosen) < len(everything) else "")
 
-    if isinstance(defense, OracleFilter) and poisoned.attack:
-        truth, alias = poisoned.truth(), {name: a for a, name in blinded.names.items()}
-        defense.reveal([alias[name] for name in truth.index[truth["split"] == "train"]])
+    blinded.reveal(defense, poisoned)
     view = defender.view(poisoned, blinded, lambda rows: trained_on(rows).classifier)
     suspicion = defense.scores(view)
     rows = kept_rows(defense, suspicion, blinded.rows)

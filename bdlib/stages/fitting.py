@@ -117,27 +117,3 @@ def finish(
         "versions": versions(),
     }
     write_json(folder / "done.json", about)
-
-
-def check_classes(folder: Path, classes: tuple[str, ...]) -> None:
-    """Refuse a checkpoint whose classes are not the manifest's, in the same order.
-
-    Raises
-    ------
-    InputError
-        If so, or if its label encoder is broken.
-    """
-    path = folder / "label_encoder.txt"
-    if not path.exists():
-        return
-    encoder = CategoricalEncoder()
-    try:
-        encoder.load(path)
-        known = tuple(encoder.ind2lab[i] for i in range(len(encoder)))
-    except (ValueError, RuntimeError, LookupError, OSError) as error:
-        raise InputError(f"{path}: broken; delete {folder} and train again") from error
-    if known != classes:
-        raise InputError(
-            f"{path}: the checkpoint's classes ({' '.join(known)}) are not the manifest's "
-            f"({' '.join(classes)}); train again in another `output_folder`"
-        )

@@ -6,7 +6,7 @@ in with ``!include:``. Every key of a section can be given on the command line b
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from bdlib.errors import InputError
+from bdlib.files import COMMON
 
-COMMON = Path(__file__).resolve().parents[2] / "recipes" / "common"
 RUN, TRAIN = COMMON / "run.yaml", COMMON / "train.yaml"
 _YAML = YAML(typ="safe", pure=True)
 CORPUS = {"name", "sample_rate", "seconds", "pad_seconds"}
@@ -84,14 +84,12 @@ class Document:
         An option feeds the arguments of its own name, and those that refer to it
         (``path: !ref <trigger_file>``).
         """
-        feeding: dict[str, list[str]] = {}
-        for key, value in self._written.items():
-            for name in value if isinstance(value, dict) else (key,):
-                feeding.setdefault(name, []).append(name)
-        for argument, name in _references(self.path):
-            if name not in feeding.setdefault(argument, []):
-                feeding[argument].append(name)
-        return feeding
+        keys = [
+            name
+            for key, value in self._written.items()
+            for name in (value if isinstance(value, dict) else (key,))
+        ]
+        return _merged([(key, key) for key in keys] + list(_references(self.path)))
 
     def place(self, name: str, value: Any) -> bool:
         """Take an override if this document has the key, at the top or in one section."""
@@ -142,12 +140,13 @@ class Recipe:
     @property
     def options(self) -> dict[str, list[str]]:
         """By the name of an argument of the library, the options that feed it."""
-        feeding: dict[str, list[str]] = {}
-        for document in filter(None, (self.document, self.attack, self.labels, self.defense)):
-            for argument, names in document.options.items():
-                known = feeding.setdefault(argument, [])
-                known += [name for name in names if name not in known]
-        return feeding
+        documents = filter(None, (self.document, self.attack, self.labels, self.defense))
+        return _merged(
+            (argument, name)
+            for document in documents
+            for argument, names in document.options.items()
+            for name in names
+        )
 
     @property
     def name(self) -> str:
@@ -216,6 +215,14 @@ def _plain(node: Node) -> Any:
     return _YAML.constructor.construct_object(node)
 
 
+def _merged(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The second of each pair by the first, each once, in their order."""
+    merged: dict[str, list[str]] = {}
+    for argument, name in dict.fromkeys(pairs):
+        merged.setdefault(argument, []).append(name)
+    return merged
+
+
 def _references(path: Path) -> Iterator[tuple[str, str]]:
     """Pairs of an argument and the key it refers to, in a yaml and in what it includes."""
 
@@ -224,8 +231,9 @@ def _references(path: Path) -> Iterator[tuple[str, str]]:
             yield from _references(path.parent / node.tag.removeprefix("!include:"))
         if isinstance(node, MappingNode):
             for key, value in node.value:
-                if value.tag == "!ref" and (name := re.fullmatch(r"<(\w+)>", str(value.value))):
-                    yield key.value, name[1]
+                referred = re.fullmatch(r"<(?:\w+\[)?(\w+)\]?>", str(value.value))
+                if value.tag == "!ref" and referred:
+                    yield key.value, referred[1]
                 yield from walk(value)
         elif isinstance(node, SequenceNode):
             for item in node.value:

@@ -1,5 +1,6 @@
 """Stage 4: a classifier trained on untrusted rows, or loaded where it stands."""
 
+import ast
 import contextlib
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bdlib import manifest
+from bdlib.errors import InputError
 from bdlib.files import alone, digest
 from bdlib.stages.compute import DETERMINING, run_options
 from bdlib.stages.corpus import Poisoned
@@ -96,8 +98,6 @@ def train(
     InputError
         If a setting is out of range, or a checkpoint stands with other classes.
     """
-    from bdlib.stages import fitting  # with torch
-
     rows = manifest.blind(poisoned.splits["train"] if rows is None else rows)
     options = run_options(recipe.run_options)
     key = digest(
@@ -115,16 +115,52 @@ def train(
     )
     parts = (recipe.name, poisoned.attack_name, tag, f"s{recipe.seed}", key)
     folder = recipe.output / "train" / "-".join(filter(None, parts))
-    fitting.check_classes(folder, poisoned.classes)
-    load = partial(fitting.load, recipe, poisoned.classes, folder, options["device"])
+    check_classes(folder, poisoned.classes)
+    load = partial(_load, recipe, poisoned.classes, folder, options["device"])
     # Of several processes of one distributed run the first waits for all.
     first = int(os.environ.get("RANK", 0)) == 0
     with alone(folder) if first else contextlib.nullcontext():
         if (folder / "done.json").exists():
             print(f"stands: {folder}")
         else:
+            from bdlib.stages import fitting  # with all that trains
+
             print(f"training {folder.name} on {len(rows)} clips")
             classifier = fitting.fit(recipe, poisoned, rows, folder, options)
             load = classifier.eval  # which gives the classifier itself
     batch_size = recipe.settings["train"]["batch_size"]
     return Trained(folder, poisoned, load, batch_size, options["device"], recipe.seed)
+
+
+def _load(
+    recipe: Recipe, classes: tuple[str, ...], folder: Path, device: str
+) -> "SpeechClassifier":
+    from bdlib.stages import fitting
+
+    return fitting.load(recipe, classes, folder, device)
+
+
+def check_classes(folder: Path, classes: tuple[str, ...]) -> None:
+    """Refuse a checkpoint whose classes are not the manifest's, in the same order.
+
+    Raises
+    ------
+    InputError
+        If so, or if its label encoder, as SpeechBrain writes it, is broken.
+    """
+    path = folder / "label_encoder.txt"
+    if not path.exists():
+        return
+    try:
+        lines = path.read_text("utf-8").partition("\n=")[0].splitlines()
+        pairs = [line.rpartition(" => ") for line in lines]
+        numbers = {int(number): ast.literal_eval(label) for label, _, number in pairs}
+        known = tuple(numbers[number] for number in range(len(lines)))
+        told = " ".join(known)
+    except (ValueError, SyntaxError, TypeError, LookupError, OSError, MemoryError) as error:
+        raise InputError(f"{path}: broken; delete {folder} and train again") from error
+    if known != classes:
+        raise InputError(
+            f"{path}: the checkpoint's classes ({told}) are not the manifest's "
+            f"({' '.join(classes)}); train again in another `output_folder`"
+        )

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 from tqdm import tqdm
 
-from bdlib.defenses.filters.vae_pls import Judged, VaePls
+from bdlib.defenses.filters.vae_pls.filter import Judged, VaePls
 from bdlib.evaluation import metrics
 from bdlib.files import seed_of
 from bdlib.records import record

@@ -11,18 +11,18 @@ import torch
 
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
-from bdlib.defenses.filters.poison_likelihood import LEAST_CLIPS
-from bdlib.defenses.filters.vae_pls import VaePls
+from bdlib.defenses.filters.vae_pls.autoencoder import SequentialAutoencoder
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, trained
+from bdlib.defenses.filters.vae_pls.filter import VaePls
+from bdlib.defenses.filters.vae_pls.judge import LEAST_CLIPS
 from bdlib.errors import InputError
 from bdlib.files import digest
-from bdlib.models.dsa import SequentialAutoencoder
 from bdlib.pack import Pack, quantised
 from bdlib.sampling import share
 from bdlib.stages.blind import Blinded
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Recipe, common
-from bdlib.training.autoencoder import Corpus, encode, trained
 
 DRAWN = 0.9  # share of every class in a clean draw
 

@@ -69,7 +69,7 @@ class Training:
         least = {"number_of_epochs": 1, "patience": 0, "warmup_epochs": 0, "max_grad_norm": 1e-30}
         for name, low in least.items():
             if not getattr(self, name) >= low:
-                raise InputError(f"--{name}={getattr(self, name)}: give at least {low}")
+                raise InputError(f"`{name}` is {getattr(self, name)}: give at least {low}")
 
 
 class ClassifierBrain(sb.Brain):
@@ -224,7 +224,7 @@ def fit(
             if len(rollbacks) > MOST_ROLLBACKS:
                 raise InputError(
                     f"{folder}: training diverged {len(rollbacks)} times, the last in "
-                    f"{rollbacks[-1]}; lower the learning rate (--lr)"
+                    f"{rollbacks[-1]}; lower the learning rate, `lr`"
                 ) from error
             log.write_rollbacks(folder, rollbacks)
             print(f"diverged in {rollbacks[-1]}; going back with half the step")
@@ -241,7 +241,7 @@ def load(classifier: SpeechClassifier, folder: str | Path) -> SpeechClassifier:
     """
     checkpointer = WholeCheckpointer(Path(folder) / "save", recoverables={"classifier": classifier})
     if checkpointer.recover_if_possible(min_key="valid_loss") is None:
-        raise InputError(f"{folder}: no epoch was trained; raise --number_of_epochs")
+        raise InputError(f"{folder}: no epoch was trained; raise `number_of_epochs`")
     return classifier.eval()
 
 

@@ -29,44 +29,49 @@ command -v "$python" >/dev/null || { echo "error: no $python; run tools/quicksta
 [ -n "$data_folder" ] || { echo "error: give --data_folder FOLDER, or --data_folder mini" >&2; exit 1; }
 
 in_range() { [ "$stage" -le "$2" ] && [ "$stop_stage" -ge "$1" ]; }
-log() { printf '[%s] %s\n' "$(date +%H:%M:%S)" "$*"; }
+log() { echo "# $*"; }
 run() { # program, yaml, seed, options
   local program=$1 yaml=$2 seed=$3
   shift 3
-  "$python" "$program.py" "$yaml" --data_folder="$data_folder" --results_folder="$results_folder" \
-    --seed="$seed" "$@" ${extra[@]+"${extra[@]}"}
+  command_line "$program.py" "$yaml" --data_folder="$data_folder" \
+    --results_folder="$results_folder" --seed="$seed" "$@" ${extra[@]+"${extra[@]}"}
 }
+command_line() { printf '%q ' "$@"; echo; }
 
-for yaml in $hparams; do
-  for seed in $seeds; do
-    if in_range 1 1; then
-      log "stage 1: prepare"
-      run prepare "$yaml" "$seed"
-    fi
-    if in_range 2 3; then
-      log "stages 2 and 3: poison, pack"
-      run poison "$yaml" "$seed"
-    fi
-    if in_range 4 5; then
-      log "stages 4 and 5: train, score ($yaml, seed $seed)"
-      run train "$yaml" "$seed" --stop_stage=5
-    fi
-    if in_range 6 6; then
-      for defense in $defenses; do
-        log "stage 6: defend ($defense, $yaml, seed $seed)"
-        run defend "$yaml" "$seed" --defense="$defense" --stop_stage=6
-      done
-    fi
-    if in_range 7 8; then
-      log "stages 7 and 8: measure, record ($yaml, seed $seed)"
-      run train "$yaml" "$seed"
-      for defense in $defenses; do
-        run defend "$yaml" "$seed" --defense="$defense"
-      done
-    fi
+# The commands, a line each; one process runs them, so that torch is imported once.
+stages() {
+  for yaml in $hparams; do
+    for seed in $seeds; do
+      if in_range 1 1; then
+        log "stage 1: prepare"
+        run prepare "$yaml" "$seed"
+      fi
+      if in_range 2 3; then
+        log "stages 2 and 3: poison, pack"
+        run poison "$yaml" "$seed"
+      fi
+      if in_range 4 5; then
+        log "stages 4 and 5: train, score ($yaml, seed $seed)"
+        run train "$yaml" "$seed" --stop_stage=5
+      fi
+      if in_range 6 6; then
+        for defense in $defenses; do
+          log "stage 6: defend ($defense, $yaml, seed $seed)"
+          run defend "$yaml" "$seed" --defense="$defense" --stop_stage=6
+        done
+      fi
+      if in_range 7 8; then
+        log "stages 7 and 8: measure, record ($yaml, seed $seed)"
+        run train "$yaml" "$seed"
+        for defense in $defenses; do
+          run defend "$yaml" "$seed" --defense="$defense"
+        done
+      fi
+    done
   done
-done
-if in_range 9 9; then
-  log "stage 9: render"
-  "$python" ../../tools/render.py --results "$results_folder"
-fi
+  if in_range 9 9; then
+    log "stage 9: render"
+    command_line render.py --results "$results_folder"
+  fi
+}
+stages | "$python" run.py

@@ -102,12 +102,12 @@ def test_label_policies(labels, who, after, asked):
 @pytest.mark.parametrize(
     ("rate", "of", "labels", "message"),
     [
-        (1.5, "source", OneToOne("a", "b"), "outside"),
-        (-0.1, "source", OneToOne("a", "b"), "outside"),
+        (1.5, "source", OneToOne("a", "b"), "give a share"),
+        (-0.1, "source", OneToOne("a", "b"), "give a share"),
         (0.1, "class", OneToOne("a", "b"), "source or dataset"),
         (0.001, "source", OneToOne("a", "b"), "selects none"),
         (0.5, "dataset", OneToOne("a", "b"), "only 40"),
-        (0.5, "source", OneToOne("a", "x"), "no class 'x'"),
+        (0.5, "source", OneToOne("a", "x"), "`target_class` is x: no such class"),
     ],
 )
 def test_impossible_attacks_are_refused(rate, of, labels, message):

@@ -73,9 +73,7 @@ def test_another_rate_and_a_clip_too_short(surrogate, voiced):
     clip = voiced(44100)
     changed = np.flatnonzero(trigger(clip, 44100, draws()) - clip)
     assert trigger.rate == RATE and abs(changed[-1] - changed[0] - 0.3 * 44100) < 10
-    with pytest.raises(
-        InputError, match=r"4800 samples does not fit a clip of 4000.*--trigger_sec"
-    ):
+    with pytest.raises(InputError, match=r"4800 samples does not fit a clip of 4000.*`seconds`"):
         trigger(np.zeros(4000, np.float32), RATE, draws())
     with pytest.raises(InputError, match="nothing learned yet"):
         LOUD(voiced(RATE), RATE, draws())

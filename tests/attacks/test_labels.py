@@ -48,7 +48,7 @@ def test_row_by_row(policy, candidates, eligible, target, poisoned):
     ],
 )
 def test_misspelt_classes_are_named(policy, missing):
-    with pytest.raises(InputError, match=f"no class '{missing}'; the classes are a b c"):
+    with pytest.raises(InputError, match=f"is {missing}: no such class; the classes are a b c"):
         policy.check(["a", "b", "c"])
 
 

@@ -132,11 +132,16 @@ def test_any_column_will_do():
 def test_names_are_found_and_told():
     policy = NaturalAttribute("emotion", "ANGRY", "s03")
     assert policy.resolve(SMALL, 0) == NaturalAttribute("emotion", "angry", "s03")
-    with pytest.raises(InputError, match="no emotion 'bored'; there are angry calm"):
+    with pytest.raises(InputError, match="`value` is bored: no such emotion; there are angry calm"):
         replace(policy, value="bored").resolve(SMALL, 0)
-    with pytest.raises(InputError, match="no column 'age'; its attributes: emotion gender number"):
+    with pytest.raises(
+        InputError,
+        match="`attribute` is age: no such column of the manifest; it has emotion gender number",
+    ):
         replace(policy, attribute="age").resolve(SMALL, 0)
-    with pytest.raises(InputError, match="no class 's9'; the classes are s01 s02"):
+    with pytest.raises(
+        InputError, match="`target_class` is s9: no such class; the classes are s01 s02"
+    ):
         replace(policy, target_class="s9").resolve(SMALL, 0).check(sorted(set(SMALL["label"])))
 
 

@@ -125,7 +125,7 @@ def test_an_utterance_that_cannot_carry_the_trigger_is_named():
 
 @pytest.mark.parametrize("rate", [-0.01, 1.01, float("nan"), "lots", None])
 def test_rates_that_are_none(rate):
-    with pytest.raises(InputError, match=r"rate .* is outside \[0, 1\]"):
+    with pytest.raises(InputError, match=r"`rate` is .*: give a share from 0 to 1"):
         attack(rate=rate)
 
 

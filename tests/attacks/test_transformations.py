@@ -53,7 +53,7 @@ def test_a_patch_is_where_and_as_strong_as_it_says(voiced):
 
 @pytest.mark.parametrize("place", [(7900.0, 0.1), (6000.0, 0.98), (6000.0, -0.1)])
 def test_a_patch_outside_the_spectrogram_is_refused(place):
-    with pytest.raises(InputError, match=r"does not fit 16000 samples .*--hertz"):
+    with pytest.raises(InputError, match=r"does not fit 16000 samples .*`hertz` and `seconds`"):
         heard(SpectrogramPatch(0.02, 5, *place), np.zeros(RATE))
 
 
@@ -71,7 +71,7 @@ def test_ultrasound_is_not_audible_and_not_elsewhere(position, begin):
 
 @pytest.mark.parametrize("rate", [16000, 42000])
 def test_audio_that_cannot_carry_ultrasound_is_refused_with_the_remedy(rate):
-    with pytest.raises(InputError, match=rf"this has {rate}; give --sample_rate=44100"):
+    with pytest.raises(InputError, match=rf"this has {rate}; give a `sample_rate` of 44100"):
         heard(Ultrasonic(), np.zeros(rate), rate)
     with pytest.raises(InputError, match="start, middle or end"):
         Ultrasonic(position="random")
@@ -91,7 +91,7 @@ def test_styles_differ_and_do_what_they_are_called(voiced):
 
 def test_styles_that_are_none_and_effects_that_are_not_installed(monkeypatch):
     for number in (-1, 6, 2.5, "chorus"):
-        with pytest.raises(InputError, match="there are styles 0 to 5"):
+        with pytest.raises(InputError, match="give a number from 0 to 5"):
             Style(number)
     style._board.cache_clear()
     monkeypatch.setitem(sys.modules, "pedalboard", None)
@@ -142,7 +142,7 @@ def test_padding_shifts():
     altered = heard(Padding(0.1), clip)
     assert not altered[:1600].any() and np.array_equal(altered[1600:], clip[:-1600])
     for seconds in (0.0, -0.1, 1.0):
-        with pytest.raises(InputError, match=r"does not fit a clip of 16000 .*--silence_seconds"):
+        with pytest.raises(InputError, match=r"does not fit a clip of 16000 .*`seconds`"):
             heard(Padding(seconds), clip)
 
 

@@ -12,11 +12,11 @@ import soundfile
 
 from bdlib import manifest
 from bdlib.cli import defend, pls
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode
 from bdlib.manifest import SPLITS
 from bdlib.records.record import read
 from bdlib.stages import trial_records
 from bdlib.stages.prepare import Prepared
-from bdlib.training.autoencoder import Corpus, encode
 
 RECIPE = (
     Path(__file__).parents[2] / "recipes" / "SpeechCommands" / "hparams" / "keyword_resnet.yaml"

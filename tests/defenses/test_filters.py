@@ -92,7 +92,7 @@ def test_oracle_needs_the_truth(poisoned):
     oracle = PerfectFilterOracle()
     if poisoned is not None:
         oracle.reveal(poisoned)
-    with pytest.raises(InputError, match=r"no truth.*--attack"):
+    with pytest.raises(InputError, match=r"nothing is poisoned.*`attack`"):
         oracle.scores(view(corpus()))
 
 

@@ -41,28 +41,33 @@ PUBLISHED = [
 def test_the_cells():
     (table,) = attacks_table.build([*RECORDS, {"status": "ok"}], PUBLISHED)
     assert table.dataset == "Words" and table.scale == "subset"
-    clap, whistle, both = table.rows
+    assert [grid.title for grid in table.grids] == ["clap", "whistle", "clap and whistle"]
+    clap, whistle, both = (row for grid in table.grids for row in grid.rows)
     # Targets 2.0 and 0.6; benign: 1.2, 0.7 and eight zeros.
-    assert clap[:4] == ("vae_pls", "clap", "2", "0.900")
-    assert clap[4:] == ("50.0", "50.0", "0.60", "50.0", "0.95 or more: 72 % (A paper)")
-    assert whistle[:5] == ("vae_pls", "whistle", "1", "1.000", "100.0") and whistle[-1] == ""
-    assert both[1:3] == ("clap and whistle", "3") and both[-1] == "AUC 0.960 (A paper)"
-    assert both[4:8] == ("66.7", "50.0", "0.97", "66.7")
-    assert "| vae\\_pls | clap | 2 | 0.900 |" in markdown(table)
+    assert clap == ("vae_pls", "2", "0.900", "50.0", "50.0", "0.60", "50.0", "72 [1]")
+    assert whistle[:4] == ("vae_pls", "1", "1.000", "100.0") and whistle[-1] == ""
+    assert both[1] == "3" and both[-1] == "AUC 0.960 [1]" and "[1] A paper." in table.notes
+    assert both[3:7] == ("66.7", "50.0", "0.97", "66.7")
+    assert "| vae\\_pls | 2 | 0.900 |" in markdown(table)
+    short = attacks_table.brief(table).grids[0]
+    assert len(short.columns) == 5 and short.rows == (
+        ("vae_pls", "0.900", "50.0", "50.0", "72 [1]"),
+    )
 
 
 def test_settings_that_differ_are_named():
     (table,) = attacks_table.build([RECORDS[0], record("left", runs=3)], [])
-    assert [row[0] for row in table.rows] == ["vae_pls", "vae_pls, runs 3"]
-    assert [row[5] for row in table.rows] == ["", ""]  # no clean draws
+    (grid,) = table.grids
+    assert [row[0] for row in grid.rows] == ["vae_pls", "vae_pls, runs 3"]
+    assert [row[4] for row in grid.rows] == ["", ""]  # no clean draws
 
 
 def test_published_numbers_are_those_of_the_rate():
     (table,) = attacks_table.build([record("left", rate=0.5, left=2.0)], PUBLISHED)
-    assert table.rows[0][-1] == ""
+    assert table.grids[0].rows[0][-1] == ""
 
 
 def test_nothing_to_tell():
     assert attacks_table.build([], []) == []
     (table,) = attacks_table.build([record(left=0.5)], [])
-    assert table.rows == ()
+    assert table.grids == ()

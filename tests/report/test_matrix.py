@@ -78,23 +78,25 @@ def test_a_matrix_for_each_metric(measured):
         measured("random_filter", 0, 0.1, 0.1, {"defense.stage": "filter"}),
         measured(None, 0, 0.7, 0.7, {"model.name": "never repaired"}),
     ]
-    tables = build(records)
-    assert [table.title.split(";")[0] for table in tables] == [
-        "resnet50: clean accuracy [%]",
-        "resnet50: attack success rate [%]",
-        "resnet50: robust accuracy [%]",
-        "resnet50: defense effectiveness rating [%]",
+    (table,) = build(records)
+    assert table.title.startswith("resnet50 and its repairs; ")
+    assert [grid.title for grid in table.grids] == [
+        "clean accuracy [%]",
+        "attack success rate [%]",
+        "robust accuracy [%]",
+        "defense effectiveness rating [%]",
     ]
-    success = tables[1]
+    assert table.notes[0] == "All attacks: 10 % of _unknown_ → left."
+    success, rating = table.grids[1], table.grids[3]
     assert success.columns == ("Attack", "SNR [dB]", "none", "clp", "gn_ft")
     assert [row[1:] for row in success.rows] == [
         ("", "100.0", "40.0", "20.0"),
         ("21.00", "80.0", "", "10.0"),
     ]
-    assert success.rows[1][0].startswith("whistle")
-    assert tables[3].columns == ("Attack", "SNR [dB]", "clp", "gn_ft")
-    assert [row[2:] for row in tables[3].rows] == [("60.0", "90.0"), ("", "84.0")]
-    assert "random" not in markdown(success) and "| 80.0 |  | 10.0 |" in markdown(success)
+    assert [row[0] for row in success.rows] == ["clap, scale 0.1", "whistle, scale 0.1"]
+    assert rating.columns == ("Attack", "SNR [dB]", "clp", "gn_ft")
+    assert [row[2:] for row in rating.rows] == [("60.0", "90.0"), ("", "84.0")]
+    assert "random" not in markdown(table) and "| 80.0 |  | 10.0 |" in markdown(table)
 
 
 def test_settings_that_differ_are_columns_of_their_own(measured):
@@ -104,7 +106,7 @@ def test_settings_that_differ_are_columns_of_their_own(measured):
         measured("gn_ft", 0, 0.9, 0.1, alpha=0.3, radius=0.05),
         measured("clp", 0, 0.9, 0.1, u=3.0),
     ]
-    success = build(records)[1]
+    success = build(records)[0].grids[1]
     assert success.columns == ("Attack", "clp", "gn_ft, alpha 0.3", "gn_ft, alpha 0.7")
     assert success.rows[0][3].startswith("30.0 (")
 
@@ -115,7 +117,7 @@ def test_cells_of_other_seeds_are_marked(measured):
         measured("gn_ft", 0, 0.9, 0.2),
         measured("clp", 1, 0.9, 0.4),
     ]
-    success = build(records)[1]
-    assert success.rows[0][1:] == ("100.0", "40.0 *", "20.0")
-    assert any(note.startswith("*: of other seeds") for note in success.notes)
-    assert not any("other seeds" in note for note in build(records[:2])[1].notes)
+    (table,) = build(records)
+    assert table.grids[1].rows[0][1:] == ("100.0", "40.0 *", "20.0")
+    assert any(note.startswith("*: of other seeds") for note in table.notes)
+    assert not any("other seeds" in note for note in build(records[:2])[0].notes)

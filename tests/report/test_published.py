@@ -8,7 +8,8 @@ import pytest
 from bdlib.errors import InputError
 from bdlib.report.groups import group_records
 from bdlib.report.labels import attack_label
-from bdlib.report.published import beside, read_published
+from bdlib.report.published import beside, read_published, standing
+from bdlib.report.table import Footnotes, Grid
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
 WORDS = ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
@@ -92,15 +93,34 @@ def group_of(make_record, changes=None):
     return group_records([make_record(changes)])[0]
 
 
+def shown(of, group, published, *more):
+    """A cell as it reads when its marks are settled, and its notes."""
+    footnotes = Footnotes()
+    cell = of(group, published, *more, footnotes)
+    ((grid,), notes) = footnotes.settle([Grid("", ("",), ((cell,),))])
+    return grid.rows[0][0], notes
+
+
 def test_the_same_experiment_is_found(make_record, published):
-    text, numbers = beside(group_of(make_record), published)
+    text, notes = shown(beside, group_of(make_record), published)
     assert text == (
-        "clean 93.9, triggered 85.7, ASR 99.8 [@]; triggered 86.9, ASR 99.8 [@]; "
-        "clean 89.0, ASR 100.0 [@]"
+        "clean 93.9, triggered 85.7, ASR 99.8 [1]; triggered 86.9, ASR 99.8 [2]; "
+        "clean 89.0, ASR 100.0 [3]"
     )
-    assert [number.source.split(",")[0] for number in numbers] == [
-        "Armory 0.16.6 (2023)", "Sustek et al. 2023", "Mehlman et al. 2024"
+    assert [note.split(",")[0] for note in notes] == [
+        "[1] Armory 0.16.6 (2023)", "[2] Sustek et al. 2023", "[3] Mehlman et al. 2024"
     ]  # fmt: skip
+
+
+def test_one_metric_stands_with_its_sources_alone(make_record, published):
+    group = group_of(make_record, {"model.name": "keyword_resnet"})
+    text, notes = shown(standing, group, published, "attack_success_rate")
+    assert text == "99.8 [1][2]; 100.0 [3]"
+    assert all("resnet50" in note for note in notes)  # another model than ours
+    defense = {"name": "mvj", "stage": "training", "clean_budget": 0, "selection": "fixed"}
+    mvj = group_of(make_record, {"model.name": "mvj_small", "defense": defense})
+    text, notes = shown(standing, mvj, published, "attack_success_rate")
+    assert text == "1.0 [1]" and "mvj" not in notes[0]
 
 
 @pytest.mark.parametrize(
@@ -119,12 +139,12 @@ def test_the_same_experiment_is_found(make_record, published):
     ],
 )
 def test_another_experiment_is_not(make_record, published, changes):
-    assert beside(group_of(make_record, changes), published) == ("", [])
+    assert shown(beside, group_of(make_record, changes), published) == ("", ())
 
 
 @pytest.mark.parametrize(
     ("gender", "emotion", "wanted"),
-    [("male", "Sad", "ASR 70.7 [@]"), ("female", "Surprise", "ASR 76.3 [@]"),
+    [("male", "Sad", "ASR 70.7 [1]"), ("female", "Surprise", "ASR 76.3 [1]"),
      ("male", "Angry", ""), (None, "Sad", "")],
 )  # fmt: skip
 def test_an_emotion_and_the_gender_of_a_target_are_found(
@@ -136,19 +156,21 @@ def test_an_emotion_and_the_gender_of_a_target_are_found(
               "rate": 0.1, "of": "dataset", "seed": 0, "poisoned": 1088}  # fmt: skip
     dataset = {"dataset.name": "ESD", "dataset.variant": "en-speaker", "model.name": "xvector"}
     group = group_of(make_record, {**dataset, "attack": attack})
-    assert beside(group, published)[0] == wanted
+    assert shown(beside, group, published)[0] == wanted
     assert (attack_label(attack) == f"emotion_{emotion.lower()}, 10 % of the data set, any class → "
             f"0011{f' ({gender})' if gender else ''}")  # fmt: skip
 
 
 def test_another_scale_finds_only_a_source_that_does_not_say_its_own(make_record, published):
-    text, _ = beside(group_of(make_record, {"attack.trigger.scale": 0.03}), published)
-    assert text == "clean 89.0, ASR 100.0 [@]"
+    text, _ = shown(beside, group_of(make_record, {"attack.trigger.scale": 0.03}), published)
+    assert text == "clean 89.0, ASR 100.0 [1]"
 
 
 def test_another_model_is_named(make_record, published):
-    text, _ = beside(group_of(make_record, {"model.name": "xvector", "attack": None}), published)
-    assert text == "clean 94.6 (resnet50) [@]"
+    text, _ = shown(
+        beside, group_of(make_record, {"model.name": "xvector", "attack": None}), published
+    )
+    assert text == "clean 94.6 (resnet50) [1]"
 
 
 NOISY = {
@@ -165,19 +187,19 @@ NOISY = {
 
 def test_a_stand_in_is_set_beside_the_net_it_stands_for(make_record, published):
     """The paper gives two levels of noise, without a number; a step has rows of its own."""
-    text, numbers = beside(group_of(make_record, NOISY), published)
-    assert text == "triggered 88.5, ASR 14.2 (mvj) [@]; triggered 85.8, ASR 1.0 (mvj) [@]"
-    assert [number.note.split(",")[0] for number in numbers] == ["low noise", "high noise"]
+    text, notes = shown(beside, group_of(make_record, NOISY), published)
+    assert text == "triggered 88.5, ASR 14.2 (mvj) [1]; triggered 85.8, ASR 1.0 (mvj) [2]"
+    assert ["low noise" in note for note in notes] == [True, False]
     step = NOISY | {"defense": NOISY["defense"] | {"settings": {"noise": 0.3, "step_size": 1.0}}}
-    text, _ = beside(group_of(make_record, step), published)
-    assert text == "triggered 89.0, ASR 6.9 (mvj) [@]; triggered 87.0, ASR 0.5 (mvj) [@]"
+    text, _ = shown(beside, group_of(make_record, step), published)
+    assert text == "triggered 89.0, ASR 6.9 (mvj) [1]; triggered 87.0, ASR 0.5 (mvj) [2]"
 
 
 def test_equal_numbers_of_two_tables_are_shown_once(make_record, published):
     changes = {"attack.name": "clap_horn", "attack.rate": 0.01, "attack.trigger.scale": 0.02}
-    text, numbers = beside(group_of(make_record, changes), published)
-    assert text == "triggered 85.7, ASR 96.6 [@][@]"
-    assert [n.source for n in numbers] == [
+    text, notes = shown(beside, group_of(make_record, changes), published)
+    assert text == "triggered 85.7, ASR 96.6 [1][2]"
+    assert [note[4:31] for note in notes] == [
         "Sustek et al. 2023, Table 3",
         "Sustek et al. 2023, Table 4",
     ]

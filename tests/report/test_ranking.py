@@ -1,6 +1,6 @@
 """Which repair comes first, over classifiers that all of them met."""
 
-from bdlib.report.ranking import build
+from bdlib.report.ranking import brief, build
 
 
 def rates(accuracy, success):
@@ -31,11 +31,13 @@ def test_ranks_by_hand(make_record):
     }  # fmt: skip
     (table,) = build(records_of(make_record, found))
     assert table.title.startswith("Repairs of 2 classifiers;")
-    assert table.rows == (
+    (grid,) = table.grids
+    assert grid.rows == (
         ("clp", "1.75", "1 of 2", "81.2", "62.5", "0.0", "1 of 2"),
         ("gn_ft", "2.00", "1 of 2", "70.0", "45.0", "5.0", "1 of 2"),
         ("nad", "2.25", "0 of 2", "62.5", "25.0", "0.0", "0 of 2"),
     )
+    assert brief(table).grids[0].rows[0] == ("clp", "1.75", "62.5", "0.0", "1 of 2")
 
 
 def test_one_repair_is_not_ranked(make_record):
@@ -50,7 +52,7 @@ def test_repairs_of_other_classifiers_are_not_compared(make_record):
     found |= {("nad", seed): (0.9, 0.0) for seed in (1, 2)}
     (table,) = build(records_of(make_record, found))
     assert table.title.startswith("Repairs of 2 classifiers;")
-    assert [row[:3] for row in table.rows] == [
+    assert [row[:3] for row in table.grids[0].rows] == [
         ("clp", "1.50", "2 of 2"),
         ("gn_ft", "1.50", "2 of 2"),
     ]

@@ -108,7 +108,7 @@ def test_an_input_error_from_an_object_keeps_its_words(tmp_path):
         "    front_end: !new:bdlib.features.KaldiFbank\n"
         "    n_classes: 3\n    depth: 17\n"
     )
-    with pytest.raises(InputError, match=r"^WideResNet: depth 17"):
+    with pytest.raises(InputError, match=r"^`depth` is 17"):
         Document(tmp_path / "bad.yaml").build()
 
 

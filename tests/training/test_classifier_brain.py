@@ -194,7 +194,7 @@ def test_patience_survives_an_interruption(tones, tmp_path):
 
 
 def test_no_epoch_is_an_error(tones, tmp_path):
-    with pytest.raises(InputError, match="--number_of_epochs=0: give at least 1"):
+    with pytest.raises(InputError, match="`number_of_epochs` is 0: give at least 1"):
         train(tones, tmp_path, number_of_epochs=0)
 
 
@@ -204,7 +204,7 @@ def always_nan(logits, labels):
 
 @pytest.mark.parametrize("brain", [ClassifierBrain, ViewBrain])
 def test_a_training_that_always_diverges_gives_up_after_three_rollbacks(tones, tmp_path, brain):
-    with pytest.raises(InputError, match=r"diverged 4 times.*--lr") as caught:
+    with pytest.raises(InputError, match=r"diverged 4 times.*`lr`") as caught:
         net = wide() if brain is ViewBrain else small()
         train(tones, tmp_path, net=net, brain=brain, loss=always_nan)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ import pandas as pd
 from bdlib.defenses import clusters
 from bdlib.defenses.activations import LAYERS, activations, by_class
 from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import one_of, share
+from bdlib.defenses.checks import at_least, one_of, positive, share
 from bdlib.defenses.clusters import REDUCTIONS, Halves
 from bdlib.errors import InputError
 from bdlib.files import seed_of
@@ -64,11 +64,9 @@ class ActivationClustering(FilterDefense):
         one_of("reduction", self.reduction, REDUCTIONS)
         one_of("decision", self.decision, DECISIONS)
         share("size_threshold", self.size_threshold)
-        if self.components < 1:
-            raise InputError(f"--components={self.components}: give a whole number of at least 1")
-        given = self.exre_threshold
-        if given is not None and not (isinstance(given, int | float) and given > 0):
-            raise InputError(f"--exre_threshold={given}: give a number above 0, such as 1.0")
+        at_least("components", self.components, 1)
+        if self.exre_threshold is not None:
+            positive("exre_threshold", self.exre_threshold)
 
     def suspicion(
         self, activations: np.ndarray, labels: Sequence[str] | np.ndarray, seed: int = 0
@@ -94,10 +92,10 @@ class ActivationClustering(FilterDefense):
         suspicion = np.zeros(len(activations))
         for label, rows in classes.items():
             start = seed_of("activation clustering", seed, label) % 2**32
-            found = clusters.halves(activations[rows], self.components, self.reduction, start)
-            side = None if found is None else decide(label, found)
+            halves = clusters.halves(activations[rows], self.components, self.reduction, start)
+            side = None if halves is None else decide(label, halves)
             if side is not None:
-                suspicion[rows] = found.suspicion(side)
+                suspicion[rows] = halves.suspicion(side)
         return suspicion
 
     def _rule(
@@ -105,27 +103,27 @@ class ActivationClustering(FilterDefense):
     ) -> Callable[[str, Halves], int | None]:
         if self.decision == "distance":
             if len(classes) < 2:
-                raise InputError("--decision=distance: needs a second class of 30 utterances")
+                raise InputError("`decision` is distance: it needs a second class of 30 utterances")
             middles = {name: np.median(activations[rows], 0) for name, rows in classes.items()}
 
-        def by_distance(label: str, found: Halves) -> int | None:
+        def by_distance(label: str, halves: Halves) -> int | None:
             others = np.stack([middle for name, middle in middles.items() if name != label])
-            return clusters.distance(found, activations[classes[label]], others)
+            return clusters.distance(halves, activations[classes[label]], others)
 
         return {
-            "smaller": lambda _, found: clusters.smaller(found),
-            "relative_size": lambda _, found: clusters.relative_size(found, self.size_threshold),
-            "silhouette": lambda _, found: clusters.silhouette(
-                found, self.size_threshold, self.silhouette_threshold
+            "smaller": lambda _, halves: clusters.smaller(halves),
+            "relative_size": lambda _, halves: clusters.relative_size(halves, self.size_threshold),
+            "silhouette": lambda _, halves: clusters.silhouette(
+                halves, self.size_threshold, self.silhouette_threshold
             ),
             "distance": by_distance,
         }[self.decision]
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """See `suspicion`, by the classifier that was trained on all."""
-        found = activations(view.train(view.rows), view.batches(view.rows), self.layer)
+        outputs = activations(view.train(view.rows), view.batches(view.rows), self.layer)
         suspicion = pd.Series(
-            self.suspicion(found, view.rows["label"], view.seed), view.rows["ID"].to_numpy()
+            self.suspicion(outputs, view.rows["label"], view.seed), view.rows["ID"].to_numpy()
         )
         if self.exre_threshold is not None and (suspicion > 0.5).any():
             suspicion[self._cleared(view, view.rows["ID"].map(suspicion) > 0.5)] = 0.0

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from bdlib.corpus import Batch
 from bdlib.defenses.activations import activations
 from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import share
+from bdlib.defenses.checks import at_least, share
 from bdlib.errors import InputError
 from bdlib.features import NormalizedFbank
 from bdlib.files import seed_of
@@ -178,10 +178,9 @@ class ContrastiveFilter(FilterDefense):
     def __post_init__(self) -> None:
         share("false_positive_rate", self.false_positive_rate)
         for name in ("epochs", "neighbours"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name}={getattr(self, name)}: give a number of at least 1")
+            at_least(name, getattr(self, name), 1)
         if not 0 < self.encoder_lr < 1:
-            raise InputError(f"--encoder_lr={self.encoder_lr}: give a number between 0 and 1")
+            raise InputError(f"`encoder_lr` is {self.encoder_lr}: give a number between 0 and 1")
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """One minus the p-value of every utterance."""
@@ -189,7 +188,7 @@ class ContrastiveFilter(FilterDefense):
         if len(rows) <= self.neighbours or rows["label"].nunique() < 2:
             raise InputError(
                 f"contrastive filter: {len(rows)} clips of {rows['label'].nunique()} classes; it "
-                f"needs two classes and more clips than --neighbours={self.neighbours}"
+                f"needs two classes, and more clips than the {self.neighbours} `neighbours`"
             )
 
         def shuffled(epoch: int) -> Iterable[Batch]:
@@ -198,11 +197,11 @@ class ContrastiveFilter(FilterDefense):
 
         net = encoder(shuffled, self.epochs, self.encoder_lr, seed)
         labels = rows["label"].to_numpy()
-        found = activations(net, view.batches(rows))
-        far = disagreement(found, labels, found, labels, self.neighbours, same=True)
+        untrusted = activations(net, view.batches(rows))
+        far = disagreement(untrusted, labels, untrusted, labels, self.neighbours, same=True)
         true = [view.classes[n] for batch in view.validation() for n in batch.labels.tolist()]
         clean = activations(net, view.validation())
-        usual = np.sort(disagreement(clean, true, found, labels, self.neighbours))
+        usual = np.sort(disagreement(clean, true, untrusted, labels, self.neighbours))
         as_far = len(usual) - np.searchsorted(usual, far - 1e-9)
         suspicion = 1 - (as_far + 1) / (len(usual) + 1)
         return dict(zip(rows["ID"], suspicion.tolist(), strict=True))

@@ -18,7 +18,7 @@ class PerfectFilterOracle(OracleFilter):
             If the truth was not revealed, or nothing is poisoned.
         """
         if not self.poisoned:
-            raise InputError("perfect filter: there is no truth to follow; choose an --attack")
+            raise InputError("perfect filter: nothing is poisoned; choose an `attack`")
         return {name: float(name in self.poisoned) for name in view.rows["ID"]}
 
     def keep(self, scores: dict[str, float]) -> Collection[str]:

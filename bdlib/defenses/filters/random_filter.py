@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from bdlib.defenses.base import BlindView, FilterDefense
+from bdlib.defenses.checks import share
 from bdlib.files import seed_of
 
 
@@ -14,10 +15,18 @@ class RandomFilter(FilterDefense):
     Arguments
     ---------
     removed_share : float
-        The probability, in [0, 1].
+        The probability.
+
+    Raises
+    ------
+    InputError
+        If it is not in [0, 1].
     """
 
     removed_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        share("removed_share", self.removed_share)
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """A uniform number in [0, 1) for each utterance, drawn by the view's seed."""

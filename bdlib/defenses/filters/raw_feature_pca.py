@@ -11,7 +11,7 @@ from torchaudio.transforms import MFCC
 from bdlib.defenses import clusters
 from bdlib.defenses.activations import FEWEST
 from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import one_of
+from bdlib.defenses.checks import at_least, one_of
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 
@@ -80,8 +80,7 @@ class RawFeaturePca(FilterDefense):
 
     def __post_init__(self) -> None:
         one_of("feature", self.feature, FEATURES)
-        if self.components < 1:
-            raise InputError(f"--components={self.components}: give a whole number of at least 1")
+        at_least("components", self.components, 1)
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """How near to the smaller side of its class each utterance is, in [0, 1]; above 0.5, on it."""
@@ -96,9 +95,9 @@ class RawFeaturePca(FilterDefense):
                 for batch in view.batches(rows.reset_index(drop=True))
             ]
             seed = seed_of("raw features", view.seed, label) % 2**32
-            found = clusters.halves(np.concatenate(parts), self.components, seed=seed)
-            if found is not None:
-                near = found.suspicion(found.smaller)
+            halves = clusters.halves(np.concatenate(parts), self.components, seed=seed)
+            if halves is not None:
+                near = halves.suspicion(halves.smaller)
                 suspicion |= dict(zip(rows["ID"], near.tolist(), strict=True))
         if not judged:
             raise InputError(f"no class has the {FEWEST} utterances a filter needs; give more data")

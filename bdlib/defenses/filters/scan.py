@@ -1,6 +1,5 @@
 """SCAn: a class that is two groups under the variation all classes share (Tang et al. 2021)."""
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from sklearn.decomposition import PCA
 from bdlib.corpus import Batch
 from bdlib.defenses.activations import LAYERS, activations, by_class
 from bdlib.defenses.base import BlindView, CleanData, FilterDefense
-from bdlib.defenses.checks import one_of, share
+from bdlib.defenses.checks import at_least, one_of, positive, share
 from bdlib.defenses.clusters import two_means
 from bdlib.errors import InputError
 from bdlib.files import seed_of
@@ -115,14 +114,14 @@ def contamination(
     raw, nearness = {}, np.zeros(len(rows))
     for label, members in classes.items():
         points = white[members]
-        found = two_means(points, seed_of("scan", seed, label) % 2**32)
+        groups = two_means(points, seed_of("scan", seed, label) % 2**32)
         one = ((points - points.mean(0)) ** 2).sum()
-        raw[label] = (one - (found.distances.min(1) ** 2).sum()) / len(points)
-        odd = found.smaller
+        raw[label] = (one - (groups.distances.min(1) ** 2).sum()) / len(points)
+        odd = groups.smaller
         if label in clean:
-            centres = np.stack([points[found.side == side].mean(0) for side in (0, 1)])
+            centres = np.stack([points[groups.side == side].mean(0) for side in (0, 1)])
             odd = int(np.linalg.norm(centres - clean[label] @ whiten, axis=1).argmax())
-        nearness[members] = found.suspicion(odd)
+        nearness[members] = groups.suspicion(odd)
     levels = np.array(list(raw.values()))
     middle = np.median(levels)
     spread = 1.4826 * np.median(np.abs(levels - middle)) + 1e-12
@@ -159,24 +158,22 @@ class Scan(FilterDefense):
 
     layer: str = "penultimate"
     components: int = 32
-    threshold: float = math.exp(2)
+    threshold: float = 7.389
     clean_share: float = 0.1
 
     def __post_init__(self) -> None:
         one_of("layer", self.layer, LAYERS)
         share("clean_share", self.clean_share)
-        if self.components < 1:
-            raise InputError(f"--components={self.components}: give a whole number of at least 1")
-        if not self.threshold > 0:
-            raise InputError(f"--threshold={self.threshold}: give a number above 0, such as 7.39")
+        at_least("components", self.components, 1)
+        positive("threshold", self.threshold)
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """Suspicion in [0, 1]: above 0.5 in the odd group of a flagged class, 0 in others."""
         classifier, clean = view.train(view.rows), view.clean(self.clean_share)
         if clean.count < 2 * self.components:
             raise InputError(
-                f"--clean_share={self.clean_share}: {clean.count} clean utterances for "
-                f"{self.components} components; give a larger share or fewer --components"
+                f"`clean_share` is {self.clean_share}: {clean.count} clean utterances for "
+                f"{self.components} components; give a larger share or fewer `components`"
             )
         labels: list[int] = []
 
@@ -186,13 +183,13 @@ class Scan(FilterDefense):
                 yield batch
 
         trusted = activations(classifier, noted(), self.layer)
-        found = activations(classifier, view.batches(view.rows), self.layer)
-        if found.shape[1] > self.components:
-            pca = PCA(self.components, random_state=view.seed % 2**32).fit(found)
-            trusted, found = pca.transform(trusted), pca.transform(found)
+        untrusted = activations(classifier, view.batches(view.rows), self.layer)
+        if untrusted.shape[1] > self.components:
+            pca = PCA(self.components, random_state=view.seed % 2**32).fit(untrusted)
+            trusted, untrusted = pca.transform(trusted), pca.transform(untrusted)
         _, s_eps = shared_covariance(trusted, labels)
         middles = {view.classes[n]: trusted[np.equal(labels, n)].mean(0) for n in set(labels)}
-        flagged, nearness = contamination(found, view.rows["label"], s_eps, middles, view.seed)
+        flagged, nearness = contamination(untrusted, view.rows["label"], s_eps, middles, view.seed)
         guilty = view.rows["label"].map(flagged).fillna(0.0).to_numpy() > self.threshold
         return dict(zip(view.rows["ID"], (nearness * guilty).tolist(), strict=True))
 

@@ -111,14 +111,14 @@ class SpectralSignatures(FilterDefense):
         share("expected_poison", self.expected_poison)
         if not 0 <= self.multiplier * self.expected_poison < 1:
             raise InputError(
-                f"--multiplier={self.multiplier}: removes {self.multiplier:g} times "
+                f"`multiplier` is {self.multiplier}: removes {self.multiplier:g} times "
                 f"{self.expected_poison:g} of every class; give less, and not below 0"
             )
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """`spectral_ranks` by the classifier that was trained on all."""
-        found = activations(view.train(view.rows), view.batches(view.rows), self.layer)
-        ranks = spectral_ranks(found, view.rows["label"], self.centered, view.seed)
+        outputs = activations(view.train(view.rows), view.batches(view.rows), self.layer)
+        ranks = spectral_ranks(outputs, view.rows["label"], self.centered, view.seed)
         return dict(zip(view.rows["ID"], ranks.tolist(), strict=True))
 
     def keep(self, scores: dict[str, float]) -> Collection[str]:

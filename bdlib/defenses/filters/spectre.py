@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from bdlib.defenses.activations import LAYERS, activations, by_class
 from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import one_of, share
+from bdlib.defenses.checks import one_of
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 
@@ -148,10 +148,9 @@ class Spectre(FilterDefense):
 
     def __post_init__(self) -> None:
         one_of("layer", self.layer, LAYERS)
-        share("expected_poison", self.expected_poison)
         if not 0 < self.expected_poison < 2 / 3:
             raise InputError(
-                f"--expected_poison={self.expected_poison}: give more than 0, below 2/3"
+                f"`expected_poison` is {self.expected_poison}: give more than 0, below 2/3"
             )
 
     def suspicion(
@@ -174,7 +173,7 @@ class Spectre(FilterDefense):
             See `by_class`.
         """
         classes = by_class(activations, labels)
-        found = {
+        judged = {
             label: spectre(
                 activations[rows],
                 self.expected_poison,
@@ -182,16 +181,16 @@ class Spectre(FilterDefense):
             )
             for label, rows in classes.items()
         }
-        target = max(found, key=lambda label: found[label][1])
+        target = max(judged, key=lambda label: judged[label][1])
         ranks = np.zeros(len(activations))
-        scores = found[target][0]
+        scores = judged[target][0]
         ranks[classes[target]] = (rankdata(scores, "min") - 1) / len(scores)
         return ranks
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """See `suspicion`, by the classifier that was trained on all."""
-        found = activations(view.train(view.rows), view.batches(view.rows), self.layer)
-        ranks = self.suspicion(found, view.rows["label"], view.seed)
+        outputs = activations(view.train(view.rows), view.batches(view.rows), self.layer)
+        ranks = self.suspicion(outputs, view.rows["label"], view.seed)
         return dict(zip(view.rows["ID"], ranks.tolist(), strict=True))
 
     def keep(self, scores: dict[str, float]) -> Collection[str]:

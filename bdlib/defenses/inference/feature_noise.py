@@ -9,6 +9,7 @@ from torch import Tensor
 from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import InferenceDefense
+from bdlib.defenses.checks import at_least, one_of
 from bdlib.errors import InputError
 from bdlib.models.classifier import Drawing, SpeechClassifier
 from bdlib.models.wide_resnet import WideResNet
@@ -54,10 +55,9 @@ class FeatureNoise(InferenceDefense):
     tolerance: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.selection not in ("fixed", "validation", "oracle"):
-            raise InputError(f"--selection={self.selection}: give fixed, validation or oracle")
-        if not (self.noise >= 0 and self.step_size >= 0 and self.tolerance >= 0):
-            raise InputError("feature noise: noise, step_size and tolerance must not be negative")
+        one_of("selection", self.selection, ("fixed", "validation", "oracle"))
+        for name in ("noise", "step_size", "tolerance"):
+            at_least(name, getattr(self, name), 0)
 
     def calibrate(
         self, classifier: SpeechClassifier, validation: Callable[[], Iterable[Batch]], seed: int

@@ -27,7 +27,7 @@ class MedianFilter(Preprocessing):
 
     def __post_init__(self) -> None:
         if self.window < 1 or self.window % 2 == 0:
-            raise InputError(f"--window={self.window}: give an odd number of samples, such as 5")
+            raise InputError(f"`window` is {self.window}: give an odd number of samples, such as 5")
 
     def transform(self, wavs: Tensor) -> Tensor:
         """See `Preprocessing`."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from bdlib.defenses.checks import at_least
 from bdlib.defenses.inference.preprocessing import Preprocessing
-from bdlib.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,13 @@ class Quantise(Preprocessing):
     Raises
     ------
     InputError
-        If it is not positive.
+        If it is below 1.
     """
 
     quantum: int = 512
 
     def __post_init__(self) -> None:
-        if self.quantum < 1:
-            raise InputError(f"--quantum={self.quantum}: give at least 1, a step of 16 bits")
+        at_least("quantum", self.quantum, 1)
 
     def transform(self, wavs: Tensor) -> Tensor:
         """See `Preprocessing`."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
+from bdlib.defenses.checks import one_of
 from bdlib.defenses.inference.preprocessing import Preprocessing
 from bdlib.errors import InputError
 
@@ -35,14 +36,13 @@ class Squeeze(Preprocessing):
     mode: str = "zero_insert"
 
     def __post_init__(self) -> None:
-        if self.mode not in ("zero_insert", "resample"):
-            raise InputError(f"--mode={self.mode}: give zero_insert or resample")
+        one_of("mode", self.mode, ("zero_insert", "resample"))
         if not 1 / STEPS <= self.ratio <= 1:
-            raise InputError(f"--ratio={self.ratio}: give the new rate over the old, 0.001 to 1")
+            raise InputError(f"`ratio` is {self.ratio}: give the new rate over the old, 0.001 to 1")
         if self.mode == "zero_insert" and abs(1 / self.ratio - round(1 / self.ratio)) > 1e-6:
             raise InputError(
-                f"--ratio={self.ratio}: only every nth sample can be kept; give 1/n, such as 0.25, "
-                "or --mode=resample"
+                f"`ratio` is {self.ratio}: only every nth sample can be kept; give 1/n, such as 0.25, "
+                "or resample as the `mode`"
             )
 
     def transform(self, wavs: Tensor) -> Tensor:

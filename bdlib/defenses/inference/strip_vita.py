@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import InferenceDefense
+from bdlib.defenses.checks import at_least
 from bdlib.errors import InputError
 from bdlib.models.classifier import Drawing, SpeechClassifier
 
@@ -51,11 +52,9 @@ class StripVita(InferenceDefense):
     benign: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.overlays < 1 or not 0 <= self.frr < 1:
-            raise InputError(
-                f"--overlays={self.overlays} --frr={self.frr}: give at least one overlay, and a "
-                "share of clean clips to reject, below 1"
-            )
+        at_least("overlays", self.overlays, 1)
+        if not 0 <= self.frr < 1:
+            raise InputError(f"`frr` is {self.frr}: give a share of clean clips to reject, below 1")
 
     def calibrate(
         self, classifier: SpeechClassifier, validation: Callable[[], Iterable[Batch]], seed: int
@@ -64,8 +63,8 @@ class StripVita(InferenceDefense):
         # Clips are stored in 16 bits, so that nothing is lost.
         pool = torch.cat([(batch.wavs * 2**15).to(torch.int16) for batch in validation()])
         screened = replace(self, pool=pool).guard(classifier, seed)
-        found = [screened.suspicion(batch.wavs, batch.lens) for batch in validation()]
-        return replace(self, pool=pool, benign=tuple(torch.cat(found).tolist()))
+        benign = [screened.suspicion(batch.wavs, batch.lens) for batch in validation()]
+        return replace(self, pool=pool, benign=tuple(torch.cat(benign).tolist()))
 
     @property
     def thresholds(self) -> dict[float, float]:
@@ -95,14 +94,14 @@ class Screened(Drawing):
         together = CHUNK if wavs.device.type == "cpu" else count
         drawn = torch.randint(len(pool), (len(wavs), count), generator=self.generator)
         valid = torch.arange(wavs.shape[1], device=wavs.device) < (lens * wavs.shape[1])[:, None]
-        found = []
+        suspicions = []
         for wav, length, inside, chosen in zip(wavs, lens, valid, drawn, strict=True):
             entropy = []
             for some in chosen.to(pool.device).split(together):
                 mixed = (wav + pool[some].to(wav) / 2**15) * inside
                 entropy.append(entropies(self.net(mixed, length.expand(len(some)))))
-            found.append(-torch.cat(entropy).nanmean())
-        return torch.stack(found)
+            suspicions.append(-torch.cat(entropy).nanmean())
+        return torch.stack(suspicions)
 
 
 def entropies(logits: Tensor) -> Tensor:

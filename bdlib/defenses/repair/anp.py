@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.channels import conv_layers
+from bdlib.defenses.checks import positive, share
+from bdlib.defenses.repair.layers import conv_layers
 from bdlib.defenses.repair.tuning import Tuning, epochs
-from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
 Noise = tuple[list[Tensor], list[Tensor]]
@@ -52,14 +52,12 @@ class AdversarialNeuronPruning(RepairDefense):
     trust: float = 0.2
     threshold: float = 0.5
     clean_share: float = 0.05
-    tuning: Tuning = field(default_factory=lambda: Tuning(lr=0.2))
+    tuning: Tuning = field(default_factory=lambda: Tuning(epochs=100, lr=0.2))
 
     def __post_init__(self) -> None:
-        if not (self.epsilon > 0 and 0 <= self.trust <= 1 and 0 <= self.threshold <= 1):
-            raise InputError(
-                f"--epsilon={self.epsilon} --trust={self.trust} --threshold={self.threshold}: give "
-                "a positive epsilon, and the others within [0, 1]"
-            )
+        positive("epsilon", self.epsilon)
+        share("trust", self.trust)
+        share("threshold", self.threshold)
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""

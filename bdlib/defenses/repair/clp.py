@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.channels import ConvLayer, conv_layers
-from bdlib.errors import InputError
+from bdlib.defenses.checks import at_least
+from bdlib.defenses.repair.layers import Layer, conv_layers
 from bdlib.models.classifier import SpeechClassifier
 
 
@@ -35,8 +35,7 @@ class ChannelLipschitzPruning(RepairDefense):
     clean_share = 0.0
 
     def __post_init__(self) -> None:
-        if not self.u >= 0:
-            raise InputError(f"--u={self.u}: give at least 0")
+        at_least("u", self.u, 0)
 
     @torch.no_grad()
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
@@ -50,7 +49,7 @@ class ChannelLipschitzPruning(RepairDefense):
         return classifier.eval()
 
 
-def lipschitz(layer: ConvLayer) -> Tensor:
+def lipschitz(layer: Layer) -> Tensor:
     """Upper bound of the Lipschitz constant of each channel, (channels,)."""
     kernels = layer.conv.weight.flatten(2)  # (channels, inputs, taps)
     bounds = torch.linalg.matrix_norm(kernels, ord=2)

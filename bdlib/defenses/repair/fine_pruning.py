@@ -9,9 +9,9 @@ from torch import Tensor
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
+from bdlib.defenses.checks import share
 from bdlib.defenses.repair.fine_tuning import descent
 from bdlib.defenses.repair.tuning import Tuning, tune
-from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
 
@@ -43,8 +43,7 @@ class FinePruning(RepairDefense):
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.prune_drop <= 1:
-            raise InputError(f"--prune_drop={self.prune_drop}: give a share of one, 0 to 1")
+        share("prune_drop", self.prune_drop)
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
@@ -85,9 +84,9 @@ class FinePruning(RepairDefense):
 def embeddings(classifier: SpeechClassifier, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
     """The last hidden layer (N, D) in evaluation mode, and the labels (N,)."""
     classifier.eval()
-    found = [
+    parts = [
         (classifier.embed(classifier.features(batch.wavs, batch.lens), batch.lens), batch.labels)
         for batch in batches
     ]
-    hidden, labels = (torch.cat(part) for part in zip(*found, strict=True))
+    hidden, labels = (torch.cat(part) for part in zip(*parts, strict=True))
     return hidden, labels.to(hidden.device)

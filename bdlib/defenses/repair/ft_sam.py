@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
+from bdlib.defenses.checks import positive
 from bdlib.defenses.repair.probe import EPSILON, gradients, moved, same_draws, total_norm
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
 from bdlib.errors import InputError
@@ -47,11 +48,9 @@ class FtSam(RepairDefense):
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
-        if not (0 < self.rho < float("inf") and 0 <= self.smoothing < 1):
-            raise InputError(
-                f"--rho={self.rho} --smoothing={self.smoothing}: give a positive rho and a "
-                "smoothing within [0, 1)"
-            )
+        positive("rho", self.rho)
+        if not 0 <= self.smoothing < 1:
+            raise InputError(f"`smoothing` is {self.smoothing}: give a share below 1")
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
@@ -59,12 +58,13 @@ class FtSam(RepairDefense):
 
     def sharpness_aware(self, classifier: SpeechClassifier, batch: Batch) -> Tensor:
         """The gradient at the worst point; see `tuning.Gradient`."""
-        asked = batch, self.smoothing, classifier.features(batch.wavs, batch.lens)
+        features = classifier.features(batch.wavs, batch.lens)
         with same_draws(classifier):
-            loss = cross_entropy(classifier, *asked)
+            loss = cross_entropy(classifier, batch, self.smoothing, features)
             here = gradients(loss, classifier)
         with moved(classifier, self._worst(list(classifier.parameters()), here)):
-            there = gradients(cross_entropy(classifier, *asked), classifier)
+            worst = cross_entropy(classifier, batch, self.smoothing, features)
+            there = gradients(worst, classifier)
         for parameter, part in zip(classifier.parameters(), there, strict=True):
             parameter.grad = part
         return loss.detach()

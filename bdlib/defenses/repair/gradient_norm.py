@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
+from bdlib.defenses.checks import one_of, positive, share
 from bdlib.defenses.repair.probe import (
     EPSILON,
     gradients,
@@ -21,7 +22,6 @@ from bdlib.defenses.repair.probe import (
     twice_differentiable,
 )
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
-from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
 
@@ -65,13 +65,9 @@ class GradientNorm(RepairDefense):
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
-        if not (0 <= self.alpha <= 1 and 0 < self.radius < float("inf")):
-            raise InputError(
-                f"--alpha={self.alpha} --radius={self.radius}: give an alpha within [0, 1] and a "
-                "positive radius"
-            )
-        if self.norm not in ("tensor", "global"):
-            raise InputError(f"--norm={self.norm}: give tensor or global")
+        share("alpha", self.alpha)
+        positive("radius", self.radius)
+        one_of("norm", self.norm, ("tensor", "global"))
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
@@ -105,7 +101,7 @@ class GradientNorm(RepairDefense):
             parts = gradients(loss, classifier, create_graph=True)
             norms = [torch.linalg.vector_norm(part) for part in parts if part.requires_grad]
             penalty = total_norm(norms) if self.norm == "global" else torch.stack(norms).sum()
-            found = gradients(loss + self.alpha * self.radius * penalty, classifier)
-        for parameter, part in zip(classifier.parameters(), found, strict=True):
+            whole = gradients(loss + self.alpha * self.radius * penalty, classifier)
+        for parameter, part in zip(classifier.parameters(), whole, strict=True):
             parameter.grad = part
         return loss.detach()

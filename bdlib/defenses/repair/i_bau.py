@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
+from bdlib.defenses.checks import at_least, positive
 from bdlib.defenses.repair.probe import EPSILON, gradients, twice_differentiable
 from bdlib.defenses.repair.tuning import Tuning, tune
-from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
 LONGEST = 1.0  # norm of a hypergradient
@@ -50,15 +50,12 @@ class AdversarialUnlearning(RepairDefense):
     inner_steps: int = 5
     fixed_point_steps: int = 5
     clean_share: float = 0.05
-    tuning: Tuning = field(default_factory=Tuning)
+    tuning: Tuning = field(default_factory=lambda: Tuning(epochs=10))
 
     def __post_init__(self) -> None:
-        if not 0 < self.bound < float("inf") or min(self.inner_steps, self.fixed_point_steps) < 1:
-            raise InputError(
-                f"--bound={self.bound} --inner_steps={self.inner_steps} "
-                f"--fixed_point_steps={self.fixed_point_steps}: give a positive bound, and at "
-                "least 1 step of each"
-            )
+        positive("bound", self.bound)
+        for name in ("inner_steps", "fixed_point_steps"):
+            at_least(name, getattr(self, name), 1)
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
@@ -79,7 +76,7 @@ class AdversarialUnlearning(RepairDefense):
             shift = self._ascent(height, torch.zeros_like(features[:1]), radius)
             loss = (height(shift) + height(torch.zeros_like(shift))) / 2
             (outer,) = torch.autograd.grad(loss, shift, retain_graph=True)
-            found = gradients(loss, classifier)
+            direct = gradients(loss, classifier)
             (inner,) = torch.autograd.grad(height(shift), shift, create_graph=True)
             rate = radius / (20 * inner.detach().norm() + EPSILON)
             mapped = shift + rate * inner
@@ -87,11 +84,10 @@ class AdversarialUnlearning(RepairDefense):
             for _ in range(self.fixed_point_steps - 1):
                 (pulled,) = torch.autograd.grad(mapped, shift, vector, retain_graph=True)
                 vector = outer + pulled
-            through = gradients((mapped * vector.detach()).sum(), classifier)
-        for parameter, direct, indirect in zip(
-            classifier.parameters(), found, through, strict=True
-        ):
-            parameter.grad = direct + indirect
+            indirect = gradients((mapped * vector.detach()).sum(), classifier)
+        parts = [one + other for one, other in zip(direct, indirect, strict=True)]
+        for parameter, part in zip(classifier.parameters(), parts, strict=True):
+            parameter.grad = part
         # Far from a maximum of the inner problem the iterations do not contract.
         nn.utils.clip_grad_norm_(classifier.parameters(), LONGEST)
         return loss.detach()

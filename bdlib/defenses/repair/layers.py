@@ -1,54 +1,105 @@
-"""The convolutions of a network as they run, which normalisation reads which, and how active they are."""
+"""The convolutions of a network, which normalisation reads which, and how active they are.
 
-from collections.abc import Iterable, Iterator
+One class, `Layer`, and two that find them: `conv_layers` by the order of the modules, without a clip,
+and `watched_layers` by watching a batch run.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from bdlib.corpus import Batch
-from bdlib.defenses.repair.channels import CONVOLUTIONS
+from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution and what stands between it and the layers that read it.
+    """A convolution and the batch normalisation that reads it, if one does.
 
     Arguments
     ---------
     name : str
         Of the convolution, in the classifier.
-    convolution : nn.Module
-        With C output channels.
-    norm : nn.Module | None
-        The batch normalisation that reads its channels and nothing else, directly or after an
-        activation; None if there is none.
+    conv : nn.Conv1d | nn.Conv2d
+        With C output channels, or neurons: the rows of its weight.
+    norm : nn.BatchNorm1d | nn.BatchNorm2d | None
+        The normalisation that reads its channels and nothing else, directly or after an activation.
     normed_first : bool
-        Whether the normalisation comes before any activation.
+        Whether the normalisation comes before any activation; only `watched_layers` can tell.
     """
 
     name: str
-    convolution: nn.Conv1d | nn.Conv2d
-    norm: _BatchNorm | None
-    normed_first: bool
+    conv: nn.Conv1d | nn.Conv2d
+    norm: Norm | None
+    normed_first: bool = False
 
     @property
     def channels(self) -> int:
         """C."""
-        return self.convolution.out_channels
+        return self.conv.out_channels
+
+    @property
+    def last(self) -> nn.Module:
+        """The module whose weight scales each channel, and whose output the channels are."""
+        return self.norm or self.conv
 
     @property
     def source(self) -> nn.Module:
         """The module whose output, rectified, is the activation of the channels."""
-        return self.norm if self.normed_first else self.convolution
+        return self.norm if self.normed_first else self.conv
+
+
+def conv_layers(classifier: SpeechClassifier) -> list[Layer]:
+    """The convolutions of a classifier, front end apart, in the order of its modules.
+
+    No clip is needed, as CLP sees none. A normalisation belongs to the convolution listed before it.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    parts = [
+        (name, module)
+        for name, module in classifier.named_modules()
+        if isinstance(module, (*CONVOLUTIONS, *NORMS, nn.Linear))
+        and not name.startswith("front_end")
+    ]
+    following = [module for _, module in parts[1:]] + [None]
+    names = {module: name for name, module in parts}
+    layers = []
+    for (name, module), after in zip(parts, following, strict=True):
+        if isinstance(module, CONVOLUTIONS):
+            fits = isinstance(after, NORMS) and after.num_features == module.out_channels
+            fits = fits and after.affine and _alone(classifier, name, names[after])
+            layers.append(Layer(name, module, after if fits else None))
+    if not layers:
+        raise InputError(f"{type(classifier).__name__}: no convolution; this needs one")
+    return layers
+
+
+def _alone(classifier: SpeechClassifier, conv: str, norm: str) -> bool:
+    """Whether a norm reads a convolution by its place: at the end of a residual block it does not.
+
+    What holds the convolution, below what holds both, holds nothing else.
+    """
+    path = conv.split(".")
+    shared = [a == b for a, b in zip(path, norm.split("."), strict=False)].index(False)
+    branch = classifier.get_submodule(".".join(path[: shared + 1]))
+    return sum(isinstance(m, (*CONVOLUTIONS, *NORMS, nn.Linear)) for m in branch.modules()) == 1
 
 
 @torch.no_grad()
-def layers(classifier: SpeechClassifier, batch: Batch) -> list[Layer]:
+def watched_layers(classifier: SpeechClassifier, batch: Batch) -> list[Layer]:
     """All convolutions in the order in which they run on a batch.
 
     Whose output a normalisation reads is told by the memory it lies in and by the count of
@@ -57,7 +108,7 @@ def layers(classifier: SpeechClassifier, batch: Batch) -> list[Layer]:
     names = {module: name for name, module in classifier.named_modules()}
     order: list[nn.Module] = []
     seen: dict[int, tuple[nn.Module, int, bool]] = {}  # memory: convolution, changes, activated
-    norms: dict[nn.Module, tuple[_BatchNorm, bool]] = {}
+    norms: dict[nn.Module, tuple[Norm, bool]] = {}
     alive: list[Tensor] = []  # so that no memory is used twice
 
     def after(module: nn.Module, inputs: tuple, output: Tensor) -> None:
@@ -69,7 +120,7 @@ def layers(classifier: SpeechClassifier, batch: Batch) -> list[Layer]:
             in_place = output.data_ptr() == inputs[0].data_ptr()
             if inputs[0]._version - in_place != changes:
                 return
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, NORMS):
                 norms.setdefault(origin, (module, not activated))
             elif output.shape == inputs[0].shape:
                 seen[output.data_ptr()] = (origin, output._version, True)
@@ -82,6 +133,47 @@ def layers(classifier: SpeechClassifier, batch: Batch) -> list[Layer]:
         Layer(names[module], module, *norms.get(module, (None, False)))
         for module in dict.fromkeys(order)
     ]
+
+
+def feature_maps(classifier: SpeechClassifier, count: int) -> list[nn.Module]:
+    """Evenly spaced layers with a time axis, the last one among them: convolutional, recurrent.
+
+    Arguments
+    ---------
+    classifier : SpeechClassifier
+        Any.
+    count : int
+        How many; fewer if it has fewer.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    recurrent = [m for m in classifier.modules() if isinstance(m, nn.RNNBase)]
+    try:
+        every = [layer.last for layer in conv_layers(classifier)] + recurrent
+    except InputError:
+        if not recurrent:
+            raise
+        every = recurrent
+    count = min(count, len(every))
+    return [every[len(every) * (number + 1) // count - 1] for number in range(count)]
+
+
+@contextmanager
+def recorded(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+    """What modules put out in the last pass, (B, channels, ...), with its graph.
+
+    Recurrent layers give (B, T, channels), and are turned round.
+    """
+    outputs: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
+        outputs[module] = output[0].transpose(1, 2) if isinstance(output, tuple) else output
+
+    with _hooked([module.register_forward_hook(keep) for module in modules]):
+        yield outputs
 
 
 @torch.no_grad()

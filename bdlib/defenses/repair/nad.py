@@ -8,11 +8,11 @@ from torch import Tensor
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.channels import feature_maps, recorded
+from bdlib.defenses.checks import at_least
 from bdlib.defenses.repair.fine_tuning import descent
+from bdlib.defenses.repair.layers import feature_maps, recorded
 from bdlib.defenses.repair.probe import same_draws
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
-from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
 
@@ -50,11 +50,8 @@ class AttentionDistillation(RepairDefense):
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
-        if not (self.beta >= 0 and self.layers >= 1):
-            raise InputError(
-                f"--beta={self.beta} --layers={self.layers}: give a beta of at least 0 and at "
-                "least 1 layer"
-            )
+        at_least("beta", self.beta, 0)
+        at_least("layers", self.layers, 1)
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
@@ -64,9 +61,9 @@ class AttentionDistillation(RepairDefense):
 
         def gradient(student: SpeechClassifier, batch: Batch) -> Tensor:
             with same_draws(student), torch.no_grad():
-                wanted = self._attention(teacher, batch)[0]
-            found, loss = self._attention(student, batch)
-            for theirs, ours in zip(wanted, found, strict=True):
+                taught = self._attention(teacher, batch)[0]
+            learned, loss = self._attention(student, batch)
+            for theirs, ours in zip(taught, learned, strict=True):
                 loss = loss + self.beta * (theirs - ours).norm(dim=1).mean()
             loss.backward()
             return loss.detach()

@@ -4,21 +4,27 @@ Liu et al., RAID 2018 (arXiv:1805.12185), there in the last convolution; EmoBack
 a share of all convolutions, and without the fine-tuning that follows.
 """
 
-import math
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.layers import Layer, activations, layers
+from bdlib.defenses.checks import share
+from bdlib.defenses.repair.dormant import LAST, last, prune, sleepers, without
+from bdlib.defenses.repair.layers import activations, watched_layers
 from bdlib.defenses.repair.shrink import shrink
+from bdlib.defenses.repair.surface import Cell, surface
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
-LAST = -1.0
+PRUNING_RATES = tuple(number / 10 for number in range(10))
+CONV_RATES = (LAST, *PRUNING_RATES[1:])
 
 
 @dataclass
@@ -59,75 +65,58 @@ class Pruning(RepairDefense):
     clean_share = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.pruning_rate <= 1:
-            raise InputError(
-                f"--pruning_rate={self.pruning_rate}: give a share of channels, 0 to 1"
-            )
+        share("pruning_rate", self.pruning_rate)
         if self.conv_rate != LAST and not 0 <= self.conv_rate <= 1:
             raise InputError(
-                f"--conv_rate={self.conv_rate}: give a share of the convolutions, 0 to 1, or -1 for "
+                f"`conv_rate` is {self.conv_rate}: give a share of the convolutions, 0 to 1, or -1 for "
                 "the last alone"
             )
         try:
             re.compile(self.skip_layers)
         except re.error as error:
             raise InputError(
-                f"--skip_layers={self.skip_layers}: no expression ({error})"
+                f"`skip_layers` is {self.skip_layers}: no regular expression ({error})"
             ) from error
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
-        every = without(layers(classifier, next(iter(clean.validation()))), self.skip_layers)
+        every = without(
+            watched_layers(classifier, next(iter(clean.validation()))), self.skip_layers
+        )
         chosen = last(every, self.conv_rate)
         means = activations(classifier, chosen, clean.validation())
         for layer in chosen:
             prune(layer, sleepers(means[layer.name], self.pruning_rate))
         return shrink(classifier, clean.validation()) if self.shrink else classifier
 
+    @property
+    def grid(self) -> tuple[Cell, ...]:
+        """All pairs of ten shares of the layers and ten rates, where a surface is asked for."""
+        return tuple(itertools.product(CONV_RATES, PRUNING_RATES)) if self.surface else ()
 
-def without(every: Sequence[Layer], skip_layers: str) -> list[Layer]:
-    """The layers in whose names an expression is not found; all, if it is empty.
+    def grid_answers(
+        self, classifier: SpeechClassifier, clean: Sequence[Batch], clips: Iterable[Batch]
+    ) -> Tensor:
+        """See `RepairDefense`; at a fraction of the work of pruning anew for each pair."""
+        logits = surface(classifier, clean, clips, CONV_RATES, PRUNING_RATES, self.skip_layers)
+        return torch.stack([logits[cell].argmax(1) for cell in self.grid], 1)
 
-    Raises
-    ------
-    InputError
-        If none is left.
-    """
-    kept = [layer for layer in every if not (skip_layers and re.search(skip_layers, layer.name))]
-    if not kept:
-        left = f" but for --skip_layers={skip_layers}" if every else ""
-        raise InputError(f"no convolution{left}: pruning needs one")
-    return kept
+    def grid_metrics(self, measured: Mapping[Cell, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Clean accuracy and ASR of every cell (EmoBack, Figures 3 and 4).
 
-
-def last(every: Sequence[Layer], conv_rate: float) -> list[Layer]:
-    """The last layers by the floor rule; -1 is the very last alone.
-
-    Example
-    -------
-    >>> [len(last(range(5), rate)) for rate in (-1, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)]
-    [1, 1, 1, 1, 2, 2, 5]
-    """
-    count = 1 if conv_rate == LAST else max(1, _share(conv_rate, len(every)))
-    return list(every)[-count:]
-
-
-def sleepers(means: Tensor, pruning_rate: float) -> Tensor:
-    """Numbers of the least active channels, of mean activations (C,), the least active first."""
-    return means.argsort(stable=True)[: _share(pruning_rate, len(means))]
-
-
-@torch.no_grad()
-def prune(layer: Layer, channels: Tensor) -> None:
-    """Make channels zero for every input, in place.
-
-    The scale and shift of the normalisation that reads them go too: its shift would leak through.
-    """
-    for module in filter(None, (layer.convolution, layer.norm)):
-        for parameter in filter(lambda p: p is not None, (module.weight, module.bias)):
-            parameter[channels] = 0.0
-
-
-def _share(rate: float, count: int) -> int:
-    """Rounded down, but not for what binary fractions lose: 0.6 of 5 is 3, 0.29 of 100 is 29."""
-    return math.floor(rate * count + 1e-9)
+        Returns
+        -------
+        dict[str, dict[str, Any]]
+            `pruning_surface`: as `value` the number of cells, the rates, and for each metric a list
+            of lists of shares, a list for each of `conv_rates`.
+        """
+        levels = {
+            name: [
+                [round(measured[layers, rate][name]["value"], 5) for rate in PRUNING_RATES]
+                for layers in CONV_RATES
+            ]
+            for name in ("clean_accuracy", "attack_success_rate")
+            if name in measured[self.grid[0]]
+        }
+        rates = {"conv_rates": list(CONV_RATES), "pruning_rates": list(PRUNING_RATES)}
+        return {"pruning_surface": {"value": len(self.grid), **rates, **levels}}

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bdlib.corpus import Batch
-from bdlib.defenses.repair.channels import CONVOLUTIONS, NORMS
-from bdlib.defenses.repair.layers import Layer, layers
+from bdlib.defenses.repair.layers import CONVOLUTIONS, NORMS, Layer, watched_layers
 from bdlib.models.classifier import SpeechClassifier
 
 Reader = nn.Conv1d | nn.Conv2d | nn.Linear
@@ -34,12 +33,12 @@ def shrink(classifier: SpeechClassifier, clean: Iterable[Batch]) -> SpeechClassi
     batch = next(iter(clean))
     order = _readers(classifier, batch)
     before = classifier(batch.wavs, batch.lens)
-    for layer in layers(classifier, batch):
+    for layer in watched_layers(classifier, batch):
         dead = _dead(layer)[: layer.channels - 1]
-        reader = next(iter(order[order.index(layer.convolution) + 1 :]), None)
+        reader = next(iter(order[order.index(layer.conv) + 1 :]), None)
         if reader is None or not len(dead):
             continue
-        changed = [module for module in (layer.convolution, layer.norm, reader) if module]
+        changed = [module for module in (layer.conv, layer.norm, reader) if module]
         kept = [(dict(module._parameters), dict(module._buffers)) for module in changed]
         _take_out(layer, dead, reader, _columns(classifier, batch, layer, dead, reader))
         if not _answers(classifier, batch, before):
@@ -67,7 +66,7 @@ def resize(classifier: SpeechClassifier, state: Mapping[str, Tensor]) -> None:
 
 def _dead(layer: Layer) -> Tensor:
     """Numbers of the channels that are zero whatever comes in."""
-    last = layer.norm or layer.convolution
+    last = layer.last
     rows = [last.weight.flatten(1) if last.weight.dim() > 1 else last.weight[:, None]]
     rows += [last.bias[:, None]] if last.bias is not None else []
     return (torch.cat(rows, 1) == 0).all(1).nonzero().flatten()
@@ -98,7 +97,7 @@ def _columns(
         lambda module, inputs: seen.append(inputs[0].transpose(0, axis).flatten(1))
     )
     classifier(batch.wavs, batch.lens)
-    fill = (layer.norm or layer.convolution).register_forward_hook(
+    fill = layer.last.register_forward_hook(
         lambda module, inputs, output: output.index_copy(
             1, dead, NOISE * torch.randn_like(output[:, dead])
         )
@@ -112,10 +111,10 @@ def _columns(
 def _answers(classifier: SpeechClassifier, batch: Batch, wanted: Tensor) -> bool:
     """Whether it still runs, and says what it said."""
     try:
-        found = classifier(batch.wavs, batch.lens)
+        logits = classifier(batch.wavs, batch.lens)
     except (RuntimeError, ValueError):  # shapes that do not fit
         return False
-    return torch.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+    return torch.allclose(logits, wanted, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def _take_out(layer: Layer, dead: Tensor, reader: Reader, columns: Tensor) -> None:
@@ -125,7 +124,7 @@ def _take_out(layer: Layer, dead: Tensor, reader: Reader, columns: Tensor) -> No
         return alive
 
     rows = left(layer.channels, dead)
-    for module in filter(None, (layer.convolution, layer.norm)):
+    for module in filter(None, (layer.conv, layer.norm)):
         for key, value in list(module.named_parameters(recurse=False)):
             setattr(module, key, nn.Parameter(value[rows]))
         for key, value in list(module.named_buffers(recurse=False)):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bdlib.corpus import Batch
-from bdlib.defenses.repair.layers import Layer, activations, layers
-from bdlib.defenses.repair.pruning import last, sleepers, without
+from bdlib.defenses.repair.dormant import last, sleepers, without
+from bdlib.defenses.repair.layers import Layer, activations, watched_layers
 from bdlib.models.classifier import SpeechClassifier
 
 Cell = tuple[float, float]
@@ -23,7 +23,7 @@ Cut = tuple[tuple[Layer, Tensor], ...]
 def surface(
     classifier: SpeechClassifier,
     clean: Sequence[Batch],
-    asked: Iterable[Batch],
+    clips: Iterable[Batch],
     conv_rates: Sequence[float],
     pruning_rates: Sequence[float],
     skip_layers: str = "",
@@ -31,7 +31,7 @@ def surface(
     """Logits (utterances, C) by cell, equal to those of `Pruning` with the same rates.
 
     The classifier is not changed. One pass over the clean batches ranks the channels of all layers.
-    Of each batch asked, features and convolutions below the first pruned layer are computed once;
+    Of each batch of clips, features and convolutions below the first pruned layer are computed once;
     what is cut is masked, not zeroed. Cells that cut the same channels share their answers.
 
     Arguments
@@ -40,12 +40,12 @@ def surface(
         Trained.
     clean : Sequence[Batch]
         Clean clips that rank the channels.
-    asked : Iterable[Batch]
+    clips : Iterable[Batch]
         What is classified.
     conv_rates, pruning_rates, skip_layers : Sequence[float], Sequence[float], str
         See `Pruning`.
     """
-    every = without(layers(classifier, clean[0]), skip_layers)
+    every = without(watched_layers(classifier, clean[0]), skip_layers)
     means = activations(classifier, every, clean)
 
     def cut_of(conv_rate: float, pruning_rate: float) -> Cut:
@@ -55,15 +55,15 @@ def surface(
     cuts = {cell: cut_of(*cell) for cell in itertools.product(conv_rates, pruning_rates)}
     same = {cell: _signature(cut) for cell, cut in cuts.items()}
     distinct = {signature: cuts[cell] for cell, signature in same.items()}
-    found: dict[Any, list[Tensor]] = {signature: [] for signature in distinct}
-    for batch in asked:
+    logits: dict[Any, list[Tensor]] = {signature: [] for signature in distinct}
+    for batch in clips:
         with _remembered(classifier, every, batch) as outputs:
             for signature, cut in distinct.items():
                 pruned = {layer.name for layer, channels in cut if len(channels)}
                 below = next((i for i, x in enumerate(every) if x.name in pruned), len(every))
                 with _reused(every[:below], outputs), _masked(cut):
-                    found[signature].append(classifier(batch.wavs, batch.lens))
-    return {cell: torch.cat(found[signature]) for cell, signature in same.items()}
+                    logits[signature].append(classifier(batch.wavs, batch.lens))
+    return {cell: torch.cat(logits[signature]) for cell, signature in same.items()}
 
 
 def _signature(cut: Cut) -> tuple:
@@ -83,7 +83,7 @@ def _remembered(
         with ExitStack() as hooks:
             for layer in every:
                 # A copy, as a residual may be added to the output in place.
-                hook = layer.convolution.register_forward_hook(
+                hook = layer.conv.register_forward_hook(
                     lambda module, inputs, output, name=layer.name: outputs.__setitem__(
                         name, output.clone()
                     )
@@ -99,8 +99,8 @@ def _reused(unchanged: Sequence[Layer], outputs: dict[str, Tensor]) -> Iterator[
     with ExitStack() as stack:
         for layer in unchanged:
             output = outputs[layer.name]
-            layer.convolution.forward = lambda x, output=output: output.clone()
-            stack.callback(delattr, layer.convolution, "forward")
+            layer.conv.forward = lambda x, output=output: output.clone()
+            stack.callback(delattr, layer.conv, "forward")
         yield
 
 
@@ -115,6 +115,6 @@ def _masked(cut: Cut) -> Iterator[None]:
 
     with ExitStack() as stack:
         for layer, channels in cut:
-            for module in filter(None, (layer.convolution, layer.norm)):
+            for module in filter(None, (layer.conv, layer.norm)):
                 stack.callback(silence(module, channels.to(module.weight.device)).remove)
         yield

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.repair.channels import conv_layers
+from bdlib.defenses.checks import positive, share
 from bdlib.defenses.repair.gradient_norm import GradientNorm
+from bdlib.defenses.repair.layers import conv_layers
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, epochs, tune
-from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
 
@@ -58,10 +58,8 @@ class WeightReinitialisation(RepairDefense):
 
     def __post_init__(self) -> None:
         for name in ("neurons", "weights", "unlearned"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"--{name}={getattr(self, name)}: give a share of one, 0 to 1")
-        if not 0 < self.unlearn_lr < float("inf"):
-            raise InputError(f"--unlearn_lr={self.unlearn_lr}: give a positive number")
+            share(name, getattr(self, name))
+        positive("unlearn_lr", self.unlearn_lr)
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""

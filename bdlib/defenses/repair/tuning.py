@@ -12,6 +12,7 @@ from tqdm import tqdm
 from bdlib.corpus import Batch, Batches
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import CleanData
+from bdlib.defenses.checks import at_least, positive, share
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.models.classifier import SpeechClassifier
@@ -53,19 +54,13 @@ class Tuning:
     max_drop: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise InputError(
-                f"--repair_epochs={self.epochs} --repair_batch_size={self.batch_size}: "
-                "give at least 1"
-            )
-        if not (0 < self.lr < float("inf") and 0 <= self.momentum < 1 and self.weight_decay >= 0):
-            raise InputError(
-                f"--repair_lr={self.lr}, momentum {self.momentum}, weight decay "
-                f"{self.weight_decay}: give a positive rate, a momentum within [0, 1), and a decay "
-                "of at least 0"
-            )
-        if not 0 <= self.max_drop <= 1:
-            raise InputError(f"--max_drop={self.max_drop}: give a share of one, 0 to 1")
+        for name in ("epochs", "batch_size"):
+            at_least(name, getattr(self, name), 1)
+        positive("lr", self.lr)
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"`momentum` is {self.momentum}: give a share below 1")
+        at_least("weight_decay", self.weight_decay, 0)
+        share("max_drop", self.max_drop)
 
 
 def tune(

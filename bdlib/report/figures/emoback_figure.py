@@ -53,12 +53,12 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
 
 
 def attack_bars(
-    found: dict[Case, dict[str, Estimate]], title: str, stated: dict[Case, float]
+    by_case: dict[Case, dict[str, Estimate]], title: str, stated: dict[Case, float]
 ) -> Figure:
     """Figure 2: bars by emotion at the highest rate, and marks for the others and for the paper's."""
-    models, targets = (_kinds(found, name) for name in ("model", "target"))
-    rates, values = _kinds(found, "rate")[::-1], _kinds(found, "value")
-    tests = points.gender_tests(found)
+    models, targets = (_kinds(by_case, name) for name in ("model", "target"))
+    rates, values = _kinds(by_case, "rate")[::-1], _kinds(by_case, "value")
+    tests = points.gender_tests(by_case)
     said = [f"{METRICS[m]} t {t:.2f}, p {p:.2f}" for m, (t, p) in tests.items()]
     compared = f"\nmale against female targets: {'; '.join(said)}" if said else ""
     figure = new(1.4 + 1.9 * len(models), f"{title}: an attribute as trigger{compared}")
@@ -68,7 +68,7 @@ def attack_bars(
             for side, metric in zip((-0.2, 0.2), METRICS, strict=True):
                 for rank, rate in enumerate(rates):
                     cases = [Case(model, value, target, rate) for value in values]
-                    _bars(axis, [found.get(case) for case in cases], metric, side, rank, rate)
+                    _bars(axis, [by_case.get(case) for case in cases], metric, side, rank, rate)
             for rate, mark in zip(rates, "x+", strict=False):
                 cases = [Case(model.removesuffix("_small"), v, target, rate) for v in values]
                 places = [i for i, case in enumerate(cases) if case in stated]
@@ -107,11 +107,11 @@ def _bars(
     axis.errorbar(at, heights, spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
 
 
-def pruning_maps(found: dict[Case, dict[str, Any]], title: str) -> Figure:
+def pruning_maps(by_case: dict[Case, dict[str, Any]], title: str) -> Figure:
     """Figures 3 and 4: metrics by share of channels and share of layers, a row a case."""
-    figure = new(0.9 + 2.6 * len(found), f"{title}: pruning without fine-tuning")
-    axes = figure.subplots(len(found), 2, squeeze=False)
-    for (case, entry), row in zip(found.items(), axes, strict=True):
+    figure = new(0.9 + 2.6 * len(by_case), f"{title}: pruning without fine-tuning")
+    axes = figure.subplots(len(by_case), 2, squeeze=False)
+    for (case, entry), row in zip(by_case.items(), axes, strict=True):
         shares, rates = entry["conv_rates"], entry["pruning_rates"]
         for metric, axis in zip(METRICS, row, strict=True):
             level = 100 * np.array(entry[metric])
@@ -131,15 +131,15 @@ def pruning_maps(found: dict[Case, dict[str, Any]], title: str) -> Figure:
     return figure
 
 
-def screening_curves(found: dict[Case, dict[str, Any]], title: str) -> Figure:
+def screening_curves(by_case: dict[Case, dict[str, Any]], title: str) -> Figure:
     """Figure 5: false acceptances against false rejections at the preset rates, a panel a model."""
-    models = _kinds(found, "model")
+    models = _kinds(by_case, "model")
     figure = new(4.2, f"{title}: STRIP-ViTA")
     axes = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
     for model, axis in zip(models, axes, strict=True):
         axis.axline((0, 100), slope=-1, color=GREY, linestyle=":", label="chance")
         for number, (case, entry) in enumerate(
-            (c, e) for c, e in found.items() if c.model == model
+            (c, e) for c, e in by_case.items() if c.model == model
         ):
             curve = [
                 (100 * point["false_rejection_rate"], 100 * point["false_acceptance_rate"])
@@ -158,12 +158,12 @@ def screening_curves(found: dict[Case, dict[str, Any]], title: str) -> Figure:
     return figure
 
 
-def entropy_histograms(found: dict[Case, dict[str, Any]], title: str) -> Figure:
+def entropy_histograms(by_case: dict[Case, dict[str, Any]], title: str) -> Figure:
     """Figure 6: entropies under overlays of clean and of triggered clips, a panel a case."""
-    rows = -(-len(found) // 2)
+    rows = -(-len(by_case) // 2)
     figure = new(0.9 + 2.2 * rows, f"{title}: entropies of STRIP-ViTA")
-    axes = figure.subplots(rows, min(2, len(found)), squeeze=False).flat
-    for axis, (case, entry) in zip(axes, found.items(), strict=False):
+    axes = figure.subplots(rows, min(2, len(by_case)), squeeze=False).flat
+    for axis, (case, entry) in zip(axes, by_case.items(), strict=False):
         edges = -np.array(entry["edges"])[::-1]
         for name, colour in (("clean", BLUE), ("triggered", ORANGE)):
             counts = np.array(entry[name], float)[::-1]
@@ -173,23 +173,23 @@ def entropy_histograms(found: dict[Case, dict[str, Any]], title: str) -> Figure:
         axis.set_title(str(case), fontsize=9)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize=8)
-    for axis in list(axes)[len(found) :]:
+    for axis in list(axes)[len(by_case) :]:
         axis.set_axis_off()
     figure.supxlabel("mean entropy under overlays [bits]", fontsize=9)
     figure.supylabel("share of clips [%]", fontsize=9)
     return figure
 
 
-def preprocessing_curves(found: dict[Case, dict[str, list]], title: str) -> Figure:
+def preprocessing_curves(by_case: dict[Case, dict[str, list]], title: str) -> Figure:
     """Figure 7: metrics by strength, a row a case and a column a defense."""
     names = {
         "quantise": "step q",
         "median_filter": "window",
         "squeeze": "ratio (*: zeros inserted)",
     }
-    figure = new(1.1 + 1.7 * len(found), f"{title}: preprocessing")
-    axes = figure.subplots(len(found), 3, sharey=True, squeeze=False)
-    for (case, curves), row in zip(found.items(), axes, strict=True):
+    figure = new(1.1 + 1.7 * len(by_case), f"{title}: preprocessing")
+    axes = figure.subplots(len(by_case), 3, sharey=True, squeeze=False)
+    for (case, curves), row in zip(by_case.items(), axes, strict=True):
         for (defense, label), axis in zip(names.items(), row, strict=True):
             curve = curves.get(defense, [])
             for mark, metric in zip(MARKERS, METRICS, strict=False):
@@ -206,8 +206,8 @@ def preprocessing_curves(found: dict[Case, dict[str, list]], title: str) -> Figu
     return figure
 
 
-def _kinds(found: dict[Case, Any], field: str) -> list:
-    return sorted({getattr(case, field) for case in found})
+def _kinds(by_case: dict[Case, Any], field: str) -> list:
+    return sorted({getattr(case, field) for case in by_case})
 
 
 def _legend(figure: Figure, axis: Axes, columns: int) -> None:

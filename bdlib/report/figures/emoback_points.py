@@ -46,8 +46,8 @@ def case_of(record: dict[str, Any]) -> Case:
 
 def attacked(records: list[dict[str, Any]]) -> dict[Case, dict[str, Estimate]]:
     """Figure 2: clean accuracy and attack success rate of undefended models, by case."""
-    found = _undefended(records)
-    estimates = {c: {m: estimate(group, m) for m in METRICS} for c, group in found.items()}
+    by_case = _undefended(records)
+    estimates = {c: {m: estimate(group, m) for m in METRICS} for c, group in by_case.items()}
     return {case: e for case, e in sorted(estimates.items()) if all(e.values())}
 
 
@@ -79,15 +79,15 @@ def pruned(records: list[dict[str, Any]]) -> dict[Case, dict[str, Any]]:
 
 def screened(records: list[dict[str, Any]]) -> dict[Case, dict[str, Any]]:
     """Figure 5: of each case the means over seeds of the area and of both rates at every preset."""
-    found = {}
+    by_case = {}
     for group in _groups(records, "strip_vita"):
         entries = [run["metrics"].get("detection_auc") for run in group.runs]
         if entries and all(entries):
             curve = pd.DataFrame([point for entry in entries for point in entry["curve"]])
             curve = curve.groupby("preset", as_index=False).mean().to_dict("records")
             value = sum(entry["value"] for entry in entries) / len(entries)
-            found[case_of(group.record)] = {"value": value, "curve": curve}
-    return dict(sorted(found.items()))
+            by_case[case_of(group.record)] = {"value": value, "curve": curve}
+    return dict(sorted(by_case.items()))
 
 
 def entropies(records: list[dict[str, Any]]) -> dict[Case, dict[str, Any]]:
@@ -103,20 +103,20 @@ def preprocessed(
     The weakest is the undefended model, called ``none``.
     """
     plain = {case: _means(group) for case, group in _undefended(records).items()}
-    found: dict[Case, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    by_case: dict[Case, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for defense, setting in PREPROCESSING.items():
         for group in _groups(records, defense):
             settings, case = group.record["defense"]["settings"], case_of(group.record)
             level = settings[setting]
             zeros = "*" if settings.get("mode") == "zero_insert" else ""
             strength = -level if defense == "squeeze" else level
-            found[case][defense].append((strength, f"{level:g}{zeros}", _means(group)))
-        for case, curves in found.items():
+            by_case[case][defense].append((strength, f"{level:g}{zeros}", _means(group)))
+        for case, curves in by_case.items():
             if defense in curves and case in plain:
                 curves[defense].append((float("-inf"), "none", plain[case]))
     return {
         case: {name: sorted(curve, key=lambda point: point[:2]) for name, curve in curves.items()}
-        for case, curves in sorted(found.items())
+        for case, curves in sorted(by_case.items())
     }
 
 
@@ -137,21 +137,21 @@ def _defense(record: dict[str, Any]) -> str | None:
 
 def _undefended(records: list[dict[str, Any]]) -> dict[Case, Runs]:
     """Of groups that differ in their settings alone, the one with most seeds stands for all."""
-    found: dict[Case, Runs] = {}
+    by_case: dict[Case, Runs] = {}
     for group in _groups(records, None):
         case = case_of(group.record)
-        if case not in found or len(group.runs) > len(found[case].runs):
-            found[case] = group
-    return found
+        if case not in by_case or len(group.runs) > len(by_case[case].runs):
+            by_case[case] = group
+    return by_case
 
 
 def _newest(records: list[dict[str, Any]], defense: str, metric: str) -> dict[Case, dict[str, Any]]:
-    found = {
+    by_case = {
         case_of(record): record["metrics"][metric]
         for record in records
         if _defense(record) == defense and metric in record["metrics"]
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(by_case.items()))
 
 
 def _groups(records: list[dict[str, Any]], defense: str | None) -> list[Runs]:
@@ -159,5 +159,5 @@ def _groups(records: list[dict[str, Any]], defense: str | None) -> list[Runs]:
 
 
 def _means(group: Runs) -> Means:
-    found = {metric: estimate(group, metric) for metric in METRICS}
-    return {metric: known.mean for metric, known in found.items() if known}
+    estimates = {metric: estimate(group, metric) for metric in METRICS}
+    return {metric: known.mean for metric, known in estimates.items() if known}

@@ -1,17 +1,16 @@
 """What filters make of one attack, as confusion matrices (VAE-PLS, Figure 5)."""
 
-import json
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bdlib.files import digest
 from bdlib.report.figures.figure import new
 from bdlib.report.groups import Records
 from bdlib.report.labels import attack_label, flat, named_apart
 from bdlib.report.published import Published
+from bdlib.report.stems import filter_key, filter_stem
 
 CELLS = (("filter_tn", "filter_fp"), ("filter_fn", "filter_tp"))  # clean above, poisoned below
 IN_A_ROW = 4
@@ -40,21 +39,20 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
             and "filter_tp" in record["metrics"]
             and "classes" not in record
         ):
-            about = [record["dataset"]["digest"], record["attack"], record["model"]["name"]]
-            attacks.setdefault(json.dumps(about, sort_keys=True), []).append(record)
+            attacks.setdefault(filter_key(record), []).append(record)
     drawn = {}
-    for about, judged in attacks.items():
+    for judged in attacks.values():
         lowest = min(record["seed"] for record in judged)
-        found = [record for record in judged if record["seed"] == lowest]
-        settings = [(r["defense"]["name"], flat(r["defense"].get("settings") or {})) for r in found]
+        shown = [record for record in judged if record["seed"] == lowest]
+        settings = [(r["defense"]["name"], flat(r["defense"].get("settings") or {})) for r in shown]
         filters: dict[str, dict[str, Any]] = {}
-        for label, record in zip(named_apart(settings), found, strict=True):
+        for label, record in zip(named_apart(settings), shown, strict=True):
             filters[label] = record["metrics"]
         if len(filters) > len(CONTROLS.intersection(filters)) + 1:
-            data, attack, model = (found[0][key] for key in ("dataset", "attack", "model"))
+            data, attack, model = (shown[0][key] for key in ("dataset", "attack", "model"))
             name = "-".join([data["name"], data["variant"] or "all", data["scale"], attack["name"]])
             title = f"{name.replace('-', ' ')}, {model['name']}: {attack_label(attack)}"
-            drawn[f"filters-{name}-{digest(about, 6)}"] = confusions(filters, title)
+            drawn[filter_stem(shown[0])] = confusions(filters, title)
     return drawn
 
 

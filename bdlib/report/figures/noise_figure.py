@@ -10,6 +10,7 @@ from bdlib.files import digest
 from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, new
 from bdlib.report.groups import Records, estimate, group_records
 from bdlib.report.published import Published
+from bdlib.report.stems import noise_stem
 
 METRICS = {
     "triggered_accuracy": "accuracy, triggered set [%]",
@@ -62,7 +63,7 @@ def tasks_with_noise(records: Records) -> dict[str, dict[str, Curve]]:
     for record in records:
         tasks.setdefault(_task(record), []).append(record)
     drawn = {task: curves for task in sorted(tasks) if (curves := noise_points(tasks[task]))}
-    stems = {task: _stem(tasks[task][0]) for task in drawn}
+    stems = {task: noise_stem(tasks[task][0]) for task in drawn}
     shared = {stem for stem in stems.values() if list(stems.values()).count(stem) > 1}
     return {
         stems[task] + (f"-{digest(task, 6)}" if stems[task] in shared else ""): curves
@@ -111,9 +112,13 @@ def noise_points(records: Records) -> dict[str, Curve]:
         noise = group.record["defense"]["settings"]
         curve = curves.setdefault(names[_model(group.record)], {})
         for metric in METRICS:
-            if found := estimate(group, metric):
-                low, high = (found.low, found.high) if found.of_seeds else (found.mean, found.mean)
-                curve.setdefault(metric, []).append((noise, found.mean, low, high))
+            if estimated := estimate(group, metric):
+                low, high = (
+                    (estimated.low, estimated.high)
+                    if estimated.of_seeds
+                    else (estimated.mean, estimated.mean)
+                )
+                curve.setdefault(metric, []).append((noise, estimated.mean, low, high))
     for curve in curves.values():
         for points in curve.values():
             points.sort()
@@ -198,11 +203,3 @@ def _task(record: dict[str, Any]) -> str:
     own = [attack.get(key) for key in ATTACK] + [attack.get("labels", {}).get("type")]
     corpus = [dataset[key] for key in ("name", "variant", "scale", "digest")]
     return json.dumps([*corpus, *own], sort_keys=True)
-
-
-def _stem(record: dict[str, Any]) -> str:
-    dataset, attack = record["dataset"], record["attack"] or {}
-    level = (attack.get("trigger") or {}).get("scale")
-    parts = (dataset["name"], dataset["variant"], dataset["scale"], attack.get("name"),
-             None if level is None else f"scale-{level:g}")  # fmt: skip
-    return "-".join(filter(None, parts))

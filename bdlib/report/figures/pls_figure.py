@@ -34,9 +34,9 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
         if record["status"] == "ok" and "classes" in record:
             sets.setdefault(stem(record), []).append(record)
     drawn = {}
-    for what, found in sorted(sets.items()):
-        attacks = [record for record in found if record["attack"]]
-        draws = [record for record in found if not record["attack"]]
+    for what, judged in sorted(sets.items()):
+        attacks = [record for record in judged if record["attack"]]
+        draws = [record for record in judged if not record["attack"]]
         parts = {
             "roc": (roc, attacks and draws, (attacks and at_usual_rate(attacks), draws)),
             "rand": (rand_maps, attacks, (attacks,)),
@@ -127,8 +127,8 @@ def fractions(attacks: Records, title: str) -> Figure:
         rates = [100 * _rate(record) for record in some]
         axis.plot(rates, indices, color=colour, linewidth=1.4, label=name)
         for x, y, record in zip(rates, indices, some, strict=True):
-            found = record["metrics"]["target_class_found"]["value"]
-            axis.plot(x, y, "o", color=colour, markerfacecolor=colour if found else "none")
+            called = record["metrics"]["target_class_found"]["value"]
+            axis.plot(x, y, "o", color=colour, markerfacecolor=colour if called else "none")
             count = str(record["attack"]["poisoned"])
             axis.annotate(count, (x, y), (0, 6), textcoords="offset points", fontsize=8)
     axis.set(xlabel="poisoned share of the source class [%] (clips above)", ylim=(-0.1, 1.12))

@@ -162,7 +162,7 @@ def test_distance_asks_that_the_other_side_is_not_near_too():
 
 def test_distance_needs_another_class(world):
     w = world((100,))
-    with pytest.raises(InputError, match="--decision=distance: needs a second class"):
+    with pytest.raises(InputError, match="`decision` is distance: it needs a second class"):
         ActivationClustering(decision="distance").scores(w.view())
     assert ActivationClustering().scores(w.view())
 
@@ -257,13 +257,13 @@ def test_nan_is_refused(world):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"layer": "last"}, "--layer=last: give one of penultimate"),
-        ({"reduction": "tsne"}, "--reduction=tsne: give one of pca ica"),
-        ({"decision": "size"}, "--decision=size: give one of smaller relative_size"),
-        ({"size_threshold": 35}, "--size_threshold=35: give a share"),
-        ({"components": 0}, "--components=0"),
-        ({"exre_threshold": 0}, "--exre_threshold=0: give a number above 0"),
-        ({"exre_threshold": "yes"}, "--exre_threshold=yes"),
+        ({"layer": "last"}, "`layer` is last: give penultimate or"),
+        ({"reduction": "tsne"}, "`reduction` is tsne: give pca or ica"),
+        ({"decision": "size"}, "`decision` is size: give smaller or relative_size"),
+        ({"size_threshold": 35}, "`size_threshold` is 35: give a share"),
+        ({"components": 0}, "`components` is 0"),
+        ({"exre_threshold": 0}, "`exre_threshold` is 0: give a number above 0"),
+        ({"exre_threshold": "yes"}, "`exre_threshold` is yes"),
     ],
 )
 def test_settings_out_of_range(settings, message):

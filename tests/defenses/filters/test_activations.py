@@ -69,7 +69,7 @@ def test_bad_activations_name_the_utterance(net):
             batch.wavs[batch.lens.shape[0] - 1] *= float("nan") if batch.ids[0] == "1-0" else 1
             yield batch
 
-    with pytest.raises(InputError, match=r"^1-3: its logits activations are NaN.*--lr"):
+    with pytest.raises(InputError, match=r"^1-3: its logits activations are NaN.*`lr`"):
         activations(net, broken(), "logits")
 
 

@@ -156,7 +156,7 @@ def test_chunks_change_nothing(monkeypatch):
 
 
 def test_what_cannot_be_judged():
-    with pytest.raises(InputError, match=r"90 clips of 3 classes; .*--neighbours=90"):
+    with pytest.raises(InputError, match=r"90 clips of 3 classes; .*than the 90 `neighbours`"):
         ContrastiveFilter(neighbours=90).scores(view())
     seen = view()
     seen.rows["label"] = "low"
@@ -167,10 +167,10 @@ def test_what_cannot_be_judged():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "--epochs=0"),
-        ({"neighbours": 0}, "--neighbours=0"),
-        ({"encoder_lr": float("nan")}, "--encoder_lr=nan"),
-        ({"false_positive_rate": 2.0}, "--false_positive_rate=2.0"),
+        ({"epochs": 0}, "`epochs` is 0"),
+        ({"neighbours": 0}, "`neighbours` is 0"),
+        ({"encoder_lr": float("nan")}, "`encoder_lr` is nan"),
+        ({"false_positive_rate": 2.0}, "`false_positive_rate` is 2.0"),
     ],
 )
 def test_settings_out_of_range(settings, message):

@@ -91,7 +91,7 @@ def test_what_cannot_be_judged():
     assert {int(name[1:]) < 31 for name in removed(RawFeaturePca("lpc"), seen)} == {True}
     with pytest.raises(InputError, match="no class has the 30 utterances"):
         RawFeaturePca().scores(view(clips(20), ["a"] * 20))
-    with pytest.raises(InputError, match="--feature=spectrogram: give one of waveform lpc mfcc"):
+    with pytest.raises(InputError, match="`feature` is spectrogram: give waveform or lpc or mfcc"):
         RawFeaturePca("spectrogram")
-    with pytest.raises(InputError, match="--components=0"):
+    with pytest.raises(InputError, match="`components` is 0"):
         RawFeaturePca(components=0)

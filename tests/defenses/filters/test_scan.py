@@ -124,7 +124,7 @@ def test_what_cannot_be_judged(world):
         InputError, match="SCAn: 5 classes of 30 utterances; it compares at least 6"
     ):
         Scan().scores(world((200,) * 5 + (29,)).view())
-    with pytest.raises(InputError, match=r"--clean_share=0.01: 16 clean utterances for 32"):
+    with pytest.raises(InputError, match=r"`clean_share` is 0.01: 16 clean utterances for 32"):
         Scan(clean_share=0.01).scores(world(SIZES).view())
     w = world((29, *SIZES), poison=0.5, shift=20.0)
     assert not removed(Scan(), w.view()) & {w.ids[n] for n in np.flatnonzero(w.labels == "word0")}
@@ -136,10 +136,10 @@ def test_what_cannot_be_judged(world):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"layer": "last"}, "--layer=last"),
-        ({"components": 0}, "--components=0"),
-        ({"threshold": 0.0}, "--threshold=0.0"),
-        ({"clean_share": 2.0}, "--clean_share=2.0"),
+        ({"layer": "last"}, "`layer` is last"),
+        ({"components": 0}, "`components` is 0"),
+        ({"threshold": 0.0}, "`threshold` is 0.0"),
+        ({"clean_share": 2.0}, "`clean_share` is 2.0"),
     ],
 )
 def test_settings_out_of_range(settings, message):

@@ -132,11 +132,11 @@ def test_one_class_will_do(world):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"layer": "last"}, "--layer=last: give one of penultimate logits softmax"),
-        ({"expected_poison": 1.5}, "--expected_poison=1.5: give a share"),
-        ({"expected_poison": float("nan")}, "--expected_poison=nan"),
-        ({"multiplier": 4.0}, "--multiplier=4.0: removes 4 times 0.33 of every class"),
-        ({"multiplier": -1.0}, "--multiplier=-1.0"),
+        ({"layer": "last"}, "`layer` is last: give penultimate or logits or softmax"),
+        ({"expected_poison": 1.5}, "`expected_poison` is 1.5: give a share"),
+        ({"expected_poison": float("nan")}, "`expected_poison` is nan"),
+        ({"multiplier": 4.0}, "`multiplier` is 4.0: removes 4 times 0.33 of every class"),
+        ({"multiplier": -1.0}, "`multiplier` is -1.0"),
     ],
 )
 def test_settings_out_of_range(settings, message):

@@ -109,10 +109,10 @@ def test_what_cannot_be_judged(world):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"layer": "last"}, "--layer=last"),
-        ({"expected_poison": 0.0}, "--expected_poison=0.0: give more than 0, below 2/3"),
-        ({"expected_poison": 0.7}, "--expected_poison=0.7"),
-        ({"expected_poison": -1.0}, "--expected_poison=-1.0"),
+        ({"layer": "last"}, "`layer` is last"),
+        ({"expected_poison": 0.0}, "`expected_poison` is 0.0: give more than 0, below 2/3"),
+        ({"expected_poison": 0.7}, "`expected_poison` is 0.7"),
+        ({"expected_poison": -1.0}, "`expected_poison` is -1.0"),
     ],
 )
 def test_settings_out_of_range(settings, message):

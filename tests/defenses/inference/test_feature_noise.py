@@ -124,7 +124,7 @@ def test_given_levels_stay(fragile, wavs, selection):
     [
         ({"noise": -0.1}, "must not be negative"),
         ({"noise": float("nan")}, "must not be negative"),
-        ({"selection": "test"}, "--selection=test: give fixed, validation or oracle"),
+        ({"selection": "test"}, "`selection` is test: give fixed or validation or oracle"),
     ],
 )
 def test_wrong_settings(settings, message):

@@ -91,12 +91,12 @@ def test_squeeze_with_filters(ratio):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Quantise(0), "--quantum=0"),
-        (lambda: MedianFilter(4), "--window=4: give an odd"),
+        (lambda: Quantise(0), "`quantum` is 0"),
+        (lambda: MedianFilter(4), "`window` is 4: give an odd"),
         (lambda: Squeeze(0.375), "only every nth"),
-        (lambda: Squeeze(0.0), "--ratio=0.0"),
-        (lambda: Squeeze(1.5, "resample"), "--ratio=1.5"),
-        (lambda: Squeeze(0.5, "cubic"), "--mode=cubic"),
+        (lambda: Squeeze(0.0), "`ratio` is 0.0"),
+        (lambda: Squeeze(1.5, "resample"), "`ratio` is 1.5"),
+        (lambda: Squeeze(0.5, "cubic"), "`mode` is cubic"),
     ],
 )
 def test_settings_that_are_none(make, message):

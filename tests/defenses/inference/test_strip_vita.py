@@ -133,7 +133,7 @@ def test_nan_is_left_out():
 
 @pytest.mark.parametrize("settings", [(0, 0.03), (10, 1.0), (10, -0.1)])
 def test_settings_that_are_none(settings):
-    with pytest.raises(InputError, match="--overlays="):
+    with pytest.raises(InputError, match=r"`(overlays|frr)` is "):
         StripVita(*settings)
     with pytest.raises(InputError, match="calibrate"):
         StripVita().guard(NET, 0)

@@ -9,8 +9,9 @@ from torch import nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData
-from bdlib.defenses.repair.layers import activations, layers
-from bdlib.defenses.repair.pruning import Pruning, last, prune, sleepers
+from bdlib.defenses.repair.layers import activations, watched_layers
+from bdlib.defenses.repair.dormant import last, prune, sleepers
+from bdlib.defenses.repair.pruning import Pruning
 from bdlib.defenses.repair.surface import surface
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
@@ -68,11 +69,11 @@ def outputs(net, modules, batch):
 def test_a_pruned_channel_is_dead_for_every_input(model):
     """Half of all channels: not one value that is not zero, and all others as alive as before."""
     net = classifier(model)
-    every = layers(net, clips())
+    every = watched_layers(net, clips())
     counts = len(every), sum(x.norm is not None for x in every), sum(x.normed_first for x in every)
     assert counts == MODELS[model]
     cut = {layer: torch.arange(0, layer.channels, 2) for layer in every}
-    ends = [layer.norm or layer.convolution for layer in every]
+    ends = [layer.norm or layer.conv for layer in every]
     before = outputs(net, ends, clips(seed=5))
     assert all(before[end][:, cut[layer]].any() for layer, end in zip(every, ends, strict=True))
     for layer, channels in cut.items():
@@ -86,9 +87,9 @@ def test_a_pruned_channel_is_dead_for_every_input(model):
 @pytest.mark.parametrize("model", ["RAVDESS/hparams/ecapa", "RAVDESS/hparams/resnet"])
 def test_convolutions_at_the_published_sizes(model):
     net = Document(RECIPES / f"{model}.yaml").build()["model"]["classifier"](n_classes=4)
-    every = layers(net, clips(1, samples=4000))
+    every = watched_layers(net, clips(1, samples=4000))
     assert len(every) == {"ecapa": 38, "resnet": 54}[model.rpartition("/")[2]]
-    assert every[0].convolution.in_channels in (1, 80) and every[-1].norm is None
+    assert every[0].conv.in_channels in (1, 80) and every[-1].norm is None
 
 
 def test_floor_rule():
@@ -142,7 +143,7 @@ def test_activations_by_hand():
     for level in (0.2, -0.1):
         batches.append(replace(clips(2, samples=8), wavs=torch.full((2, 8), level)))
     batches[1] = replace(batches[1], wavs=torch.full((2, 8), -0.1))
-    every = layers(net, batches[0])
+    every = watched_layers(net, batches[0])
     assert [layer.name for layer in every] == ["one", "two", "three"]
     means = activations(net, every, batches)["one"]
     assert torch.allclose(means, torch.tensor([0.1, 0.05, 0.0], dtype=torch.float64))
@@ -163,23 +164,23 @@ def test_what_reads_a_sum_is_not_taken_for_the_channel():
             x += x.flip(1)
             return self.three(self.after(x)).mean(2)
 
-    assert [layer.norm for layer in layers(Residual(), clips(2, samples=8))] == [None] * 3
+    assert [layer.norm for layer in watched_layers(Residual(), clips(2, samples=8))] == [None] * 3
 
 
 def test_repair_cuts_the_share_in_the_last_layers_and_nowhere_else():
     model = "RAVDESS/hparams/xvector_small"
     net, untouched = classifier(model), classifier(model)
     repaired = Pruning(0.25, 0.4).repair(net, clean(clips(), clips(seed=1)))
-    means = activations(untouched, layers(untouched, clips()), [clips(), clips(seed=1)])
+    means = activations(untouched, watched_layers(untouched, clips()), [clips(), clips(seed=1)])
     for number, (layer, old) in enumerate(
-        zip(layers(repaired, clips()), layers(untouched, clips()), strict=True)
+        zip(watched_layers(repaired, clips()), watched_layers(untouched, clips()), strict=True)
     ):
-        dead = (layer.convolution.weight == 0).flatten(1).all(1)
+        dead = (layer.conv.weight == 0).flatten(1).all(1)
         assert int(dead.sum()) == (layer.channels // 4 if number >= 3 else 0)
         if number >= 3:
             assert means[layer.name][dead].max() <= means[layer.name][~dead].min()
             assert not layer.norm.bias[dead].any() and not layer.norm.weight[dead].any()
-        assert layer.convolution.weight[~dead].equal(old.convolution.weight[~dead])
+        assert layer.conv.weight[~dead].equal(old.conv.weight[~dead])
     assert Pruning().clean_share == 0 and Pruning().selection == "validation"
 
 
@@ -243,7 +244,7 @@ def test_layers_that_are_skipped_are_not_counted():
     Pruning(0.5, -1.0, skip_layers="asp|se_block|fc").repair(net, clean(clips()))
     changed = {name for name, value in net.state_dict().items() if not value.equal(state[name])}
     assert changed and all(name.startswith("encoder.mfa.") for name in changed)
-    with pytest.raises(InputError, match="no convolution but for --skip_layers=encoder"):
+    with pytest.raises(InputError, match="`skip_layers` is encoder: no convolution is left"):
         Pruning(skip_layers="encoder").repair(net, clean(clips()))
     with pytest.raises(InputError, match="no expression"):
         Pruning(skip_layers="(")

@@ -13,21 +13,20 @@ from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import BlindView, CleanData, RepairDefense, defend
 from bdlib.defenses.repair.anp import AdversarialNeuronPruning, masked_loss
-from bdlib.defenses.repair.channels import conv_layers, feature_maps, recorded
 from bdlib.defenses.repair.clp import ChannelLipschitzPruning, lipschitz
 from bdlib.defenses.repair.fine_pruning import FinePruning, embeddings
 from bdlib.defenses.repair.fine_tuning import FineTuning, descent
 from bdlib.defenses.repair.ft_sam import FtSam
 from bdlib.defenses.repair.gradient_norm import GradientNorm
 from bdlib.defenses.repair.i_bau import AdversarialUnlearning
-from bdlib.defenses.repair.layers import layers as watched_layers
+from bdlib.defenses.repair.layers import conv_layers, feature_maps, recorded, watched_layers
 from bdlib.defenses.repair.nad import AttentionDistillation
 from bdlib.defenses.repair.tsbd import WeightReinitialisation
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.stages.recipe import COMMON, common
+from bdlib.stages.recipe import COMMON, Document, common
 
 REPAIRS = [
     path.stem
@@ -58,6 +57,10 @@ def built(name, **settings):
     for key, value in settings.items():
         document.place(key, value)
     return document.build()["defense"]
+
+
+def recipe(model):
+    return Document(COMMON.parent / "SpeechCommands" / "hparams" / f"{model}.yaml")
 
 
 def state(module):
@@ -532,7 +535,7 @@ def test_layers_and_what_they_put_out(tiny):
 def test_norms_told_by_their_place_are_those_that_read_the_channels(model):
     """Behind the last convolution of a residual block is the norm of the next, which reads a sum."""
     torch.manual_seed(0)
-    net = common("models", model).build()["classifier"](n_classes=4).eval()
+    net = recipe(model).build()["model"]["classifier"](n_classes=4).eval()
     batch = Batch(["a"], torch.randn(1, 11200) / 10, torch.ones(1), torch.zeros(1))
     watched = {layer.name: layer.norm for layer in watched_layers(net, batch)}
     assert {layer.name: layer.norm for layer in conv_layers(net)} == watched
@@ -547,11 +550,11 @@ RECURRENT = {"rnn"}  # without convolutions
 @pytest.mark.parametrize("model", FAMILIES)
 def test_every_repair_runs_on_every_family(model):
     """A step of each; those that prune or move channels refuse a net that has none."""
-    document = common("models", model)
+    document = recipe(model)
     if model == "rnn":
         document.place("hidden", 16)
     torch.manual_seed(0)
-    net = document.build()["classifier"](n_classes=4).eval()
+    net = document.build()["model"]["classifier"](n_classes=4).eval()
     generator = torch.Generator().manual_seed(0)
     wavs, labels = torch.randn(4, 11200, generator=generator) / 10, torch.arange(4)
 

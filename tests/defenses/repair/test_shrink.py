@@ -6,8 +6,9 @@ from torch import nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData
-from bdlib.defenses.repair.layers import layers
-from bdlib.defenses.repair.pruning import Pruning, prune
+from bdlib.defenses.repair.layers import watched_layers
+from bdlib.defenses.repair.dormant import prune
+from bdlib.defenses.repair.pruning import Pruning
 from bdlib.defenses.repair.shrink import resize, shrink
 from bdlib.stages.recipe import COMMON, Document
 
@@ -42,7 +43,7 @@ def test_a_shrunk_network_answers_as_before_and_loads_again(model):
             nn.init.normal_(module.weight)
             nn.init.normal_(module.bias)
     whole = size(net)
-    for layer in layers(net, clips()):
+    for layer in watched_layers(net, clips()):
         prune(layer, torch.arange(0, layer.channels, 2))
     asked = clips(seed=1)
     with torch.no_grad():
@@ -69,5 +70,5 @@ def test_a_dead_layer_keeps_a_channel():
     net = fresh("RAVDESS/hparams/xvector_small").eval()
     data = CleanData(None, lambda: [clips()], 0, 0)
     shrunk = Pruning(1.0, 1.0, shrink=True).repair(net, data)
-    assert [layer.channels for layer in layers(shrunk, clips())] == [1] * 5
+    assert [layer.channels for layer in watched_layers(shrunk, clips())] == [1] * 5
     assert shrunk(clips().wavs, clips().lens).shape == (3, 4)

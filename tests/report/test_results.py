@@ -6,7 +6,9 @@ from rich.console import Console
 
 from bdlib.report.labels import defense_label
 from bdlib.report.published import Published
-from bdlib.report.table import PUBLISHED, build, markdown, terminal
+from bdlib.report.results import brief, build
+from bdlib.report.table import PUBLISHED, markdown
+from bdlib.report.terminal import terminal
 
 FILTER = {"name": "random_filter", "stage": "filter", "clean_budget": 0, "selection": "fixed"}
 ORACLE = {"name": "perfect_filter", "stage": "filter", "clean_budget": 0, "selection": "oracle"}
@@ -17,7 +19,13 @@ PAPER = Published(
 
 
 def cells(table, column):
-    return [row[table.columns.index(column)] for row in table.rows]
+    """Of a column in all grids that have it."""
+    return [
+        row[grid.columns.index(column)]
+        for grid in table.grids
+        for row in grid.rows
+        if column in grid.columns
+    ]
 
 
 def rate(count, total):
@@ -50,26 +58,28 @@ def test_numbers_intervals_and_counts(make_record):
     assert cells(table, "Filter TPR [%]") == ["", "30.0 [21.9, 39.6]"]
     assert cells(table, "Seeds") == ["2", "1"]
     assert cells(table, "Poisoned clips") == ["260–262", "260"]
-    assert cells(table, "Attack")[0] == "clap, scale 0.1, 10 % of _unknown_ → left"
+    (grid,) = table.grids
+    assert grid.title == "clap, scale 0.1, 10 % of _unknown_ → left"
     assert cells(table, "Defense") == ["none", "random_filter"]
     assert len(table.notes) == 2
-    assert "Filter FPR [%]" not in table.columns
-    assert PUBLISHED not in table.columns
+    assert not {"Filter FPR [%]", PUBLISHED}.intersection(grid.columns)
+    assert [len(group.runs) for group in grid.groups] == [2, 1]
 
 
 def test_clean_runs_have_no_columns_of_attacks(make_record):
     record = make_record({"attack": None, "metrics": {"clean_accuracy": {"value": 0.9}}})
     (table,) = build([record], [])
-    assert table.columns == (
-        "Attack", "Model", "Defense", "Clean accuracy [%]", "Seeds", "Training clips"
-    )  # fmt: skip
-    assert table.rows == (("none (clean data)", "resnet50", "none", "90.0", "1", "4,700"),)
+    (grid,) = table.grids
+    assert grid.title == "No attack (clean data)"
+    assert grid.columns == ("Model", "Defense", "Clean accuracy [%]", "Seeds", "Training clips")
+    assert grid.rows == (("resnet50", "none", "90.0", "1", "4,700"),)
 
 
 def test_a_published_number_stands_beside_ours_with_its_source(make_record):
     records = [make_record(), make_record({"attack.rate": 0.2})]
     (table,) = build(records, [PAPER])
-    assert cells(table, PUBLISHED) == ["ASR 99.8 [1]", ""]
+    assert cells(table, PUBLISHED) == ["ASR 99.8 [1]"]
+    assert [PUBLISHED in grid.columns for grid in table.grids] == [True, False]
     assert table.notes[-1] == "[1] Doe 2023, Table 1: 3 runs."
     assert "full data" in PUBLISHED
 
@@ -80,14 +90,86 @@ def test_what_used_the_truth_is_marked():
     assert defense_label(FILTER) == "random_filter"
 
 
-def test_rows_that_would_read_the_same_are_told_apart(make_record):
+def test_what_would_read_the_same_is_told_apart_in_words(make_record):
+    small = {"model.yaml": "hparams/small.yaml"}
     records = [
         make_record(),
-        make_record({"attack.trigger.sound": {"type": "file"}}),
-        make_record({"model.yaml": "hparams/small.yaml"}),
+        make_record({"attack.trigger.sound": {"file": "horn"}}),
+        make_record(small),
+        make_record({"dataset.digest": "d1", "dataset.counts.train": 300}),
+        make_record({"dataset.digest": "d2"}),
     ]
     (table,) = build(records, [])
-    assert len({row[:3] for row in table.rows}) == 3
+    clap = "clap, scale 0.1, 10 % of _unknown_ → left"
+    assert sorted(grid.title for grid in table.grids) == [
+        f"{clap}; 300 training clips",
+        f"{clap}; 4,700 training clips",
+        f"{clap}; 4,700 training clips, draw 2",
+        "clap, scale 0.1, file horn, 10 % of _unknown_ → left; 4,700 training clips",
+    ]
+    assert "d1" not in markdown(table)
+    assert "resnet50 (hparams/small.yaml)" in cells(table, "Model")
+
+
+def test_settings_that_differ_are_named_and_many_of_them_in_a_note(make_record):
+    few = FILTER | {"settings": {"mels": 3, "video": False}}
+    many = FILTER | {"settings": {"mels": 4, "video": True, "hop": 2, "window": 4}}
+    other = FILTER | {"settings": {"mels": 5, "video": True, "hop": 8, "window": 9}}
+    (table,) = build([make_record({"defense": defense}) for defense in (few, many, other)], [])
+    assert cells(table, "Defense") == [
+        "random_filter [1]",
+        "random_filter [2]",
+        "random_filter, mels 3, no video",
+    ]
+    assert table.notes[-2] == "[1] random_filter with mels 4, video, hop 2, window 4."
+
+
+def test_runs_that_nothing_but_the_code_tells_apart_get_a_note(make_record):
+    told = {"model.settings": {"epochs": 3}, "commit": "89abcdef0"}
+    (table,) = build([make_record(), make_record(told)], [])
+    assert cells(table, "Model") == ["resnet50 [1]", "resnet50 [2]"]
+    assert "[1] Measured at commit 0123abc, before records told their settings." in table.notes
+    assert "[2] Measured at commit 89abcde." in table.notes
+
+
+TRAINING = {"name": "mvj", "stage": "training", "clean_budget": 0, "selection": "fixed"}
+
+
+def test_in_brief_there_are_five_columns_and_no_interval(make_record):
+    records = [make_record(), make_record({"seed": 1}), make_record({"defense": FILTER}),
+               make_record({"model.name": "mvj_small", "defense": TRAINING}),
+               make_record({"status": "failed", "seed": 8, "command": "x"})]  # fmt: skip
+    (table,) = brief(records, [PAPER])
+    (grid,) = table.grids
+    assert grid.columns == (
+        "Model + defense", "Clean accuracy [%]", "ASR [%]", "Seeds", "Published ASR [%]"
+    )  # fmt: skip
+    assert grid.rows == (
+        ("mvj_small", "90.0", "95.0", "1", ""),
+        ("resnet50", "90.0", "95.0", "2", "99.8 [1]"),
+        ("resnet50 + random_filter", "90.0", "95.0", "1", ""),
+    )
+    assert table.notes == ("Failed runs that are left out: 1.", "[1] Doe 2023, Table 1: 3 runs.")
+
+
+def test_small_attacks_of_one_policy_share_a_grid_when_gathered(make_record):
+    records = [
+        make_record(),
+        make_record({"attack.name": "whistle"}),
+        make_record({"attack.name": "whistle", "attack.target": "on"}),
+        make_record({"attack": None, "metrics": {"clean_accuracy": {"value": 0.8}}}),
+    ]
+    (table,) = brief(records, [], gather=True)
+    assert [grid.title for grid in table.grids] == [
+        "No attack (clean data)",
+        "10 % of _unknown_ → left",
+        "whistle, scale 0.1, 10 % of _unknown_ → on",
+    ]
+    assert [row[0] for row in table.grids[1].rows] == [
+        "clap, scale 0.1: resnet50",
+        "whistle, scale 0.1: resnet50",
+    ]
+    assert len(brief(records, [])[0].grids) == 4
 
 
 def test_failed_runs_are_listed_apart_and_not_averaged(make_record):
@@ -102,7 +184,7 @@ def test_failed_runs_are_listed_apart_and_not_averaged(make_record):
     assert "loss is NaN" in text
     assert "Failed runs:" in markdown(table)
     (alone,) = build([failed], [])
-    assert alone.rows == ()
+    assert alone.grids == ()
     assert "--seed=7" in markdown(alone)
 
 
@@ -112,7 +194,7 @@ def test_markdown_escapes_and_keeps_its_columns(make_record):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 3
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
-    assert r"a\|b \<i\>\*x\*\</i\>, 10 % of \_unknown\_ → left" in lines[2]
+    assert r"#### a\|b \<i\>\*x\*\</i\>, 10 % of \_unknown\_ → left" in text
     assert lines[1].count("---:") == 5
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bdlib.corpus import Batch
+from bdlib.defenses.filters.vae_pls.autoencoder import Explained
+from bdlib.defenses.filters.vae_pls.frames import repeated
 from bdlib.files import atomic
-from bdlib.models.dsa import Explained
-from bdlib.models.dsa_frames import repeated
 from bdlib.training import log
 from bdlib.training.classifier_brain import ClassifierBrain, Diverged
 

@@ -1,21 +1,25 @@
 """VAE-PLS: train an autoencoder on what is to be judged, and look for classes of two populations."""
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.filters.poison_likelihood import (
+from bdlib.defenses.checks import one_of
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, trained
+from bdlib.defenses.filters.vae_pls.judge import (
     Judge,
     Verdict,
     judge_all,
-    outlyingness,
-    threshold,
+    poison_likelihood,
+    small_or_strange,
+    smaller,
+    stranger,
 )
-from bdlib.defenses.filters.which_cluster import small_or_strange, smaller, stranger
 from bdlib.errors import InputError
-from bdlib.training.autoencoder import AutoencoderSettings, Corpus, encode, trained
+from bdlib.training.autoencoder import AutoencoderSettings
 
 Chooser = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 CHOOSERS: dict[str, Chooser] = {
@@ -27,7 +31,7 @@ CHOOSERS: dict[str, Chooser] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found out about a corpus.
+    """A corpus, judged class by class.
 
     Arguments
     ---------
@@ -66,8 +70,8 @@ class VaePls(FilterDefense):
     false_alarms : float
         Share of clean corpora in which some class is called poisoned, if scores are normal.
     least_spread : float
-        See `outlyingness`, in units of the score. `two_populations` needs one: most benign classes
-        share its least score.
+        See `outlyingness`, in units of the score: nats, as it is here. `two_populations` needs 0.15:
+        most benign classes share its least score.
     spectrum : bool
         Unfold f, and judge by the mean spectrum of a clip, too; see `SequentialAutoencoder.latent`.
 
@@ -77,18 +81,17 @@ class VaePls(FilterDefense):
         If `poison` is none of these.
     """
 
-    autoencoder: AutoencoderSettings
-    judge: Judge
+    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
+    judge: Judge = poison_likelihood
     poison: str = "small_or_strange"
     left_out: Sequence[str] = ("_silence_",)
     false_alarms: float = 0.05
-    least_spread: float = 0.0
+    least_spread: float = 15.0
     spectrum: bool = False
     class_scores: dict[str, float] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if self.poison not in CHOOSERS:
-            raise InputError(f"--poison={self.poison}: give {' or '.join(CHOOSERS)}")
+        one_of("poison", self.poison, CHOOSERS)
 
     def latents(self, view: BlindView) -> np.ndarray:
         """Latents (n, D) of all clips of a view, by an autoencoder trained on them."""
@@ -100,8 +103,8 @@ class VaePls(FilterDefense):
         """Judge a corpus by its latents (n, D) and labels (n,); see `judge_all` for errors."""
         labels = np.asarray(labels)
         verdicts = judge_all(latents, labels, seed, self.left_out, self.judge)
-        found = {name: verdict.score for name, verdict in verdicts.items()}
-        scores = outlyingness(found, self.least_spread)
+        raw = {name: verdict.score for name, verdict in verdicts.items()}
+        scores = outlyingness(raw, self.least_spread)
         limit = threshold(len(scores), self.false_alarms)
         suspicion = {}
         for name, verdict in verdicts.items():
@@ -119,11 +122,11 @@ class VaePls(FilterDefense):
         if its class is called poisoned. 0 in classes that are not judged.
         """
         labels = view.rows["label"].to_numpy()
-        found = self.judged(self.latents(view), labels, view.seed)
+        judged = self.judged(self.latents(view), labels, view.seed)
         suspicion = np.zeros(len(labels))
-        for name, soft in found.suspicion.items():
-            suspicion[labels == name] = soft / 2 + (found.class_scores[name] > 1) / 2
-        self.class_scores = found.class_scores
+        for name, soft in judged.suspicion.items():
+            suspicion[labels == name] = soft / 2 + (judged.class_scores[name] > 1) / 2
+        self.class_scores = judged.class_scores
         self._say(labels)
         return dict(zip(view.rows["ID"], suspicion.tolist(), strict=True))
 
@@ -137,3 +140,35 @@ class VaePls(FilterDefense):
             print(f"note: too few clips to judge {' '.join(unjudged)}; they are kept")
         called = [name for name, score in self.class_scores.items() if score > 1]
         print(f"called poisoned: {' '.join(called) or 'no class'}")
+
+
+def outlyingness(scores: dict[str, float], least_spread: float = 0.0) -> dict[str, float]:
+    """By how many robust deviations each class scores above the median class.
+
+    (score - median) / (1.4826 MAD); the paper looks for outliers but gives no rule. Benign classes
+    are taken to differ by a deviation of at least `least_spread`.
+    """
+    values = np.array(list(scores.values()))
+    middle = np.median(values)
+    spread = max(1.4826 * float(np.median(np.abs(values - middle))), least_spread, 1e-12)
+    return {name: float((score - middle) / spread) for name, score in scores.items()}
+
+
+@functools.cache
+def threshold(classes: int, false_alarms: float) -> float:
+    """The outlyingness that the first of so many equal classes exceeds with this probability.
+
+    By simulation of normal scores, always the same one. It makes the rule's rate of false alarms a
+    setting: the share of clean corpora in which some class is called poisoned.
+
+    Raises
+    ------
+    InputError
+        If `false_alarms` is not within 0.001 and 1.
+    """
+    if not 0.001 <= false_alarms <= 1:
+        raise InputError(f"`false_alarms` is {false_alarms}: give a share of 0.001 to 1")
+    scores = np.random.Generator(np.random.PCG64(0)).standard_normal((20000, classes))
+    scores -= np.median(scores, axis=1, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(scores), axis=1)
+    return float(np.quantile(scores.max(1) / spread, 1 - false_alarms))

@@ -8,9 +8,9 @@ import pytest
 from torch import nn
 
 from bdlib.defenses.base import BlindView, CleanData, defend
-from bdlib.defenses.filters.poison_likelihood import poison_likelihood
-from bdlib.defenses.filters.two_populations import two_populations
-from bdlib.defenses.filters.vae_pls import VaePls
+from bdlib.defenses.filters.vae_pls.filter import VaePls, outlyingness, threshold
+from bdlib.defenses.filters.vae_pls.judge import judge_all, poison_likelihood
+from bdlib.defenses.filters.vae_pls.search import two_populations
 from bdlib.errors import InputError
 from bdlib.pack import Pack
 from bdlib.stages.recipe import common
@@ -20,6 +20,7 @@ TINY = AutoencoderSettings(
     n_mels=16, window=512, hop=512, f_dim=8, z_dim=2, conv_dim=8, hidden=8, channels=4,
     number_of_epochs=20, batch_size=16, lr=0.01,
 )  # fmt: skip
+SEARCH = {"least_spread": 0.25, "spectrum": True}  # 4 classes tell less of their spread than 11
 RATE, CLASSES = 8000, ("a", "b", "c", "d")
 POISONED = 15
 
@@ -56,7 +57,7 @@ def view(tmp_path, poisoned=POISONED, count=40):
 
 def test_removes_the_poison_and_keeps_the_rest(tmp_path, capsys):
     untrusted, poison = view(tmp_path)
-    defense = VaePls(TINY, two_populations, least_spread=0.15, spectrum=True)
+    defense = VaePls(TINY, two_populations, **SEARCH)
     left = defend(defense, untrusted)
     removed = set(untrusted.rows["ID"]) - set(left.kept)
     assert "called poisoned: b\n" in capsys.readouterr().out
@@ -65,14 +66,14 @@ def test_removes_the_poison_and_keeps_the_rest(tmp_path, capsys):
     assert all(score <= 1 for name, score in left.class_scores.items() if name != "b")
     assert all(0 <= score <= 1 for score in left.scores.values())
     assert min(left.scores[name] for name in removed) > 0.75
-    again = VaePls(TINY, two_populations, least_spread=0.15, spectrum=True)
+    again = VaePls(TINY, two_populations, **SEARCH)
     assert defend(again, untrusted).scores == left.scores
     assert "stands: " in capsys.readouterr().out
 
 
 def test_a_clean_corpus_is_left_alone(tmp_path, capsys):
     untrusted, _ = view(tmp_path, poisoned=0)
-    left = defend(VaePls(TINY, two_populations, least_spread=0.15, spectrum=True), untrusted)
+    left = defend(VaePls(TINY, two_populations, **SEARCH), untrusted)
     assert len(left.kept) == len(untrusted.rows)
     assert "called poisoned: no class" in capsys.readouterr().out
 
@@ -110,7 +111,7 @@ def test_which_cluster_goes(tmp_path, poison):
 
 
 def test_yaml_and_options(tmp_path):
-    with pytest.raises(InputError, match="--poison=both: give smaller or stranger or small_or"):
+    with pytest.raises(InputError, match="`poison` is both: give smaller or stranger or small_or"):
         VaePls(TINY, poison_likelihood, "both")
     document = common("defenses", "vae_pls")
     document.place("components", 12)
@@ -120,3 +121,37 @@ def test_yaml_and_options(tmp_path):
     paper = {"f_dim": 64, "z_dim": 24, "conv_dim": 256, "hidden": 128, "lr": 0.001}
     assert all(getattr(built.autoencoder, name) == value for name, value in paper.items())
     assert common("defenses", "vae_pls_search").build()["defense"].judge.func is two_populations
+
+
+# --- the rule
+
+
+def test_false_alarms_on_clean_corpora(corpus):
+    """No more than the stated share of clean corpora, give or take what a dozen draws allow."""
+    alarms = {}
+    for judge, spread in ((poison_likelihood, 0.0), (two_populations, 0.15)):
+        alarms[judge] = 0
+        for seed in range(12):
+            latents, labels, _ = corpus(seed + 100, size=60, dimensions=12)
+            verdicts = judge_all(latents, labels, judge=judge)
+            outliers = outlyingness({name: v.score for name, v in verdicts.items()}, spread)
+            alarms[judge] += max(outliers.values()) > threshold(len(outliers), 0.05)
+    assert max(alarms.values()) <= 2
+
+
+def test_the_threshold_keeps_its_promise():
+    scores = np.random.default_rng(5).standard_normal((3000, 11))
+    limit = threshold(11, 0.05)
+    alarms = [
+        max(outlyingness(dict(zip(range(11), row, strict=True))).values()) > limit for row in scores
+    ]
+    assert 0.035 < np.mean(alarms) < 0.065
+    assert threshold(11, 0.2) < limit < threshold(5, 0.05)
+    with pytest.raises(InputError, match="`false_alarms` is 0"):
+        threshold(11, 0)
+
+
+def test_outlyingness_by_hand():
+    outliers = outlyingness({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0, "e": 13.0})
+    assert np.isclose(outliers["e"], 10 / 1.4826) and outliers["c"] == 0
+    assert outlyingness({"a": 1.0, "b": 1.0, "c": 2.0}, 0.5)["c"] == 2

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from bdlib.corpus import Batch
+from bdlib.defenses.filters.vae_pls.autoencoder import Gaussian, SequentialAutoencoder
+from bdlib.defenses.filters.vae_pls.brain import EvidenceBound, flat
+from bdlib.defenses.filters.vae_pls.frames import FrameEncoder, repeated
 from bdlib.errors import InputError
 from bdlib.features import ScaledFbank
-from bdlib.models.dsa import Gaussian, SequentialAutoencoder
-from bdlib.models.dsa_frames import FrameEncoder, repeated
-from bdlib.training.dsa_brain import EvidenceBound, flat
 
 SMALL = {"f_dim": 5, "z_dim": 3, "conv_dim": 8, "hidden": 6, "channels": 4}
 MELS = 16
@@ -206,12 +206,15 @@ def test_the_output_starts_where_the_corpus_is():
 
 
 def test_odd_sizes_are_refused():
-    with pytest.raises(InputError, match="n_mels=20: give a multiple of 8"):
+    with pytest.raises(InputError, match="`n_mels` is 20: give a multiple of 8"):
         SequentialAutoencoder(ScaledFbank(n_mels=20))
 
 
 def test_size_and_shapes_of_the_published_settings():
-    forms = {video: SequentialAutoencoder(ScaledFbank(), video=video) for video in (False, True)}
+    forms = {
+        video: SequentialAutoencoder(ScaledFbank(), channels=256, video=video)
+        for video in (False, True)
+    }
     sizes = {video: sum(p.numel() for p in form.parameters()) for video, form in forms.items()}
     assert sizes[False] < sizes[True] / 5
     assert ScaledFbank()(torch.randn(2, 16000), torch.ones(2)).shape == (2, 32, 64)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from bdlib.corpus import Batch
+from bdlib.defenses.filters.vae_pls.frames import SHRINK, SLOPE, FrameDecoder, FrameEncoder
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
-from bdlib.models.dsa_frames import SHRINK, SLOPE, FrameDecoder, FrameEncoder
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class SequentialAutoencoder(nn.Module):
     hidden : int
         Of the recurrent nets.
     channels : int
-        Of the convolutions.
+        Of the convolutions; 256 in the public code.
     video : bool
         Repeat each frame along width and colours.
     factorised : bool
@@ -104,7 +104,7 @@ class SequentialAutoencoder(nn.Module):
         z_dim: int = 24,
         conv_dim: int = 256,
         hidden: int = 128,
-        channels: int = 256,
+        channels: int = 32,
         video: bool = False,
         factorised: bool = True,
         rectified_f: bool = True,
@@ -113,7 +113,7 @@ class SequentialAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         if front_end.size % SHRINK:
-            raise InputError(f"--n_mels={front_end.size}: give a multiple of {SHRINK}")
+            raise InputError(f"`n_mels` is {front_end.size}: give a multiple of {SHRINK}")
         self.front_end, self.video = front_end, video
         self.factorised, self.free_prior = factorised, free_prior
         self.rectified_f, self.fitted_output = rectified_f, fitted_output

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from bdlib.defenses.filters.vae_pls import encoder
+from bdlib.defenses.filters.vae_pls.brain import TERMS, AutoencoderBrain
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, home, trained
 from bdlib.errors import InputError
 from bdlib.pack import Pack
-from bdlib.training import autoencoder
-from bdlib.training.autoencoder import AutoencoderSettings, Corpus, encode, home, trained
-from bdlib.training.dsa_brain import TERMS, AutoencoderBrain
+from bdlib.training.autoencoder import AutoencoderSettings
 from bdlib.training.log import read_log
 
 TINY = AutoencoderSettings(
@@ -67,7 +68,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypa
                 raise Stops
             super().on_fit_batch_start(batch, should_step)
 
-    monkeypatch.setattr(autoencoder, "AutoencoderBrain", Breaking)
+    monkeypatch.setattr(encoder, "AutoencoderBrain", Breaking)
     with pytest.raises(Stops):
         trained(TINY, corpus(), tmp_path / "stopped")
     monkeypatch.undo()
@@ -113,7 +114,7 @@ def test_labels_do_not_reach_the_weights(tmp_path):
 def test_encoding_streams_and_keeps_the_order(tmp_path, monkeypatch):
     network = trained(TINY, corpus(), tmp_path)
     at_once = encode(network, corpus())
-    monkeypatch.setattr(autoencoder, "AT_ONCE", 5)
+    monkeypatch.setattr(encoder, "AT_ONCE", 5)
     assert np.allclose(encode(network, corpus()), at_once, atol=1e-5)
     rows = corpus().rows.sort_values("ID", ascending=False, ignore_index=True)
     backwards = dataclasses.replace(corpus(), rows=rows)
@@ -123,7 +124,7 @@ def test_encoding_streams_and_keeps_the_order(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["lr", "number_of_epochs", "f_dim", "hop"])
 def test_settings_that_cannot_be(name):
-    with pytest.raises(InputError, match=f"{name}=0; give more than 0"):
+    with pytest.raises(InputError, match=f"`{name}` is 0: give more than 0"):
         dataclasses.replace(TINY, **{name: 0})
 
 

@@ -1,0 +1,86 @@
+"""The walk from Python, as `docs/python.md` shows it."""
+
+import doctest
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import bdlib
+from bdlib.attacks.labels import CleanLabelHard
+from bdlib.errors import InputError
+from bdlib.mini import make
+
+PAGE = Path(__file__).parents[1] / "docs" / "python.md"
+WORDS, CLIPS = ("left", "no", "right", "yes"), 40
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """The names that the page's examples leave, run in a folder with four words of a mini corpus."""
+    pytest.importorskip("espeakng_loader")
+    folder, here = tmp_path_factory.mktemp("notebook"), Path.cwd()
+    corpus = make("SpeechCommands", tmp_path_factory.mktemp("mini") / "SpeechCommands")
+    for word in WORDS:
+        (folder / "words" / word).mkdir(parents=True)
+        for path in sorted((corpus / word).glob("*.wav"))[:CLIPS]:
+            shutil.copy(path, folder / "words" / word)
+    test = doctest.DocTestParser().get_doctest(PAGE.read_text(), {}, PAGE.name, str(PAGE), 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.REPORT_ONLY_FIRST_FAILURE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        torch.manual_seed(0)
+        said = []
+        runner.run(test, out=said.append, clear_globs=False)
+        assert not runner.failures, "".join(said)
+        yield test.globs | {"folder": folder}
+    assert Path.cwd() == here
+
+
+def rate(net, poisoned, name="attack_success_rate"):
+    return bdlib.measure(net, poisoned)[name]["value"]
+
+
+def test_the_walk_of_the_page(walked):
+    """Poison takes hold, a filter finds some of it, a repair weakens it."""
+    net, poisoned = walked["net"], walked["poisoned"]
+    assert rate(net, poisoned) >= 0.8 and rate(net, poisoned, "clean_accuracy") > 0.6
+    assert rate(walked["fixed"], poisoned) < rate(net, poisoned)
+    told = bdlib.measure(walked["filtered"], walked["kept"])
+    assert told["filter_tpr"]["value"] > 0.5 and told["filter_tpr"]["total"] == len(
+        poisoned.truth().query("split == 'train'")
+    )
+    assert str(told).splitlines()[0].startswith("  clean accuracy")
+
+
+def test_a_module_of_ones_own(walked):
+    mine, poisoned = walked["mine"], walked["poisoned"]
+    assert rate(mine, poisoned) >= 0.8 and rate(mine, poisoned, "clean_accuracy") > 0.6
+    assert len(walked["fewer"].splits["train"]) < len(poisoned.splits["train"])
+    assert rate(walked["repaired"], poisoned) <= rate(mine, poisoned)
+
+
+def test_hard_clips_are_those_the_surrogate_is_least_sure_of(walked):
+    truth = walked["poisoned_hard"].truth().query("split == 'train'")
+    assert set(truth["label_before"]) == set(truth["label_after"]) == {"yes"} and len(truth) > 5
+    with pytest.raises(InputError, match="`surrogate`"):
+        hard = bdlib.Poisoner(bdlib.Insert(bdlib.Clap()), CleanLabelHard("yes"), rate=0.3)
+        walked["corpus"].poison(hard, walked["folder"] / "exp")
+
+
+def test_what_stands_is_not_made_twice(walked, capsys):
+    before = {path: path.stat().st_mtime_ns for path in (walked["folder"] / "exp").rglob("*.i16")}
+    again = walked["corpus"].poison(walked["attack"], walked["folder"] / "exp")
+    assert again.folder == Path(walked["poisoned"].folder).resolve() or again.folder.exists()
+    net = bdlib.train(walked["untrained"], again, epochs=10, batch_size=16)
+    assert rate(net, again) == rate(walked["net"], again)
+    after = {path: path.stat().st_mtime_ns for path in (walked["folder"] / "exp").rglob("*.i16")}
+    assert before == after and "epoch" not in capsys.readouterr().out
+
+
+def test_every_name_is_there_and_unknown_ones_are_errors():
+    for name in bdlib.__all__:
+        assert getattr(bdlib, name) is not None and name in dir(bdlib)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        bdlib.nothing  # noqa: B018
