@@ -4,7 +4,7 @@ import pytest
 
 from bdlib.cli import command
 from bdlib.errors import InputError
-from bdlib.stages.recipe import COMMON
+from bdlib.files import COMMON
 
 RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
 ESD = str(COMMON.parent / "ESD" / "hparams" / "ecapa_small.yaml")

@@ -8,11 +8,12 @@ from speechbrain.nnet.pooling import StatisticsPooling
 from torch import nn
 
 from bdlib.features import MagnitudeSpectrogram
+from bdlib.files import COMMON
 from bdlib.models.classifier import CosineHead
 from bdlib.models.resnet50 import ResNet50Classifier
 from bdlib.models.speaker import MaskedStatisticsPooling
 from bdlib.models.wide_resnet import WideResNet
-from bdlib.stages.recipe import COMMON, Document
+from bdlib.stages.recipe import Document
 
 CLASSES = 5
 RECIPES = COMMON.parent
