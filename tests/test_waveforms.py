@@ -160,12 +160,9 @@ def test_int16_survives_and_short_clips_are_padded(rows, corpus, tmp_path):
 def test_the_trigger_is_applied_once_to_the_poisoned_and_to_no_other(rows, corpus, tmp_path):
     poisoner = Poisoner(Insert(Clap(), 0.1), OneToOne("a", "b"), 0.5)
     changed, truth = poisoner.poison(rows)
-    poisoned = set(truth["ID"])
+    poisoned = set(truth.index)
     assert len(poisoned) == 3
-
-    def alter(name, waveform):
-        return poisoner.apply(waveform, RATE, "train", name) if name in poisoned else waveform
-
+    alter = poisoner.alter(poisoned, RATE, "train")
     clean, dirty = (
         packed(rows, corpus, tmp_path / "c"),
         packed(changed, corpus, tmp_path / "d", alter),
