@@ -142,8 +142,8 @@ def standing(trained, exp):
 
 
 def only(folder, pattern):
-    (found,) = folder.glob(pattern)
-    return found
+    (path,) = folder.glob(pattern)
+    return path
 
 
 # --- the data folder

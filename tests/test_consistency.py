@@ -37,12 +37,12 @@ PROGRAMS = {"prepare": prepare, "poison": poison, "train": train, "defend": defe
 
 def tracked():
     """Files of the project; those that git knows, where this is a clone."""
-    found = subprocess.run(
+    listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    if found.returncode:
+    if listed.returncode:
         pytest.skip("not a clone")
-    return [path for name in found.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
 
 
 def recipe_prepare(recipe):
@@ -393,8 +393,8 @@ def test_the_defender_does_not_reach_the_truth_through_others():
     modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in BLIND]
     code = f"import sys, importlib\nfor name in {modules}: importlib.import_module(name)\n"
     code += "print(*sys.modules, sep='\\n')"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(found.stdout.split())
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(shown.stdout.split())
     assert "bdlib.defenses.base" in loaded and "bdlib.training.classifier_brain" in loaded
     assert not [name for name in loaded if name.startswith(FORBIDDEN)]
 
@@ -404,18 +404,18 @@ def test_the_defender_does_not_reach_the_truth_through_others():
 
 def test_tracked_files_hold_no_path_of_a_machine():
     places = re.compile(r"(?<![\w$.*}])(/(tmp|home|root|Users)/|C:\\Users)")
-    found = []
+    named = []
     for path in tracked():
         if path == Path(__file__).resolve():
             continue
         with contextlib.suppress(UnicodeDecodeError):
             lines = path.read_text("utf-8").splitlines()
-            found += [
+            named += [
                 f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
                 for number, line in enumerate(lines, start=1)
                 if places.search(line)
             ]
-    assert not found
+    assert not named
 
 
 def test_no_audio_and_no_weights_are_tracked():
