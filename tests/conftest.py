@@ -11,9 +11,10 @@ import torch
 from bdlib.attacks.trigger import LearnedTrigger
 from bdlib.corpus import Batches
 from bdlib.features import NormalizedFbank
+from bdlib.files import COMMON
 from bdlib.models.keyword import SmallResNet
 from bdlib.pack import Pack
-from bdlib.stages.recipe import COMMON, common
+from bdlib.stages.recipe import common
 
 NAMES = sorted(path.stem for path in (COMMON / "attacks").glob("*.yaml"))
 EXTRAS = {"jingleback": "pedalboard"}

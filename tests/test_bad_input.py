@@ -17,6 +17,7 @@ import soundfile
 
 from bdlib import files, manifest
 from bdlib.cli import defend, poison, prepare, train
+from bdlib.manifest import SPLITS
 from bdlib.stages.prepare import Prepared
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "RAVDESS"
@@ -141,8 +142,8 @@ def standing(trained, exp):
 
 
 def only(folder, pattern):
-    (found,) = folder.glob(pattern)
-    return found
+    (path,) = folder.glob(pattern)
+    return path
 
 
 # --- the data folder
@@ -151,7 +152,7 @@ def only(folder, pattern):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_no_data_folder(refused, program):
     extra = ["--defense=random_filter"] if program == "defend" else []
-    refused(program, *extra, words=["give --data_folder=FOLDER"])
+    refused(program, *extra, words=["give --data_folder, the corpus folder"])
 
 
 def test_missing_or_wrong_data_folder(refused, tmp_path):
@@ -298,7 +299,7 @@ def test_clip_too_short_where_nothing_pads_it(refused, call, own, exp):
     said = refused(
         "poison",
         *options,
-        words=[path, "320 samples", "pad_seconds"],
+        words=[path, "320 samples", "--pad_seconds"],
         leaves={"manifest", "pack"},
     )
     assert f"(manifest row {row_of(path, exp)}, Actor_02/{path.stem})" in said
@@ -320,7 +321,7 @@ def test_crop_shorter_than_the_front_end_needs(
         "--batch_size=16",
         "--noprogressbar",
         yaml=yaml,
-        words=[what, "seconds"],
+        words=[what, "--seconds"],
         leaves={"train"},
     )
 
@@ -446,25 +447,28 @@ def test_trigger_longer_than_the_clip(refused, own, exp):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--rate=1.5"], ["rate", " is 1.5: give a share", "0.1 for 10 %"]),
-        (["--rate=-0.1"], ["rate", " is -0.1: give a share"]),
+        (["--rate=1.5"], ["--rate is 1.5: give a share", "0.1 for 10 %"]),
+        (["--rate=-0.1"], ["--rate is -0.1: give a share"]),
         (["--rate=lots"], ["--rate=lots", "give a number"]),
         (["--rate=null"], ["--rate=None", "give a number"]),
         (["--scale=null"], ["--scale=None", "give a number"]),
-        (["--rate=0"], ["rate", " is 0 of dataset: selects none", "raise it"]),
-        (["--rate=0.001"], ["selects none of 2", "raise it"]),
-        (["--rate=0.9"], ["but only", "lower it"]),
-        (["--of=everything"], ["of", " is everything: give source or dataset"]),
-        (["--target=Actor_24"], ["target", " is Actor_24: no such class", "Actor_01 Actor_02"]),
+        (["--rate=0"], ["--rate is 0 of dataset: selects none", "raise it"]),
+        (["--rate=0.001"], ["--rate is 0.001", "selects none of 2", "raise it"]),
+        (["--rate=0.9"], ["--rate is 0.9", "but only", "lower it"]),
+        (["--of=everything"], ["--of is everything: give source or dataset"]),
+        (["--target=Actor_24"], ["--target is Actor_24: no such class", "Actor_01 Actor_02"]),
         (
             ["--labels=one_to_one", "--source=7"],
-            ["source", " is 7: no such class", "Actor_01 Actor_02"],
+            ["--source is 7: no such class", "Actor_01 Actor_02"],
         ),
-        (["--labels=one_to_one", "--source=Actor_01"], ["are both Actor_01: choose two"]),
-        (["--position=middle"], ["position", " is middle: give start, end, random"]),
+        (
+            ["--labels=one_to_one", "--source=Actor_01"],
+            ["--source and --target are both Actor_01: choose two"],
+        ),
+        (["--position=middle"], ["--position is middle: give start, end, random"]),
         (["--attack=boom"], ["boom.yaml: no such file", "clap", "whistle"]),
         (["--labels=boom"], ["boom.yaml: no such file", "all_to_one"]),
-        (["--attack=audio_file"], [" is None: give an audio file"]),
+        (["--attack=audio_file"], ["--trigger_file is None: give an audio file"]),
     ],
 )
 def test_attack_that_cannot_be(refused, corpus, options, words):
@@ -506,15 +510,15 @@ def test_trigger_sound_that_is_none(refused, corpus, tmp_path):
         (["--rte=0.1"], ["--rte: no such option", "xvector_small.yaml", "--help lists"]),
         (["--removed_share=0.5"], ["--removed_share: no such option"]),
         (["--number_of_epochs=many"], ["--number_of_epochs=many", "whole number"]),
-        (["--batch_size=0"], ["batch_size", " is 0", "at least 1 clip"]),
-        (["--batch_size=500"], ["less than one batch of 500", "smaller", "batch_size"]),
-        (["--number_of_epochs=0"], ["number_of_epochs", " is 0: give at least 1"]),
+        (["--batch_size=0"], ["--batch_size is 0", "at least 1 clip"]),
+        (["--batch_size=500"], ["less than one batch of 500", "smaller --batch_size"]),
+        (["--number_of_epochs=0"], ["--number_of_epochs is 0: give at least 1"]),
         (["--lr=-1"], ["--lr=-1", "positive"]),
         (["--lr=.inf"], ["--lr=inf", "positive"]),
         (["--lr=.nan"], ["--lr=nan", "give a number"]),
-        (["--patience=-1"], ["patience", " is -1: give at least 0"]),
-        (["--device=gpu7"], ["--device=gpu7", "not here", "cpu"]),
-        (["--debug"], ["--debug", "--number_of_epochs=1"]),
+        (["--patience=-1"], ["--patience is -1: give at least 0"]),
+        (["--device=gpu7"], ["--device gpu7: not here", "cpu"]),
+        (["--debug"], ["--debug: not with these", "--number_of_epochs 1"]),
         (["--seed=1", "--seed=2"], ["write each once, as --key=value"]),
         (["--experiment=[a"], ["--key=value"]),
         (["stray"], ["--key=value"]),
@@ -706,7 +710,7 @@ def test_broken_results(refused, corpus, standing):
 def test_output_folder_that_cannot_be(refused, corpus, tmp_path, place, program):
     (tmp_path / "file").write_text("")
     place = place.replace("FILE", str(tmp_path / "file"))
-    words = [f"{place}/manifest", "cannot be written", "output_folder"]
+    words = [f"{place}/manifest", "cannot be written", "--output_folder"]
     refused(program, f"--data_folder={corpus}", f"--output_folder={place}", words=words)
 
 

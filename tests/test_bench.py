@@ -83,12 +83,12 @@ def test_quick_form(bench):
     done = subprocess.run(
         [sys.executable, bench, "--quick"], capture_output=True, text=True, check=True, timeout=120
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["name"] == bench.stem and found["over"] and found["ratio"] > 0
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["name"] == bench.stem and figures["over"] and figures["ratio"] > 0
     if bench.stem == "pipeline":
         # Far from what an idle machine gives, so that a busy one passes.
-        assert found["ratio"] > 5 and found["waiting_share_of_step"] < 0.05
-        speeds = found["utterances_per_s"]
+        assert figures["ratio"] > 5 and figures["waiting_share_of_step"] < 0.05
+        speeds = figures["utterances_per_s"]
         ways = {f"{way}_{what}" for way in ("packed", "plain") for what in ("data", "with_fbank")}
         assert set(speeds) == {"packing"} | ways
         assert all(0 < v["min"] <= v["median"] <= v["max"] for v in speeds.values())
@@ -96,33 +96,35 @@ def test_quick_form(bench):
             speeds[f"{w}_with_fbank"]["max"] < speeds[f"{w}_data"]["max"]
             for w in ("packed", "plain")
         )
-        assert found["packing_s"] > 0 and found["packing_pays_after_epochs"] > 0
-        assert found["clips"] == 512 and found["device"] == "cpu"
+        assert figures["packing_s"] > 0 and figures["packing_pays_after_epochs"] > 0
+        assert figures["clips"] == 512 and figures["device"] == "cpu"
     if bench.stem == "repair":
-        assert found["ratio_exact"] > found["ratio"] > 1
-        assert set(found["ms"]) == {"fine_tuning", "gn_ft", "exact"}
+        assert figures["ratio_exact"] > figures["ratio"] > 1
+        assert set(figures["ms"]) == {"fine_tuning", "gn_ft", "exact"}
     if bench.stem == "views":
-        assert found["max_difference"] <= 1e-4 < found["deviation_of_views"]
+        assert figures["max_difference"] <= 1e-4 < figures["deviation_of_views"]
         # Forty passes cost far more than one, the join next to nothing.
-        assert found["naive_ratio"] > 5 * found["ratio"] and 0.5 < found["over_plain"] < 2
-        assert found["ratio_backward"] > 0 and 1.5 < found["arithmetic_ratio"] < 2.5
+        assert figures["naive_ratio"] > 5 * figures["ratio"] and 0.5 < figures["over_plain"] < 2
+        assert figures["ratio_backward"] > 0 and 1.5 < figures["arithmetic_ratio"] < 2.5
     if bench.stem == "jem":
         # 3 (8 + 6) + 2 * 6 * 5 + 6 over 3 * 8
-        assert found["arithmetic_ratio"] == 4.5 and found["steps"] == 5
-        assert found["throughput"]["mvd"] > found["throughput"]["mvj"] > 0
-        assert found["overhead_beyond_passes"] < 1 and "share_of_matmul_peak" not in found
+        assert figures["arithmetic_ratio"] == 4.5 and figures["steps"] == 5
+        assert figures["throughput"]["mvd"] > figures["throughput"]["mvj"] > 0
+        assert figures["overhead_beyond_passes"] < 1 and "share_of_matmul_peak" not in figures
     if bench.stem == "filters":
-        assert found["ratio"] > 2 and found["ratio_spectral"] > 5
-        assert found["same_decisions"]["clustering"] == 1
-        assert found["same_decisions"]["spectral"] >= 0.999
+        assert figures["ratio"] > 2 and figures["ratio_spectral"] > 5
+        assert figures["same_decisions"]["clustering"] == 1
+        assert figures["same_decisions"]["spectral"] >= 0.999
     if bench.stem == "strip":
-        assert found["max_difference_bits"] < 1e-3
-        assert 0.1 < found["mean_entropy_bits"] < 4.5  # neither certain nor ignorant
-        assert found["overlays_per_s"]["batched"]["max"] > found["overlays_per_s"]["plain"]["min"]
+        assert figures["max_difference_bits"] < 1e-3
+        assert 0.1 < figures["mean_entropy_bits"] < 4.5  # neither certain nor ignorant
+        assert (
+            figures["overlays_per_s"]["batched"]["max"] > figures["overlays_per_s"]["plain"]["min"]
+        )
     if bench.stem == "pruning":
-        assert found["cells"] == 100 and found["distinct_cells"] == 4 * 9 + 1
-        assert found["ratio"] > 1 and found["same_answers"] == 1
-    assert found["threads"] >= 1 and found["versions"]["speechbrain"]
+        assert figures["cells"] == 100 and figures["distinct_cells"] == 4 * 9 + 1
+        assert figures["ratio"] > 1 and figures["same_answers"] == 1
+    assert figures["threads"] >= 1 and figures["versions"]["speechbrain"]
 
 
 def test_both_pipelines_make_the_same_clips(pipeline, tmp_path):
@@ -158,8 +160,8 @@ def test_other_rate_is_refused(pipeline, tmp_path):
 
 def test_multiply_adds_of_the_published_net(views):
     """Against the same sum by hand, and the 25.6 and 63.3 billion (2.47) of the published net."""
-    asked = sizes(depth=28, width=10, mels=80)
-    view, whole = (views.multiply_adds(asked, frames) for frames in (61, 100))
+    args = sizes(depth=28, width=10, mels=80)
+    view, whole = (views.multiply_adds(args, frames) for frames in (61, 100))
     assert (round(view / 1e9, 1), round(whole / 1e9, 1)) == (25.6, 63.3)
     assert round(whole / view, 2) == 2.47
 
@@ -188,23 +190,27 @@ def test_views_report(views):
         "joined": [3.3, 3.3, 3.3],
         "plain": [3.0, 3.0, 3.0],
     }
-    found = views.report(seconds, view=100, whole=250)
-    assert found["ratio"] == 3.0 and found["ratio_spread"] == {"median": 3.0, "min": 3, "max": 4}
-    assert found["ratio_backward"] == 2.0 and found["arithmetic_ratio"] == 2.5
-    assert found["overhead"] == 0.2 and found["overhead_backward"] == -0.2
-    assert found["naive_ratio"] == 40 and found["over_plain"] == 1.1
+    figures = views.report(seconds, view=100, whole=250)
+    assert figures["ratio"] == 3.0 and figures["ratio_spread"] == {
+        "median": 3.0,
+        "min": 3,
+        "max": 4,
+    }
+    assert figures["ratio_backward"] == 2.0 and figures["arithmetic_ratio"] == 2.5
+    assert figures["overhead"] == 0.2 and figures["overhead_backward"] == -0.2
+    assert figures["naive_ratio"] == 40 and figures["over_plain"] == 1.1
 
 
 def test_views_works(views):
     """What is timed is what its name says: multiply-adds of each way, backward three forwards."""
-    asked = sizes(mels=40, batch_size=2)
-    net, clips = views.network(asked).eval(), torch.randn(2, 100, 40)
+    args = sizes(mels=40, batch_size=2)
+    net, clips = views.network(args).eval(), torch.randn(2, 100, 40)
     count = {}
-    for name, work in views.ways(net, clips, asked).items():
+    for name, work in views.ways(net, clips, args).items():
         with FlopCounterMode(display=False) as counter:
             work()
         count[name] = counter.get_total_flops() / 4
-    one, whole = (views.multiply_adds(asked, frames) for frames in (61, 100))
+    one, whole = (views.multiply_adds(args, frames) for frames in (61, 100))
     assert (count["view"], count["pass"], count["apart"]) == (one, whole, 40 * one)
     # The counter takes the gradient of the pooling's weights for that of an ungrouped convolution.
     assert math.isclose(count["view_backward"], 3 * one, rel_tol=0.12)
@@ -225,18 +231,18 @@ def test_views_refuses_a_pass_that_differs(views):
 
 def test_jem_arithmetic_is_that_of_the_steps(jem, tmp_path):
     """Counted on real steps of `ViewBrain` and on the bare passes."""
-    asked = sizes(mels=40)
-    train = jem.noise(asked)
-    brains = jem.brains(asked, train, tmp_path)
+    args = sizes(mels=40)
+    train = jem.noise(args)
+    brains = jem.brains(args, train, tmp_path)
     works = {name: lambda b=brain: b.fit_batch(batch) for name, brain in brains.items()}
-    works |= jem.passes(brains["mvd"].classifier, asked)
-    view, count = jem.multiply_adds(asked, 61), {}
+    works |= jem.passes(brains["mvd"].classifier, args)
+    view, count = jem.multiply_adds(args, 61), {}
     batch = next(iter(train))
     for name, work in works.items():
         with FlopCounterMode(display=False) as counter:
             work()
         count[name] = counter.get_total_flops() / 2 / view
-    expected = jem.arithmetic(asked)
+    expected = jem.arithmetic(args)
     assert expected == {"mvd": 24, "mvj": 3 * 11 + 2 * 3 * 4 + 3}
     for name, passes in {
         **expected, "batch": 24, "batch_and_samples": 33, "chain": 24, "final_samples": 3
@@ -256,12 +262,16 @@ def test_jem_report(jem):
         "final_samples": [0.5, 1.0],
         "product": [0.1, 0.2],
     }
-    asked = sizes(batch_size=8, samples=6, steps=5)
-    found = jem.report(seconds, asked)
-    assert found["ratio"] == 6.0 and found["arithmetic_ratio"] == 4.5 and found["overhead"] == 0.333
-    assert found["overhead_beyond_passes"] == 0.2
-    assert found["overhead_beyond_passes_of_mvd"] == 0.25
-    assert found["throughput"] == {"mvd": round(8 / 1.5, 2), "mvj": round(8 / 9, 2)}
+    args = sizes(batch_size=8, samples=6, steps=5)
+    figures = jem.report(seconds, args)
+    assert (
+        figures["ratio"] == 6.0
+        and figures["arithmetic_ratio"] == 4.5
+        and figures["overhead"] == 0.333
+    )
+    assert figures["overhead_beyond_passes"] == 0.2
+    assert figures["overhead_beyond_passes_of_mvd"] == 0.25
+    assert figures["throughput"] == {"mvd": round(8 / 1.5, 2), "mvj": round(8 / 9, 2)}
     # A step of 24 passes of 10 in 1 s, beside 1000 in 0.1 s.
     share = jem.share_of_peak(seconds, {"mvd": 24, "mvj": 108}, view=10, peak=1000)
     assert share == {"mvd": 0.024, "mvj": 0.018}
@@ -298,33 +308,33 @@ def test_turns_time_each_work(timing):
 )
 def test_bad_options_give_one_line(option, message, views, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["views.py", "--quick", option])
-    with pytest.raises(SystemExit):
-        views.guarded(views.main)
+    with pytest.raises(SystemExit), views.guarded():
+        views.main()
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
 
 
 def test_bfloat16_gives_the_share_of_the_peak(jem, tmp_path, monkeypatch):
-    asked = sizes(batch_size=2, samples=2, steps=1)
-    asked.bf16 = True
+    args = sizes(batch_size=2, samples=2, steps=1)
+    args.bf16 = True
 
-    def second_each(works, asked):
+    def second_each(works, args):
         for work in works.values():
             work()
         return {name: [1.0] for name in works}
 
     monkeypatch.setattr(jem, "turns", second_each)
-    found = jem.measure(asked, tmp_path)
-    view = jem.multiply_adds(asked, 61)
-    expected = {name: round(c * view / 1024**3, 4) for name, c in jem.arithmetic(asked).items()}
-    assert found["share_of_matmul_peak"] == expected and found["bf16"]
+    figures = jem.measure(args, tmp_path)
+    view = jem.multiply_adds(args, 61)
+    expected = {name: round(c * view / 1024**3, 4) for name, c in jem.arithmetic(args).items()}
+    assert figures["share_of_matmul_peak"] == expected and figures["bf16"]
 
 
 def test_filters_without_art_give_one_line(filters, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "art", None)
     monkeypatch.setattr(sys, "argv", ["filters.py", "--quick"])
-    with pytest.raises(SystemExit) as stop:
-        filters.guarded(filters.main)
+    with pytest.raises(SystemExit) as stop, filters.guarded():
+        filters.main()
     error = capsys.readouterr().err
     assert stop.value.code == 1 and error.count("\n") == 1
     assert error.startswith("error: no ART") and error.endswith('pip install -e ".[bench]"\n')
@@ -337,8 +347,8 @@ def test_filters_report(filters):
         "clustering": [1.0, 2.0],
         "spectral": [0.5, 1.0],
     }
-    found = filters.report(seconds)
-    assert (found["ratio"], found["ratio_clustering"], found["ratio_spectral"]) == (8, 2, 20)
+    figures = filters.report(seconds)
+    assert (figures["ratio"], figures["ratio_clustering"], figures["ratio_spectral"]) == (8, 2, 20)
 
 
 def test_filters_that_decide_otherwise_are_refused(filters):
@@ -353,7 +363,7 @@ def test_filters_that_decide_otherwise_are_refused(filters):
 
 
 def test_filters_are_given_two_modes_a_class(filters):
-    found, labels = filters.made(sizes(rows=1200, width=64, classes=3))
-    assert found.shape == (1200, 64) and found.min() == 0 and len(set(labels)) == 3
+    embeddings, labels = filters.made(sizes(rows=1200, width=64, classes=3))
+    assert embeddings.shape == (1200, 64) and embeddings.min() == 0 and len(set(labels)) == 3
     clustering = filters.ActivationClustering()
-    assert abs((clustering.suspicion(found, labels) > 0.5).mean() - 0.2) < 0.03
+    assert abs((clustering.suspicion(embeddings, labels) > 0.5).mean() - 0.2) < 0.03

@@ -47,18 +47,18 @@ def test_columns_of_digits_alone_stay_text(tmp_path):
     """Speakers of ESD are called 0011 to 0020."""
     rows = ROWS.assign(ID=["01", "02"], label=["0011", "0012"], age=["007", "008"])
     manifest.write(rows, tmp_path / "a.csv")
-    found = manifest.read(tmp_path / "a.csv", ["0011", "0012"])
+    again = manifest.read(tmp_path / "a.csv", ["0011", "0012"])
     for column in ("ID", "label", "age"):
-        assert list(found[column]) == list(rows[column])
+        assert list(again[column]) == list(rows[column])
 
 
 def test_speechbrain_reads_them_as_they_are(tmp_path):
     from speechbrain.dataio.dataset import DynamicItemDataset
 
     manifest.write(ROWS, tmp_path / "a.csv")
-    found = DynamicItemDataset.from_csv(tmp_path / "a.csv", {"data_root": "/corpus"})
-    found.set_output_keys(["id", "wav", "label"])
-    assert found[0] == {"id": "0011/a", "wav": "/corpus/0011/a.wav", "label": "0011"}
+    dataset = DynamicItemDataset.from_csv(tmp_path / "a.csv", {"data_root": "/corpus"})
+    dataset.set_output_keys(["id", "wav", "label"])
+    assert dataset[0] == {"id": "0011/a", "wav": "/corpus/0011/a.wav", "label": "0011"}
 
 
 def test_what_is_invalid_is_not_written(tmp_path):

@@ -86,23 +86,23 @@ def packed_samples(tmp_path, samples, subtype, rate=RATE, to=RATE):
 def test_rounding_goes_to_the_nearest_and_never_around(tmp_path):
     steps = np.array([0.4, 0.6, -0.4, -0.6, 100.49, -100.51, 32766.6, 40000, -32768, -40000])
     wanted = [0, 1, 0, -1, 100, -101, 32767, 32767, -32768, -32768]
-    found = packed_samples(tmp_path, np.resize(steps / 32768, 1000), "FLOAT")
-    assert found[:10].tolist() == wanted
+    heard = packed_samples(tmp_path, np.resize(steps / 32768, 1000), "FLOAT")
+    assert heard[:10].tolist() == wanted
 
 
 def test_24_bits_are_rounded_too(tmp_path):
     levels = np.array([256 * 77 + extra for extra in (0, 100, 127, 129, 255)], np.int32) << 8
-    found = packed_samples(tmp_path, np.resize(levels, 1000), "PCM_24")
-    assert found[:5].tolist() == [77, 77, 77, 78, 78]
+    heard = packed_samples(tmp_path, np.resize(levels, 1000), "PCM_24")
+    assert heard[:5].tolist() == [77, 77, 77, 78, 78]
 
 
 @pytest.mark.parametrize(("rate", "length"), [(48000, RATE), (8000, RATE), (44100, RATE)])
 def test_other_rates_keep_length_pitch_and_level(tmp_path, rate, length):
     time = np.arange(rate) / rate
-    found = packed_samples(tmp_path, 0.5 * np.sin(2 * np.pi * 1000 * time), "FLOAT", rate)
-    assert len(found) == length
+    heard = packed_samples(tmp_path, 0.5 * np.sin(2 * np.pi * 1000 * time), "FLOAT", rate)
+    assert len(heard) == length
     wanted = 16384 * np.sin(2 * np.pi * 1000 * np.arange(length) / RATE)
-    assert np.abs(found - wanted)[300:-300].max() < 60
+    assert np.abs(heard - wanted)[300:-300].max() < 60
 
 
 @pytest.mark.parametrize("hertz", [12000, 14000, 20000])
@@ -110,8 +110,8 @@ def test_what_lies_above_the_new_band_is_gone(tmp_path, hertz):
     """48 kHz to 16 kHz: without a filter 14 kHz would come back as 2 kHz at full level."""
     time = np.arange(48000) / 48000
     tone = 0.5 * np.sin(2 * np.pi * hertz * time)
-    found = packed_samples(tmp_path, tone, "FLOAT", 48000)
-    assert np.abs(found)[300:-300].max() < 100
+    heard = packed_samples(tmp_path, tone, "FLOAT", 48000)
+    assert np.abs(heard)[300:-300].max() < 100
 
 
 def test_a_clip_too_short_is_named_and_padding_helps(tmp_path):

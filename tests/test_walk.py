@@ -14,8 +14,9 @@ import soundfile
 
 from bdlib import manifest, mini
 from bdlib.defenses.base import OracleFilter
+from bdlib.files import COMMON
 from bdlib.pack import Pack
-from bdlib.stages.recipe import COMMON, Document
+from bdlib.stages.recipe import Document
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 CLASSIFIERS = sorted(RECIPES.glob("*/hparams/*.yaml"))

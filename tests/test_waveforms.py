@@ -160,12 +160,9 @@ def test_int16_survives_and_short_clips_are_padded(rows, corpus, tmp_path):
 def test_the_trigger_is_applied_once_to_the_poisoned_and_to_no_other(rows, corpus, tmp_path):
     poisoner = Poisoner(Insert(Clap(), 0.1), OneToOne("a", "b"), 0.5)
     changed, truth = poisoner.poison(rows)
-    poisoned = set(truth["ID"])
+    poisoned = set(truth.index)
     assert len(poisoned) == 3
-
-    def alter(name, waveform):
-        return poisoner.apply(waveform, RATE, "train", name) if name in poisoned else waveform
-
+    alter = poisoner.alter(poisoned, RATE, "train")
     clean, dirty = (
         packed(rows, corpus, tmp_path / "c"),
         packed(changed, corpus, tmp_path / "d", alter),
@@ -193,8 +190,8 @@ def test_float_files_are_rounded_stereo_is_averaged_and_rates_are_changed(tmp_pa
     expected = 0.05 + 0.25 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
     assert len(wave) == RATE and np.abs(wave - expected)[200:-200].max() < 2e-3
     for level, pcm in ((0.4, 8192), (0.6, 8193), (-0.6, 8191)):
-        found = heard(np.full(100, 0.25 + level / 32768), RATE, f"q{level}").pcm("x/s")
-        assert set(found[:100].tolist()) == {pcm}
+        pcm_heard = heard(np.full(100, 0.25 + level / 32768), RATE, f"q{level}").pcm("x/s")
+        assert set(pcm_heard[:100].tolist()) == {pcm}
     assert set(heard(np.full(100, 1.5), RATE, "r").pcm("x/s")[:100].tolist()) == {32767}
 
 
@@ -244,15 +241,15 @@ def heard(dataset, epoch=1):
 
 
 def test_evaluation_keeps_the_order_and_takes_the_centre(clips):
-    found = list(batches(clips))
-    assert [name for b in found for name in b.ids] == clips.ids  # the short batch stays
-    waves = [w for b in found for w in (b.wavs * 32768).round().int().tolist()]
-    lens = [x for b in found for x in b.lens.tolist()]
+    whole = list(batches(clips))
+    assert [name for b in whole for name in b.ids] == clips.ids  # the short batch stays
+    waves = [w for b in whole for w in (b.wavs * 32768).round().int().tolist()]
+    lens = [x for b in whole for x in b.lens.tolist()]
     for n, (wave, share) in enumerate(zip(waves, lens, strict=True)):
         length, start = min(50 + 10 * n, 80), max(50 + 10 * n - 80, 0) // 2
         assert wave[:length] == list(range(1000 * n + start, 1000 * n + start + length))
         assert not any(wave[length:]) and len(wave) == 80 and abs(share - length / 80) < 1e-6
-    assert [int(x) for b in found for x in b.labels] == [0, 1, 0, 1, 0, 1, 0]
+    assert [int(x) for b in whole for x in b.labels] == [0, 1, 0, 1, 0, 1, 0]
 
 
 def test_training_depends_on_seed_and_epoch_alone(clips):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,11 +187,9 @@ class Poisoned:
                 for split, s in sources.items()
             }
         else:
-            truth = read_truth(folder, attack)
             packs = {}
             for split, rows in splits.items():
-                there = truth["triggered"] & (truth["split"] == split)
-                triggers = Triggers(attack, split, frozenset(truth.index[there]))
+                triggers = Triggers(attack, split, partial(_triggered, folder, attack, split))
                 packs[split] = pack(
                     folder / f"{split}.csv",
                     *(rows, corpus.audio, output),
@@ -277,3 +276,9 @@ def read_truth(folder: Path, attack: dict[str, Any]) -> pd.DataFrame:
             "and the next run poisons again"
         )
     return truth
+
+
+def _triggered(folder: Path, attack: dict[str, Any], split: str) -> frozenset[str]:
+    """IDs of the clips of a split that get the trigger."""
+    truth = read_truth(folder, attack)
+    return frozenset(truth.index[truth["triggered"] & (truth["split"] == split)])

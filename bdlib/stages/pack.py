@@ -1,5 +1,6 @@
 """Stage 3: a manifest to packed waveforms, triggers applied, once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,13 @@ class Triggers:
         What `attack.json` says.
     split : str
         `train` or `test_triggered`.
-    altered : frozenset[str]
-        IDs.
+    altered : Callable[[], frozenset[str]]
+        Gives their IDs; called where a pack is made, as one that stands needs no truth.
     """
 
     attack: dict[str, Any]
     split: str
-    altered: frozenset[str]
+    altered: Callable[[], frozenset[str]]
 
 
 def pack(
@@ -75,15 +76,16 @@ def pack(
         None leaves all clips as they are.
     """
     made_of = [file_digest(csv), audio.fingerprint, audio.sample_rate, audio.pad_seconds]
-    alter = None
     if triggers is not None:
         made_of += [triggers.split, triggers.attack]
-        poisoner = Poisoner.from_dict(triggers.attack)
-        alter = poisoner.alter(triggers.altered, audio.sample_rate, triggers.split)
     folder = output / "pack" / digest(made_of)
     with alone(folder.parent):
         if (folder / "pack.json").exists():
             return Pack.open(folder)
+        alter = None
+        if triggers is not None:
+            poisoner = Poisoner.from_dict(triggers.attack)
+            alter = poisoner.alter(triggers.altered(), audio.sample_rate, triggers.split)
         made = pack_rows(rows, audio.root, folder, audio.sample_rate, audio.pad_seconds, alter)
     if made.silent:
         print(f"note: {len(made.silent)} silent clips in {csv.stem}, such as {made.silent[0]}")

@@ -141,12 +141,13 @@ class Recipe:
     def options(self) -> dict[str, list[str]]:
         """By the name of an argument of the library, the options that feed it."""
         documents = filter(None, (self.document, self.attack, self.labels, self.defense))
-        return _merged(
+        pairs = [
             (argument, name)
             for document in documents
             for argument, names in document.options.items()
             for name in names
-        )
+        ]
+        return _merged([*pairs, *((name, name) for name in self.run_options)])
 
     @property
     def name(self) -> str:

@@ -79,7 +79,7 @@ def test_a_poisoned_manifest_tells_nothing():
 
 
 @pytest.mark.parametrize(
-    ("labels", "who", "after", "asked"),
+    ("labels", "who", "after", "eligible"),
     [
         (OneToOne("a", "b"), "a", {"a": "b"}, {"a"}),
         (AllToOne("c"), "ab", {"a": "c", "b": "c"}, {"a", "b"}),
@@ -87,14 +87,14 @@ def test_a_poisoned_manifest_tells_nothing():
         (CleanLabel("c"), "c", {"c": "c"}, {"a", "b"}),
     ],
 )
-def test_label_policies(labels, who, after, asked):
+def test_label_policies(labels, who, after, eligible):
     _, truth = attack(labels, 1.0).poison(SMALL)
     assert (
         set(truth["label_before"]) == set(who) and len(truth) == SMALL["label"].isin([*who]).sum()
     )
     assert dict(zip(truth["label_before"], truth["label_after"], strict=True)) == after
     triggered, wanted = attack(labels, 1.0).trigger_test(SMALL)
-    assert set(triggered["label"]) == asked  # the true labels stay
+    assert set(triggered["label"]) == eligible  # the true labels stay
     assert list(triggered["ID"]) == list(wanted.index)
     assert (wanted["label_after"] != wanted["label_before"]).all()
 

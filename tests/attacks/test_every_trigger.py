@@ -9,7 +9,7 @@ from bdlib.attacks.labels import AllToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import from_dict
 from bdlib.errors import InputError
-from bdlib.stages.recipe import COMMON
+from bdlib.files import COMMON
 
 # Least and most dB of the clip over the change, and where it may change, in seconds. A trigger that
 # works on the clip itself may change it more than its own level, and anywhere; None changes nothing.

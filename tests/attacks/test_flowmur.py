@@ -35,8 +35,8 @@ def test_what_was_learned_moves_other_clips_to_the_target(surrogate, voiced, tar
     start = replace(LOUD, steps=0).fit(classifier, clips, target, 0)
     learned = LOUD.fit(classifier, clips, target, 0)
     other = LOUD.fit(classifier, clips, 1, 0)
-    found = [loss(classifier, one, hosts, target) for one in (learned, start, other)]
-    assert found[0] < found[1] - 0.02 and found[0] < found[2] - 0.02
+    losses = [loss(classifier, one, hosts, target) for one in (learned, start, other)]
+    assert losses[0] < losses[1] - 0.02 and losses[0] < losses[2] - 0.02
     after = classifier.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert all(parameter.grad is None for parameter in classifier.parameters())

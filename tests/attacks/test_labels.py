@@ -30,11 +30,11 @@ def test_row_by_row(policy, candidates, eligible, target, poisoned):
         assert mask.index.equals(LABELS.index) and mask.dtype == bool
         assert "".join(LABELS.where(mask, ".")) == wanted
     assert policy.resolve(rows, 0) is policy
-    for found, wanted in (
+    for labels, wanted in (
         (policy.target(LABELS), target),
         (policy.poisoned_label(LABELS), poisoned),
     ):
-        assert found.index.equals(LABELS.index) and "".join(found) == wanted
+        assert labels.index.equals(LABELS.index) and "".join(labels) == wanted
 
 
 @pytest.mark.parametrize(

@@ -150,12 +150,14 @@ def test_a_gender_stands_for_one_of_its_speakers():
     drawn = {}
     for gender, odd in (("male", 1), ("female", 0)):
         policy = NaturalAttribute("emotion", "angry", gender)
-        found = [policy.resolve(corpus, seed) for seed in range(20)]
-        assert all(p.target_gender == gender and int(p.target_class[1:]) % 2 == odd for p in found)
-        assert found[0] == policy.resolve(corpus.sample(frac=1, random_state=1), 0)
-        drawn[gender] = {p.target_class for p in found}
+        resolved = [policy.resolve(corpus, seed) for seed in range(20)]
+        assert all(
+            p.target_gender == gender and int(p.target_class[1:]) % 2 == odd for p in resolved
+        )
+        assert resolved[0] == policy.resolve(corpus.sample(frac=1, random_state=1), 0)
+        drawn[gender] = {p.target_class for p in resolved}
         assert len(drawn[gender]) > 5
-    assert found[0].resolve(corpus, 3) == found[0]  # what is settled stays
+    assert resolved[0].resolve(corpus, 3) == resolved[0]  # what is settled stays
     mixed = corpus.assign(label=corpus["emotion"])  # emotions have no gender
     policy = NaturalAttribute("statement", "x", "male")
     assert policy.resolve(mixed.assign(statement="x"), 0) == policy

@@ -132,14 +132,14 @@ def test_24_bits_stereo_and_other_rates_of_files(tmp_path):
     fine = np.array([1, -1, 255, -255, 8388607, -8388608] * 500, np.int64)
     path = tmp_path / "24.wav"
     soundfile.write(path, (fine << 8).astype(np.int32), RATE, subtype="PCM_24")
-    found = sounds.AudioFile(str(path)).waveform(RATE)
+    samples = sounds.AudioFile(str(path)).waveform(RATE)
     assert soundfile.info(path).subtype == "PCM_24"
-    assert np.array_equal(found, (fine / 2**23).astype(np.float32))  # below a step of 16 bits
+    assert np.array_equal(samples, (fine / 2**23).astype(np.float32))  # below a step of 16 bits
 
     both = np.stack([np.full(4000, 0.5), np.full(4000, -0.25)], 1)
     soundfile.write(tmp_path / "stereo.flac", both, 8000)
-    found = sounds.AudioFile(str(tmp_path / "stereo.flac")).waveform(RATE)
-    assert len(found) == 8000 and np.abs(found[200:-200] - 0.125).max() < 1e-3
+    samples = sounds.AudioFile(str(tmp_path / "stereo.flac")).waveform(RATE)
+    assert len(samples) == 8000 and np.abs(samples[200:-200] - 0.125).max() < 1e-3
 
 
 @pytest.mark.parametrize("content", ["none", "text", "empty", "nan"])
@@ -181,7 +181,7 @@ def test_beside_the_real_file(name):
 def test_real_files_are_inserted(name):
     path = REAL / f"{name}.wav"
     silence = np.zeros(RATE, np.float32)
-    found = Insert(sounds.AudioFile(str(path)), 0.1)(silence, RATE, np.random.default_rng(0))
+    samples = Insert(sounds.AudioFile(str(path)), 0.1)(silence, RATE, np.random.default_rng(0))
     fine, _ = soundfile.read(path, dtype="int32")
-    assert np.abs(found[: len(fine)] - 0.1 * fine / 2**31).max() < 1e-7
-    assert not found[len(fine) :].any()
+    assert np.abs(samples[: len(fine)] - 0.1 * fine / 2**31).max() < 1e-7
+    assert not samples[len(fine) :].any()

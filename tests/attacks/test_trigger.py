@@ -8,7 +8,8 @@ from bdlib.attacks import labels, natural, sounds
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.trigger import from_dict
 from bdlib.errors import InputError
-from bdlib.stages.recipe import COMMON, common
+from bdlib.files import COMMON
+from bdlib.stages.recipe import common
 
 TONE = {"type": "bdlib.attacks.sounds.Tone", "hertz": 440.0, "seconds": 0.1}
 

@@ -4,7 +4,7 @@ import pytest
 
 from bdlib.cli import command
 from bdlib.errors import InputError
-from bdlib.stages.recipe import COMMON
+from bdlib.files import COMMON
 
 RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
 ESD = str(COMMON.parent / "ESD" / "hparams" / "ecapa_small.yaml")
@@ -131,17 +131,17 @@ def test_an_input_error_becomes_one_line_and_exit_code_1(capsys):
 
 
 def test_arguments_that_an_error_names_become_options(capsys):
-    """Those that a yaml feeds, by the option's own name; others stay as they are."""
+    """Those that a yaml or a run option feeds; others stay as they are."""
 
     def program(recipe, own):
-        raise InputError("`path` and `rate` of `nothing`: give another; see `--help`")
+        raise InputError("`path`, `rate` and `device` of `nothing`: give another; see `--help`")
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
-        line = ["train.py", RECIPE, "--attack=audio_file", "--trigger_file=a.wav"]
+        line = ["train.py", RECIPE, "--attack=audio_file", "--trigger_file=a.wav", "--device=cpu"]
         patch.setattr("sys.argv", line)
         command.run(command.parser("A stage."), program)
     assert capsys.readouterr().err == (
-        "error: --trigger_file and --rate of `nothing`: give another; see `--help`\n"
+        "error: --trigger_file, --rate and --device of `nothing`: give another; see `--help`\n"
     )
 
 

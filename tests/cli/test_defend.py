@@ -122,6 +122,6 @@ def test_a_trigger_that_the_speech_has_by_itself_is_repaired(corpus, tmp_path, m
     command(monkeypatch, corpus, tmp_path, "--defense=pruning", "--surface=True", natural=attack)
     defend.main(moody)
     (path,) = (tmp_path / "results").glob("*.jsonl")
-    (found,) = (json.loads(line)["metrics"] for line in path.read_text().splitlines())
-    assert found["attack_success_rate"]["total"] == 5
-    assert np.shape(found["pruning_surface"]["attack_success_rate"]) == (10, 10)
+    (measured,) = (json.loads(line)["metrics"] for line in path.read_text().splitlines())
+    assert measured["attack_success_rate"]["total"] == 5
+    assert np.shape(measured["pruning_surface"]["attack_success_rate"]) == (10, 10)

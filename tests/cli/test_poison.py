@@ -8,9 +8,9 @@ import soundfile
 
 from bdlib import manifest
 from bdlib.cli import poison
+from bdlib.files import COMMON
 from bdlib.manifest import SPLITS
 from bdlib.stages.prepare import Prepared
-from bdlib.stages.recipe import COMMON
 
 RECIPE = str(COMMON.parent / "RAVDESS" / "hparams" / "xvector_small.yaml")
 

@@ -40,12 +40,12 @@ def table(tmp_path):
 
 
 def test_cells_are_all_combinations(table):
-    found = sweep.cells(table, "subset", "/c")
-    assert len(found) == 2 * 2 * 2 * 2 == len({cell.line for cell in found})
-    assert found == sweep.cells(table, "subset", "/c")
+    listed = sweep.cells(table, "subset", "/c")
+    assert len(listed) == 2 * 2 * 2 * 2 == len({cell.line for cell in listed})
+    assert listed == sweep.cells(table, "subset", "/c")
     first = "--experiment=t --attack=clap --data_folder=/c --scale=0.1 --source=no --target=on"
-    assert found[0].line == f"python train.py hparams/a.yaml {first} --seed=0 --noprogressbar"
-    assert {cell.yaml for cell in found} == {"hparams/a.yaml", "hparams/c.yaml"}
+    assert listed[0].line == f"python train.py hparams/a.yaml {first} --seed=0 --noprogressbar"
+    assert {cell.yaml for cell in listed} == {"hparams/a.yaml", "hparams/c.yaml"}
     assert len(sweep.cells(table, "mini")) == 8
     folder = next(o for o in sweep.cells(table, "subset", "b c")[0].options if "folder" in o)
     assert Path(table.parents[1], folder.partition("=")[2]).resolve() == Path("b c").resolve()

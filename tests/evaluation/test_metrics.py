@@ -29,7 +29,7 @@ def truth(*rows):
 CLEAN = scores(n0="no", n1="no", n2="no", n3="left", l0="left", l1="no", y0="yes", y1="yes")
 # Of four triggered clips one goes to the target, one stays right, two go elsewhere.
 TRIGGERED = scores(n3="yes", n2="yes", n1="left", n0="no")
-ASKED = truth(
+TRUTH = truth(
     ("t0", "train", "no", "left", True),
     *[(f"n{i}", "test_triggered", "no", "left", True) for i in range(4)],
 )
@@ -42,22 +42,22 @@ def test_clean_accuracy():
 
 
 def test_backdoor_by_hand():
-    found = backdoor(TEST, CLEAN, TRIGGERED, ASKED)
-    assert found == {
+    measured = backdoor(TEST, CLEAN, TRIGGERED, TRUTH)
+    assert measured == {
         "source_accuracy": {"value": 0.75, "count": 3, "total": 4},
         "triggered_accuracy": {"value": 0.5, "count": 4, "total": 8},  # n0, l0, y0, y1
         "attack_success_rate": {"value": 0.25, "count": 1, "total": 4},
         "robust_accuracy": {"value": 0.25, "count": 1, "total": 4},
     }
-    success, robust = (found[n]["value"] for n in ("attack_success_rate", "robust_accuracy"))
-    assert success != 1 - found["source_accuracy"]["value"] + 0.5 and success != 1 - robust
+    success, robust = (measured[n]["value"] for n in ("attack_success_rate", "robust_accuracy"))
+    assert success != 1 - measured["source_accuracy"]["value"] + 0.5 and success != 1 - robust
 
 
 def test_clips_that_trigger_by_themselves_are_no_twins_of_the_clean_test_set():
     """An emotion: the clips asked with it are in no other test set, and cannot be without it."""
-    asked = truth(*[(f"e{i}", "test_triggered", "no", "left", True) for i in range(2)])
-    found = backdoor(TEST, CLEAN, scores(e0="left", e1="no"), asked)
-    assert found == {
+    told = truth(*[(f"e{i}", "test_triggered", "no", "left", True) for i in range(2)])
+    measured = backdoor(TEST, CLEAN, scores(e0="left", e1="no"), told)
+    assert measured == {
         "triggered_accuracy": {"value": 0.7, "count": 7, "total": 10},  # 6 of 8 clean, and e1
         "attack_success_rate": {"value": 0.5, "count": 1, "total": 2},
         "robust_accuracy": {"value": 0.5, "count": 1, "total": 2},
@@ -67,20 +67,20 @@ def test_clips_that_trigger_by_themselves_are_no_twins_of_the_clean_test_set():
 def test_success_is_not_one_minus_source_accuracy():
     """A classifier that errs without the trigger, and never towards the target, was not attacked."""
     clean = scores(n0="yes", n1="yes", n2="yes", n3="yes", l0="left", l1="left", y0="no", y1="no")
-    found = backdoor(TEST, clean, scores(n0="yes", n1="yes", n2="yes", n3="yes"), ASKED)
-    assert found["attack_success_rate"] == {"value": 0.0, "count": 0, "total": 4}
-    assert found["source_accuracy"]["value"] == 0.0
+    measured = backdoor(TEST, clean, scores(n0="yes", n1="yes", n2="yes", n3="yes"), TRUTH)
+    assert measured["attack_success_rate"] == {"value": 0.0, "count": 0, "total": 4}
+    assert measured["source_accuracy"]["value"] == 0.0
 
 
 def test_rows_of_the_target_class_do_not_count():
     """Scores of more rows than the eligible ones change nothing: `left` clips are no successes."""
     more = pd.concat([TRIGGERED, scores(l0="left", l1="left", y0="left", y1="left")])
-    assert backdoor(TEST, CLEAN, more, ASKED) == backdoor(TEST, CLEAN, TRIGGERED, ASKED)
+    assert backdoor(TEST, CLEAN, more, TRUTH) == backdoor(TEST, CLEAN, TRIGGERED, TRUTH)
 
 
 def test_each_row_has_its_own_target_when_all_go_to_all():
     following = {"no": "yes", "yes": "left", "left": "no"}
-    asked = truth(
+    told = truth(
         *[
             (name, "test_triggered", label, following[label], True)
             for name, label in TEST.itertuples(index=False)
@@ -89,18 +89,18 @@ def test_each_row_has_its_own_target_when_all_go_to_all():
     triggered = scores(
         n0="yes", n1="yes", n2="left", n3="no", l0="no", l1="yes", y0="left", y1="yes"
     )
-    found = backdoor(TEST, CLEAN, triggered, asked)
-    assert found["attack_success_rate"] == {"value": 0.5, "count": 4, "total": 8}
-    assert found["robust_accuracy"] == {"value": 0.25, "count": 2, "total": 8}
-    assert found["triggered_accuracy"] == found["robust_accuracy"]
-    assert found["source_accuracy"]["count"] == 6
+    measured = backdoor(TEST, CLEAN, triggered, told)
+    assert measured["attack_success_rate"] == {"value": 0.5, "count": 4, "total": 8}
+    assert measured["robust_accuracy"] == {"value": 0.25, "count": 2, "total": 8}
+    assert measured["triggered_accuracy"] == measured["robust_accuracy"]
+    assert measured["source_accuracy"]["count"] == 6
 
 
 def test_a_missing_utterance_is_named():
     with pytest.raises(InputError, match=r"n2: not in the score file.*delete it"):
         classification(TEST, CLEAN.drop("n2"))
     with pytest.raises(InputError, match="n3"):
-        backdoor(TEST, CLEAN, TRIGGERED.drop("n3"), ASKED)
+        backdoor(TEST, CLEAN, TRIGGERED.drop("n3"), TRUTH)
 
 
 TRAINING = pd.Index([f"t{i}" for i in range(10)])
@@ -150,10 +150,10 @@ def judged(*suspicions):
 def test_screening_by_hand():
     """Rejected is what is at least as suspicious as the threshold; clean, then triggered."""
     clean, triggered = judged(-5.0, -4.0, -3.0, -1.0), judged(-3.5, -1.0, -0.5)
-    found = screening(clean, triggered, {0.25: -1.0, 0.5: -3.0})
-    assert found["false_rejection_rate"] == {"value": 0.25, "count": 1, "total": 4}
-    assert found["false_acceptance_rate"] == {"value": 1 / 3, "count": 1, "total": 3}
-    auc = found["detection_auc"]
+    measured = screening(clean, triggered, {0.25: -1.0, 0.5: -3.0})
+    assert measured["false_rejection_rate"] == {"value": 0.25, "count": 1, "total": 4}
+    assert measured["false_acceptance_rate"] == {"value": 1 / 3, "count": 1, "total": 3}
+    auc = measured["detection_auc"]
     assert auc["value"] == (2 + 3.5 + 4) / 12  # pairs in the right order, ties for half
     assert auc["curve"] == [
         {"preset": 0.25, "false_rejection_rate": 0.25, "false_acceptance_rate": 1 / 3},
@@ -162,7 +162,7 @@ def test_screening_by_hand():
     assert sum(auc["clean"]) == 4 and sum(auc["triggered"]) == 3
     assert auc["edges"][0] == -5.0 and auc["edges"][-1] == -0.5
     assert len(auc["edges"]) == len(auc["clean"]) + 1
-    text = summary(found)
+    text = summary(measured)
     assert "false rejection rate    0.2500  (1 of 4)  clean clips rejected" in text
     assert "(1 of 3)  triggered clips accepted" in text
 
@@ -192,10 +192,10 @@ def test_separation_is_over_the_target_class():
 
 def test_target_class_among_the_others():
     _, poison = judged_corpus()
-    found = metrics.classes({"left": 2.0, "no": 0.5, "yes": -1.0, "go": 1.5}, poison)
-    assert found["target_class_found"] == {"value": 1.0, "count": 1, "total": 1}
-    assert found["class_auc"]["value"] == 1
-    assert found["class_false_alarms"] == {"value": 1 / 3, "count": 1, "total": 3}
+    measured = metrics.classes({"left": 2.0, "no": 0.5, "yes": -1.0, "go": 1.5}, poison)
+    assert measured["target_class_found"] == {"value": 1.0, "count": 1, "total": 1}
+    assert measured["class_auc"]["value"] == 1
+    assert measured["class_false_alarms"] == {"value": 1 / 3, "count": 1, "total": 3}
     beaten = metrics.classes({"left": 2.0, "no": 2.5, "yes": -1.0}, poison)
     assert beaten["target_class_found"]["value"] == 0 and beaten["class_auc"]["value"] == 0.5
     below = metrics.classes({"left": 0.9, "no": 0.5}, poison)

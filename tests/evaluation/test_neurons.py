@@ -63,13 +63,13 @@ def test_norms_are_of_the_mean_loss_whatever_the_batches():
     torch.manual_seed(0)
     net, wavs = Net(), torch.randn(5, 4)
     groups = grouped([torch.arange(20.0)])
-    found = gradient_norms(net, batches(wavs, 2), groups)
+    measured = gradient_norms(net, batches(wavs, 2), groups)
     (whole,) = batches(wavs, 5)
     loss = nn.functional.cross_entropy(net(whole.wavs, whole.lens), whole.labels)
     (gradient,) = torch.autograd.grad(loss, net.conv.weight)
     norm = gradient.flatten(1).norm(dim=1)
     for group in GROUPS:
-        assert found[group] == pytest.approx([float(norm[groups[0][group]].mean())], rel=1e-4)
+        assert measured[group] == pytest.approx([float(norm[groups[0][group]].mean())], rel=1e-4)
 
 
 def test_the_figure():

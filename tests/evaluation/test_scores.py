@@ -38,17 +38,17 @@ def batches():
 def test_round_trip(tmp_path):
     path = tmp_path / "deep" / "clean.jsonl"
     written = score(Echo().train(), batches(), CLASSES, path)
-    found = read(path)
-    assert found.equals(written)
-    assert found["predicted"].to_dict() == {"a": "no", "b": "left", "no/c": "yes"}
-    assert found.loc["no/c", "logits"] == [-5.12346, -4.0, -0.5]
+    scored = read(path)
+    assert scored.equals(written)
+    assert scored["predicted"].to_dict() == {"a": "no", "b": "left", "no/c": "yes"}
+    assert scored.loc["no/c", "logits"] == [-5.12346, -4.0, -0.5]
     first = json.loads(path.read_text().splitlines()[0])
     assert set(first) == {"ID", "predicted", "logits"}
 
 
 def test_suspicions_are_kept_where_there_are_any(tmp_path):
-    found = score(Judge(), batches(), CLASSES, tmp_path / "s.jsonl")
-    assert found["suspicion"].round(5).to_dict() == {"a": 0.7, "b": 3.0, "no/c": 5.12346}
+    scored = score(Judge(), batches(), CLASSES, tmp_path / "s.jsonl")
+    assert scored["suspicion"].round(5).to_dict() == {"a": 0.7, "b": 3.0, "no/c": 5.12346}
     lines = (tmp_path / "s.jsonl").read_text().splitlines()
     (tmp_path / "s.jsonl").write_text("\n".join([lines[0], lines[1].partition(', "susp')[0] + "}"]))
     with pytest.raises(InputError, match=r"row 2: broken; delete the file"):
@@ -57,9 +57,9 @@ def test_suspicions_are_kept_where_there_are_any(tmp_path):
 
 def test_numeric_names_stay_text(tmp_path):
     batch = Batch(["0011", "12"], torch.eye(3)[:2], torch.ones(2), None)
-    found = score(Echo(), [batch], ("0001", "0002", "0003"), tmp_path / "s.jsonl")
-    assert list(found.index) == ["0011", "12"]
-    assert list(found["predicted"]) == ["0001", "0002"]
+    scored = score(Echo(), [batch], ("0001", "0002", "0003"), tmp_path / "s.jsonl")
+    assert list(scored.index) == ["0011", "12"]
+    assert list(scored["predicted"]) == ["0001", "0002"]
 
 
 def test_interrupted_scoring_leaves_no_file(tmp_path):

@@ -62,9 +62,9 @@ def test_energies_equal_brute_force_whatever_the_batches(net, wavs):
             total += sum(np.exp(float(logit)) for logit in view.flatten())
         expected.append(-np.log(total))
     for size in (1, 2, 5):
-        found = energies(net.train(), batches(wavs, size))
-        assert found.shape == (5,) and found.dtype == np.float64
-        assert np.allclose(found, expected, atol=1e-5)
+        measured = energies(net.train(), batches(wavs, size))
+        assert measured.shape == (5,) and measured.dtype == np.float64
+        assert np.allclose(measured, expected, atol=1e-5)
     assert np.std(expected) > 1e-3
     assert not net.training
 

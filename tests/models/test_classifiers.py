@@ -8,11 +8,12 @@ from speechbrain.nnet.pooling import StatisticsPooling
 from torch import nn
 
 from bdlib.features import MagnitudeSpectrogram
+from bdlib.files import COMMON
 from bdlib.models.classifier import CosineHead
 from bdlib.models.resnet50 import ResNet50Classifier
 from bdlib.models.speaker import MaskedStatisticsPooling
 from bdlib.models.wide_resnet import WideResNet
-from bdlib.stages.recipe import COMMON, Document
+from bdlib.stages.recipe import Document
 
 CLASSES = 5
 RECIPES = COMMON.parent
@@ -102,8 +103,8 @@ def test_resnet50_weights_are_xavier_uniform():
 def test_cosine_heads_stay_within_their_scale(name):
     settings = Document(HPARAMS / f"{name}.yaml").plain()["model"]
     head = classifier(name).head
-    found = head(1000 * torch.randn(200, head.weight.shape[1]))
-    assert found.abs().max() <= settings["logit_scale"] * (1 + 1e-6)
+    scaled = head(1000 * torch.randn(200, head.weight.shape[1]))
+    assert scaled.abs().max() <= settings["logit_scale"] * (1 + 1e-6)
     assert torch.allclose(head(head.weight).diagonal(), torch.tensor(settings["logit_scale"]))
     assert settings["logit_scale"] == head.scale
 

@@ -15,11 +15,11 @@ from bdlib.attacks.sounds import Tone
 from bdlib.cli import command
 from bdlib.errors import InputError
 from bdlib.evaluation import stealth
+from bdlib.files import COMMON
 from bdlib.manifest import SPLITS
 from bdlib.stages import surrogate
 from bdlib.stages.measure import audibility
 from bdlib.stages.prepare import Prepared
-from bdlib.stages.recipe import COMMON
 from bdlib.stages.record import brief
 
 RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
@@ -151,6 +151,18 @@ def test_rows_are_blind_even_where_a_file_tells(staged):
 
 def files(poisoned):
     return {path.name: path.read_bytes() for path in poisoned.folder.iterdir()}
+
+
+def test_a_pack_that_stands_needs_no_truth(staged):
+    """What a defender is given is there without it."""
+    poisoned, packs = staged()
+    (poisoned.folder / "truth.csv").unlink()
+    again, standing = staged()
+    assert {split: clips.digest for split, clips in standing.items()} == {
+        split: clips.digest for split, clips in packs.items()
+    }
+    with pytest.raises(InputError, match=r"truth\.csv: the truth cannot be read"):
+        again.truth()
 
 
 def test_the_same_seeds_give_the_same_bytes_and_the_training_seed_does_not_matter(staged):

@@ -138,8 +138,8 @@ def test_classes_called_yes_no_on_and_off_stay_words(tmp_path):
     ],
 )
 def test_values_of_options(text, value):
-    found = parse(f"key: {text}\n")["key"]
-    assert found == value and type(found) is type(value)
+    parsed = parse(f"key: {text}\n")["key"]
+    assert parsed == value and type(parsed) is type(value)
 
 
 def test_no_options():

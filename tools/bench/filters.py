@@ -41,7 +41,7 @@ class Matrix:
         return x
 
 
-def made(asked: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def made(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Activations (rows, width) float32, not below 0 as after a ReLU, and class numbers (rows,).
 
     A fifth of every class is far from the rest.
@@ -51,17 +51,17 @@ def made(asked: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     def normal(*shape: int) -> np.ndarray:
         return generator.standard_normal(shape, np.float32)
 
-    labels = np.arange(asked.rows) % asked.classes
-    second = generator.random(asked.rows) < 0.2
-    found = normal(asked.rows, 32) @ (0.2 * normal(32, asked.width))
-    found += normal(asked.classes, asked.width)[labels]
-    found += second[:, None] * normal(asked.classes, asked.width)[labels]
-    found += 0.3 * normal(asked.rows, asked.width)
-    return np.maximum(found, 0, out=found), labels
+    labels = np.arange(args.rows) % args.classes
+    second = generator.random(args.rows) < 0.2
+    embeddings = normal(args.rows, 32) @ (0.2 * normal(32, args.width))
+    embeddings += normal(args.classes, args.width)[labels]
+    embeddings += second[:, None] * normal(args.classes, args.width)[labels]
+    embeddings += 0.3 * normal(args.rows, args.width)
+    return np.maximum(embeddings, 0, out=embeddings), labels
 
 
 def ways(
-    found: np.ndarray, labels: np.ndarray, decided: dict[str, np.ndarray]
+    embeddings: np.ndarray, labels: np.ndarray, decided: dict[str, np.ndarray]
 ) -> dict[str, Callable[[], object]]:
     """All that is timed: ART's two filters and ours. What each keeps comes into `decided`.
 
@@ -78,17 +78,17 @@ def ways(
     clustering, spectral = ActivationClustering(), SpectralSignatures(centered=False)
 
     def art(defense: type) -> np.ndarray:
-        _, clean = defense(Matrix(int(labels.max()) + 1), found, labels).detect_poison()
+        _, clean = defense(Matrix(int(labels.max()) + 1), embeddings, labels).detect_poison()
         return np.array(clean) == 1
 
     def kept_by_rank() -> np.ndarray:
-        ranks = spectral_ranks(found, names, spectral.centered)
+        ranks = spectral_ranks(embeddings, names, spectral.centered)
         return np.isin(np.arange(len(ranks)), spectral.keep(dict(enumerate(ranks))))
 
     kept = {
         "clustering_art": lambda: art(ActivationDefence),
         "spectral_art": lambda: art(SpectralSignatureDefense),
-        "clustering": lambda: clustering.suspicion(found, names) <= 0.5,
+        "clustering": lambda: clustering.suspicion(embeddings, names) <= 0.5,
         "spectral": kept_by_rank,
     }
 
@@ -136,11 +136,11 @@ def report(seconds: dict[str, list[float]]) -> dict:
     }
 
 
-def measure(asked: argparse.Namespace) -> dict:
+def measure(args: argparse.Namespace) -> dict:
     """All figures for the sizes asked for."""
     decided: dict[str, np.ndarray] = {}
-    seconds = turns(ways(*made(asked), decided), asked)
-    return report(seconds) | {"same_decisions": agreement(decided)} | vars(asked) | facts("cpu")
+    seconds = turns(ways(*made(args), decided), args)
+    return report(seconds) | {"same_decisions": agreement(decided)} | vars(args) | facts("cpu")
 
 
 def main() -> None:
@@ -149,4 +149,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    with guarded():
+        main()

@@ -43,23 +43,23 @@ SIZES = {
 }
 
 
-def noise(asked: argparse.Namespace) -> Batches:
+def noise(args: argparse.Namespace) -> Batches:
     """Batches of one second of noise, in all classes."""
-    count = max(asked.batch_size, CLASSES)
+    count = max(args.batch_size, CLASSES)
     generator = np.random.Generator(np.random.PCG64(0))
     samples = generator.integers(-3000, 3000, count * SAMPLES, dtype=np.int16)
     rows = pd.DataFrame({"ID": [str(i) for i in range(count)]})
     rows["label"] = [str(i % CLASSES) for i in range(count)]
     made = Pack(samples, np.arange(count + 1) * SAMPLES, list(rows["ID"]), SAMPLES, [], "noise")
     classes = [str(number) for number in range(CLASSES)]
-    return Batches(made, rows, classes, asked.batch_size, 1.0, 0, asked.device)
+    return Batches(made, rows, classes, args.batch_size, 1.0, 0, args.device)
 
 
-def brains(asked: argparse.Namespace, train: Batches, folder: Path) -> dict[str, ViewBrain]:
+def brains(args: argparse.Namespace, train: Batches, folder: Path) -> dict[str, ViewBrain]:
     """MVD and MVJ over the same net, ready for a step."""
     training = Training(
         number_of_epochs=1,
-        batch_size=asked.batch_size,
+        batch_size=args.batch_size,
         optimizer=torch.optim.Adam,
         patience=1,
         warmup_epochs=0,
@@ -67,10 +67,10 @@ def brains(asked: argparse.Namespace, train: Batches, folder: Path) -> dict[str,
         schedule=lambda step, total: RATE,
         loss=torch.nn.functional.cross_entropy,
     )
-    run_opts = {"device": asked.device, "precision": "bf16" if asked.bf16 else "fp32"}
-    net = network(asked).to(asked.device)
+    run_opts = {"device": args.device, "precision": "bf16" if args.bf16 else "fp32"}
+    net = network(args).to(args.device)
     made = {}
-    for name, sgld in (("mvd", None), ("mvj", SgldSettings(asked.samples, asked.steps))):
+    for name, sgld in (("mvd", None), ("mvj", SgldSettings(args.samples, args.steps))):
         brain = ViewBrain(net, training, train, folder / name, 0, run_opts, sgld=sgld)
         brain.on_fit_start()
         brain.modules.train()
@@ -78,59 +78,59 @@ def brains(asked: argparse.Namespace, train: Batches, folder: Path) -> dict[str,
     return made
 
 
-def passes(net: WideResNet, asked: argparse.Namespace) -> dict[str, Callable[[], object]]:
+def passes(net: WideResNet, args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """The bare passes of the steps: without features, buffers, noise, tuner and Adam."""
 
     def views(count: int) -> torch.Tensor:
-        return torch.randn(count, net.view_frames, asked.mels, device=asked.device)
+        return torch.randn(count, net.view_frames, args.mels, device=args.device)
 
     def height(inputs: torch.Tensor) -> torch.Tensor:
         return net.view_logits(inputs).float().logsumexp(2).sum()
 
     def trained(inputs: torch.Tensor) -> None:
         net.zero_grad(set_to_none=True)
-        with precision(asked):
+        with precision(args):
             loss = height(inputs)
         loss.backward()
 
     def climbed(inputs: torch.Tensor) -> None:
-        with precision(asked):
-            for _ in range(asked.steps):
+        with precision(args):
+            for _ in range(args.steps):
                 torch.autograd.grad(height(inputs), inputs)
 
     def judged(inputs: torch.Tensor) -> None:
-        with precision(asked), torch.no_grad():
+        with precision(args), torch.no_grad():
             height(inputs)
 
-    samples = views(asked.samples)
+    samples = views(args.samples)
     return {
-        "batch": functools.partial(trained, views(asked.batch_size)),
-        "batch_and_samples": functools.partial(trained, views(asked.batch_size + asked.samples)),
+        "batch": functools.partial(trained, views(args.batch_size)),
+        "batch_and_samples": functools.partial(trained, views(args.batch_size + args.samples)),
         "chain": functools.partial(climbed, samples.clone().requires_grad_(True)),
         "final_samples": functools.partial(judged, samples),
     }
 
 
-def product(asked: argparse.Namespace) -> tuple[Callable[[], object], int]:
+def product(args: argparse.Namespace) -> tuple[Callable[[], object], int]:
     """A large bfloat16 matrix product, and its multiply-adds."""
-    size = 8192 if asked.device.startswith("cuda") else 1024
-    matrix = torch.randn(size, size, device=asked.device, dtype=torch.bfloat16)
+    size = 8192 if args.device.startswith("cuda") else 1024
+    matrix = torch.randn(size, size, device=args.device, dtype=torch.bfloat16)
     return lambda: matrix @ matrix, size**3
 
 
-def arithmetic(asked: argparse.Namespace) -> dict[str, int]:
+def arithmetic(args: argparse.Namespace) -> dict[str, int]:
     """Passes of one view in a step (see the docstring of this file)."""
-    batch, samples = asked.batch_size, asked.samples
+    batch, samples = args.batch_size, args.samples
     return {
         "mvd": 3 * batch,
-        "mvj": 3 * (batch + samples) + 2 * samples * asked.steps + samples,
+        "mvj": 3 * (batch + samples) + 2 * samples * args.steps + samples,
     }
 
 
-def report(seconds: dict[str, list[float]], asked: argparse.Namespace) -> dict:
+def report(seconds: dict[str, list[float]], args: argparse.Namespace) -> dict:
     """Ratios of each turn, overheads and throughput."""
     steps = ratio(seconds["mvj"], seconds["mvd"])
-    counts = arithmetic(asked)
+    counts = arithmetic(args)
     expected = counts["mvj"] / counts["mvd"]
     parts = zip(
         *(seconds[name] for name in ("batch_and_samples", "chain", "final_samples")), strict=True
@@ -139,7 +139,7 @@ def report(seconds: dict[str, list[float]], asked: argparse.Namespace) -> dict:
         "mvd": ratio(seconds["mvd"], seconds["batch"]),
         "mvj": ratio(seconds["mvj"], [sum(turn) for turn in parts]),
     }
-    over = {name: round(found["median"] - 1, 3) for name, found in beyond.items()}
+    over = {name: round(spread["median"] - 1, 3) for name, spread in beyond.items()}
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "name": "jem",
@@ -150,7 +150,7 @@ def report(seconds: dict[str, list[float]], asked: argparse.Namespace) -> dict:
         "overhead": round(steps["median"] / expected - 1, 3),
         "overhead_beyond_passes": over["mvj"],
         "overhead_beyond_passes_of_mvd": over["mvd"],
-        "throughput": {name: round(asked.batch_size / median[name], 2) for name in counts},
+        "throughput": {name: round(args.batch_size / median[name], 2) for name in counts},
         "ms": {
             name: summary([1000 * value for value in values], 3) for name, values in seconds.items()
         },
@@ -172,33 +172,34 @@ def share_of_peak(
     return shares
 
 
-def measure(asked: argparse.Namespace, folder: Path) -> dict:
+def measure(args: argparse.Namespace, folder: Path) -> dict:
     """All figures for the sizes asked for; `folder` is for what a training writes."""
     torch.manual_seed(0)
-    train = noise(asked)
+    train = noise(args)
     batch = next(iter(train))
-    trained = brains(asked, train, folder)
+    trained = brains(args, train, folder)
     net = trained["mvd"].classifier
     works: dict[str, Callable[[], object]] = {
         name: functools.partial(brain.fit_batch, batch) for name, brain in trained.items()
     }
-    works |= passes(net, asked)
-    if not asked.bf16:
-        return report(turns(works, asked), asked) | vars(asked) | facts(asked.device)
-    works["product"], peak = product(asked)
-    seconds = turns(works, asked)
-    view = multiply_adds(asked, net.view_frames)
-    share = share_of_peak(seconds, arithmetic(asked), view, peak)
-    found = report(seconds, asked) | {"share_of_matmul_peak": share}
-    return found | vars(asked) | facts(asked.device)
+    works |= passes(net, args)
+    if not args.bf16:
+        return report(turns(works, args), args) | vars(args) | facts(args.device)
+    works["product"], peak = product(args)
+    seconds = turns(works, args)
+    view = multiply_adds(args, net.view_frames)
+    share = share_of_peak(seconds, arithmetic(args), view, peak)
+    figures = report(seconds, args) | {"share_of_matmul_peak": share}
+    return figures | vars(args) | facts(args.device)
 
 
 def main() -> None:
     """Command line."""
-    asked = options(__doc__, SIZES)
+    args = options(__doc__, SIZES)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(asked, Path(folder))))
+        print(json.dumps(measure(args, Path(folder))))
 
 
 if __name__ == "__main__":
-    guarded(main)
+    with guarded():
+        main()

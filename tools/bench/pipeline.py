@@ -155,12 +155,8 @@ def both(
     classes = sorted(set(rows["label"]))
     poisoner = Poisoner(Insert(Clap()), AllToOne(classes[-1]), 0.1)
     poisoned, truth = poisoner.poison(rows)
-    altered = set(truth["ID"])
+    alter = poisoner.alter(set(truth.index), RATE, "train")
     manifest.write(poisoned, folder / "train.csv")
-
-    def alter(name: str, waveform: np.ndarray) -> np.ndarray:
-        return poisoner.apply(waveform, RATE, "train", name) if name in altered else waveform
-
     theirs = plain(folder / "train.csv", root, alter, classes)
     for _ in theirs:  # from here on the page cache holds the files
         pass
@@ -229,16 +225,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_folder", help="Speech Commands, or mini; default: clips of noise")
     parser.add_argument("--quick", action="store_true", help="a smaller run, within a minute")
-    asked = parser.parse_args()
-    clips = 512 if asked.quick else 8192
+    args = parser.parse_args()
+    clips = 512 if args.quick else 8192
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        if asked.data_folder:
-            root = corpus_folder(asked.data_folder, "SpeechCommands", folder)
+        if args.data_folder:
+            root = corpus_folder(args.data_folder, "SpeechCommands", folder)
         else:
             root = synthetic(folder / "noise", clips)
-        print(json.dumps(measure(listed(root, clips), root, folder, asked.quick)))
+        print(json.dumps(measure(listed(root, clips), root, folder, args.quick)))
 
 
 if __name__ == "__main__":
-    guarded(main)
+    with guarded():
+        main()

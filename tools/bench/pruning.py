@@ -30,17 +30,17 @@ SIZES = {
 }
 
 
-def drawn(asked: argparse.Namespace, seed: int) -> list[Batch]:
+def drawn(args: argparse.Namespace, seed: int) -> list[Batch]:
     """Batches of noise."""
     generator = torch.Generator().manual_seed(seed)
     return [
         Batch(
             [],
-            0.1 * torch.randn(asked.clips, asked.samples, generator=generator),
-            torch.ones(asked.clips),
-            torch.zeros(asked.clips, dtype=torch.long),
-        ).to(asked.device)
-        for _ in range(asked.batches)
+            0.1 * torch.randn(args.clips, args.samples, generator=generator),
+            torch.ones(args.clips),
+            torch.zeros(args.clips, dtype=torch.long),
+        ).to(args.device)
+        for _ in range(args.batches)
     ]
 
 
@@ -49,34 +49,34 @@ def apart(
     net: SpeechClassifier, clean: list[Batch], batches: list[Batch]
 ) -> dict[Cell, torch.Tensor]:
     """Logits by cell, one pruned copy after the other."""
-    data, found = CleanData(lambda size: None, lambda: clean, 0, 0), {}
+    data, logits = CleanData(lambda size: None, lambda: clean, 0, 0), {}
     for conv_rate in CONV_RATES:
         for rate in PRUNING_RATES:
             pruned = Pruning(rate, conv_rate).repair(copy.deepcopy(net), data)
             answers = [pruned(batch.wavs, batch.lens) for batch in batches]
-            found[conv_rate, rate] = torch.cat(answers)
-    return found
+            logits[conv_rate, rate] = torch.cat(answers)
+    return logits
 
 
-def measure(asked: argparse.Namespace) -> dict:
+def measure(args: argparse.Namespace) -> dict:
     """All figures for the sizes asked for."""
     torch.manual_seed(0)
     yaml = COMMON.parent / "RAVDESS" / "hparams" / "xvector_small.yaml"
-    net = Document(yaml).build()["model"]["classifier"](n_classes=24).to(asked.device).eval()
-    clean, batches = drawn(asked, 0), drawn(asked, 1)
+    net = Document(yaml).build()["model"]["classifier"](n_classes=24).to(args.device).eval()
+    clean, batches = drawn(args, 0), drawn(args, 1)
 
     def together() -> dict[Cell, torch.Tensor]:
-        with precision(asked):
+        with precision(args):
             return surface(net, clean, batches, CONV_RATES, PRUNING_RATES)
 
     def separate() -> dict[Cell, torch.Tensor]:
-        with precision(asked):
+        with precision(args):
             return apart(net, clean, batches)
 
     one, other = together(), separate()
     same = [bool((one[cell].argmax(1) == other[cell].argmax(1)).all()) for cell in other]
-    seconds = turns({"surface": together, "apart": separate}, asked)
-    gain, total = ratio(seconds["apart"], seconds["surface"]), asked.clips * asked.batches
+    seconds = turns({"surface": together, "apart": separate}, args)
+    gain, total = ratio(seconds["apart"], seconds["surface"]), args.clips * args.batches
     return {
         "name": "pruning",
         "ratio": gain["median"],
@@ -94,9 +94,10 @@ def measure(asked: argparse.Namespace) -> dict:
 
 def main() -> None:
     """Command line."""
-    asked = options(__doc__, SIZES)
-    print(json.dumps(measure(asked) | vars(asked) | facts(asked.device)))
+    args = options(__doc__, SIZES)
+    print(json.dumps(measure(args) | vars(args) | facts(args.device)))
 
 
 if __name__ == "__main__":
-    guarded(main)
+    with guarded():
+        main()

@@ -35,14 +35,14 @@ WAYS: dict[str, Gradient] = {
 }
 
 
-def steps(asked: argparse.Namespace) -> dict[str, Callable[[], object]]:
+def steps(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """A step of each way, on a net of its own."""
     torch.manual_seed(0)
-    channels = [asked.width * factor for factor in (1, 2, 4, 8)]
-    given = SmallResNet(NormalizedFbank(asked.mels), CLASSES, channels).to(asked.device).train()
-    wavs = (torch.randn(asked.batch_size, SAMPLES) / 10).to(asked.device)
-    labels = torch.arange(asked.batch_size, device=asked.device) % CLASSES
-    batch = Batch([""] * len(wavs), wavs, torch.ones(len(wavs), device=asked.device), labels)
+    channels = [args.width * factor for factor in (1, 2, 4, 8)]
+    given = SmallResNet(NormalizedFbank(args.mels), CLASSES, channels).to(args.device).train()
+    wavs = (torch.randn(args.batch_size, SAMPLES) / 10).to(args.device)
+    labels = torch.arange(args.batch_size, device=args.device) % CLASSES
+    batch = Batch([""] * len(wavs), wavs, torch.ones(len(wavs), device=args.device), labels)
 
     def step(gradient: Gradient) -> Callable[[], object]:
         net = copy.deepcopy(given)
@@ -50,7 +50,7 @@ def steps(asked: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
         def run() -> None:
             optimizer.zero_grad(set_to_none=True)
-            with precision(asked):
+            with precision(args):
                 gradient(net, batch)
             optimizer.step()
 
@@ -76,9 +76,10 @@ def report(seconds: dict[str, list[float]]) -> dict:
 
 def main() -> None:
     """Command line."""
-    asked = options(__doc__, SIZES)
-    print(json.dumps(report(turns(steps(asked), asked)) | vars(asked) | facts(asked.device)))
+    args = options(__doc__, SIZES)
+    print(json.dumps(report(turns(steps(args), args)) | vars(args) | facts(args.device)))
 
 
 if __name__ == "__main__":
-    guarded(main)
+    with guarded():
+        main()

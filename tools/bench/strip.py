@@ -36,41 +36,41 @@ SIZES = {
 }
 
 
-def written(asked: argparse.Namespace, folder: Path) -> tuple[Tensor, list[Path]]:
+def written(args: argparse.Namespace, folder: Path) -> tuple[Tensor, list[Path]]:
     """Clean clips of noise, (pool, T), and their files."""
     generator = np.random.Generator(np.random.PCG64(0))
-    drawn = 0.1 * generator.standard_normal((asked.pool, asked.seconds * RATE))
+    drawn = 0.1 * generator.standard_normal((args.pool, args.seconds * RATE))
     pcm = np.rint(drawn.clip(-1, 1) * 32767).astype(np.int16)
-    paths = [folder / f"{number:03}.wav" for number in range(asked.pool)]
+    paths = [folder / f"{number:03}.wav" for number in range(args.pool)]
     for path, clip in zip(paths, pcm, strict=True):
         soundfile.write(path, clip, RATE, subtype="PCM_16")
     return torch.from_numpy(pcm).float() / 2**15, paths
 
 
 def screened(
-    net: SpeechClassifier, clean: Tensor, asked: argparse.Namespace
+    net: SpeechClassifier, clean: Tensor, args: argparse.Namespace
 ) -> tuple[Screened, Tensor]:
     """The guarded classifier, and the overlays that it draws, (clips, overlays)."""
-    pool = (clean * 2**15).to(torch.int16).to(asked.device)
-    guarded_net = StripVita(asked.overlays, pool=pool).guard(net, seed=0)
+    pool = (clean * 2**15).to(torch.int16).to(args.device)
+    guarded_net = StripVita(args.overlays, pool=pool).guard(net, seed=0)
     generator = torch.Generator().manual_seed(0)
-    return guarded_net, torch.randint(len(pool), (asked.clips, asked.overlays), generator=generator)
+    return guarded_net, torch.randint(len(pool), (args.clips, args.overlays), generator=generator)
 
 
 @torch.no_grad()
 def plain(net: SpeechClassifier, batch: Batch, drawn: Tensor, paths: list[Path]) -> Tensor:
     """Suspicions (B,) by one file and one forward pass an overlay."""
-    found = []
+    suspicions = []
     for wav, length, chosen in zip(batch.wavs, batch.lens, drawn.tolist(), strict=True):
         bits = []
         for number in chosen:
             over, _ = load(paths[number])
             bits.append(entropies(net((wav + over[0].to(wav))[None], length[None])))
-        found.append(-torch.cat(bits).nanmean())
-    return torch.stack(found)
+        suspicions.append(-torch.cat(bits).nanmean())
+    return torch.stack(suspicions)
 
 
-def measure(asked: argparse.Namespace, folder: Path) -> dict:
+def measure(args: argparse.Namespace, folder: Path) -> dict:
     """All figures for the sizes asked for.
 
     Raises
@@ -80,38 +80,38 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
     """
     torch.manual_seed(0)
     yaml = COMMON.parent / "RAVDESS" / "hparams" / "xvector_small.yaml"
-    net = Document(yaml).build()["model"]["classifier"](n_classes=CLASSES).to(asked.device).eval()
+    net = Document(yaml).build()["model"]["classifier"](n_classes=CLASSES).to(args.device).eval()
     with torch.no_grad():
         net.head.weight.mul_(100)  # an untrained net is certain of nothing
-    clean, paths = written(asked, folder)
-    guard, drawn = screened(net, clean, asked)
-    wavs = clean[: asked.clips].flip(1).to(asked.device)
-    batch = Batch([], wavs, torch.ones(len(wavs), device=asked.device), torch.zeros(len(wavs)))
+    clean, paths = written(args, folder)
+    guard, drawn = screened(net, clean, args)
+    wavs = clean[: args.clips].flip(1).to(args.device)
+    batch = Batch([], wavs, torch.ones(len(wavs), device=args.device), torch.zeros(len(wavs)))
 
     def batched() -> Tensor:
-        with precision(asked):
+        with precision(args):
             return guard.eval().suspicion(batch.wavs, batch.lens)
 
     def looped() -> Tensor:
-        with precision(asked):
+        with precision(args):
             return plain(net, batch, drawn, paths)
 
-    found = batched()
-    apart = float((found - looped()).abs().max())
-    if not asked.bf16 and not apart <= LARGEST:
+    suspicions = batched()
+    apart = float((suspicions - looped()).abs().max())
+    if not args.bf16 and not apart <= LARGEST:
         raise InputError(
             f"the two ways differ by {apart:.2g} bits; run tests/defenses/test_strip_vita.py"
         )
     works: dict[str, Callable[[], object]] = {"batched": batched, "plain": looped}
-    seconds = turns(works, asked)
-    gain, total = ratio(seconds["plain"], seconds["batched"]), asked.clips * asked.overlays
+    seconds = turns(works, args)
+    gain, total = ratio(seconds["plain"], seconds["batched"]), args.clips * args.overlays
     return {
         "name": "strip",
         "ratio": gain["median"],
         "over": "time of a plain loop over overlay files over that of the batched defense",
         "ratio_spread": gain,
         "max_difference_bits": apart,
-        "mean_entropy_bits": float(-found.mean()),
+        "mean_entropy_bits": float(-suspicions.mean()),
         "overlays_per_s": {
             name: summary([total / value for value in values], 1)
             for name, values in seconds.items()
@@ -121,11 +121,12 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
 
 def main() -> None:
     """Command line."""
-    asked = options(__doc__, SIZES)
+    args = options(__doc__, SIZES)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(asked, Path(folder))
-    print(json.dumps(found | vars(asked) | facts(asked.device)))
+        measured = measure(args, Path(folder))
+    print(json.dumps(measured | vars(args) | facts(args.device)))
 
 
 if __name__ == "__main__":
-    guarded(main)
+    with guarded():
+        main()

@@ -32,15 +32,15 @@ SIZES = {
 }
 
 
-def network(asked: argparse.Namespace) -> WideResNet:
+def network(args: argparse.Namespace) -> WideResNet:
     """The net of the sizes asked for, on the current default device."""
-    return WideResNet(NormalizedFbank(asked.mels), CLASSES, asked.depth, asked.width)
+    return WideResNet(NormalizedFbank(args.mels), CLASSES, args.depth, args.width)
 
 
-def multiply_adds(asked: argparse.Namespace, frames: int) -> int:
+def multiply_adds(args: argparse.Namespace, frames: int) -> int:
     """Of a forward pass over `frames` frames of one clip, counted without computing them."""
     with torch.device("meta"):
-        net, clip = network(asked), torch.empty(1, frames, asked.mels)
+        net, clip = network(args), torch.empty(1, frames, args.mels)
     with FlopCounterMode(display=False) as counter:
         net.view_logits(clip)
     return counter.get_total_flops() // 2
@@ -73,7 +73,7 @@ def differences(net: WideResNet, clips: Tensor) -> dict[str, float]:
 
 
 def ways(
-    net: WideResNet, clips: Tensor, asked: argparse.Namespace
+    net: WideResNet, clips: Tensor, args: argparse.Namespace
 ) -> dict[str, Callable[[], object]]:
     """All that is timed."""
     view = clips[:, : net.view_frames].contiguous()
@@ -84,7 +84,7 @@ def ways(
 
     def forward(work: Callable[..., Tensor], *inputs: Tensor) -> Callable[[], object]:
         def run() -> None:
-            with torch.no_grad(), precision(asked):
+            with torch.no_grad(), precision(args):
                 work(*inputs)
 
         return run
@@ -92,7 +92,7 @@ def ways(
     def backward(features: Tensor) -> Callable[[], object]:
         def run() -> None:
             net.zero_grad(set_to_none=True)
-            with precision(asked):
+            with precision(args):
                 loss = net.join(net.view_logits(features).float()).sum()
             loss.backward()
 
@@ -132,15 +132,15 @@ def report(seconds: dict[str, list[float]], view: int, whole: int) -> dict:
     }
 
 
-def measure(asked: argparse.Namespace) -> dict:
+def measure(args: argparse.Namespace) -> dict:
     """All figures for the sizes asked for."""
     torch.manual_seed(0)
-    net = network(asked).to(asked.device).eval()
-    clips = torch.randn(asked.batch_size, FRAMES, asked.mels).to(asked.device)
-    found = differences(net, clips)
-    seconds = turns(ways(net, clips, asked), asked)
-    macs = [multiply_adds(asked, frames) for frames in (net.view_frames, FRAMES)]
-    return report(seconds, *macs) | found | vars(asked) | facts(asked.device)
+    net = network(args).to(args.device).eval()
+    clips = torch.randn(args.batch_size, FRAMES, args.mels).to(args.device)
+    checked = differences(net, clips)
+    seconds = turns(ways(net, clips, args), args)
+    macs = [multiply_adds(args, frames) for frames in (net.view_frames, FRAMES)]
+    return report(seconds, *macs) | checked | vars(args) | facts(args.device)
 
 
 def main() -> None:
@@ -149,4 +149,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    with guarded():
+        main()

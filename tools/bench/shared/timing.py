@@ -32,18 +32,18 @@ def options(doc: str, sizes: Sizes) -> argparse.Namespace:
     for name in sizes["cpu"]:
         shown = ", ".join(f"{kind} {size[name]}" for kind, size in sizes.items())
         parser.add_argument(f"--{name}", type=_positive, help=f"default: {shown}")
-    asked = parser.parse_args()
-    asked.device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.zeros((), device=asked.device).item()
+        torch.zeros((), device=args.device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).partition("\n")[0]
-        raise InputError(f"--device={asked.device}: {why}; give cpu or cuda") from error
-    kind = "quick" if asked.quick else asked.device.partition(":")[0]
+        raise InputError(f"--device={args.device}: {why}; give cpu or cuda") from error
+    kind = "quick" if args.quick else args.device.partition(":")[0]
     for name, value in sizes.get(kind, sizes["cpu"]).items():
-        if getattr(asked, name) is None:
-            setattr(asked, name, value)
-    return asked
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
 
 
 def _positive(text: str) -> int:
@@ -52,27 +52,27 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def precision(asked: argparse.Namespace) -> torch.autocast:
+def precision(args: argparse.Namespace) -> torch.autocast:
     """bfloat16 autocast where `--bf16` asks for it."""
-    kind = asked.device.partition(":")[0]
-    return torch.autocast(kind, torch.bfloat16, enabled=asked.bf16)
+    kind = args.device.partition(":")[0]
+    return torch.autocast(kind, torch.bfloat16, enabled=args.bf16)
 
 
-def turns(works: dict[str, Callable[[], object]], asked: argparse.Namespace) -> dict[str, list]:
+def turns(works: dict[str, Callable[[], object]], args: argparse.Namespace) -> dict[str, list]:
     """Seconds a call of each work in each turn, in which every work has its time.
 
     A work that is short is called several times, so that the clock and the last wait for the device
     do not count. One call before is not timed.
     """
-    repeats, least = (3, 0.02) if asked.quick else (7, 0.5)
+    repeats, least = (3, 0.02) if args.quick else (7, 0.5)
     calls = {}
     for name, work in works.items():
         work()
-        calls[name] = math.ceil(least / _seconds(work, 1, asked.device))
+        calls[name] = math.ceil(least / _seconds(work, 1, args.device))
     spent: dict[str, list[float]] = {name: [] for name in works}
     for _ in tqdm(range(repeats), desc="measuring", leave=False, disable=None):
         for name, work in works.items():
-            spent[name].append(_seconds(work, calls[name], asked.device))
+            spent[name].append(_seconds(work, calls[name], args.device))
     return spent
 
 
@@ -98,8 +98,8 @@ def ratio(above: list[float], below: list[float]) -> dict[str, float]:
 
 def summary(values: list[float], digits: int) -> dict[str, float]:
     """Median, least and most."""
-    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: round(value, digits or None) for name, value in found.items()}
+    spread = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, digits or None) for name, value in spread.items()}
 
 
 def facts(device: str) -> dict[str, Any]:
