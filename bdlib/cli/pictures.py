@@ -8,7 +8,7 @@ import torch
 
 from bdlib.cli import poison
 from bdlib.cli.export import TRIGGERED
-from bdlib.defenses.repair.channels import CONVOLUTIONS
+from bdlib.defenses.repair.layers import CONVOLUTIONS
 from bdlib.evaluation import neurons, views
 from bdlib.files import seed_of
 from bdlib.models.wide_resnet import WideResNet
