@@ -122,8 +122,8 @@ def test_given_levels_stay(fragile, wavs, selection):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"noise": -0.1}, "must not be negative"),
-        ({"noise": float("nan")}, "must not be negative"),
+        ({"noise": -0.1}, "`noise` is -0.1: give at least 0"),
+        ({"noise": float("nan")}, "`noise` is nan: give at least 0"),
         ({"selection": "test"}, "`selection` is test: give fixed or validation or oracle"),
     ],
 )

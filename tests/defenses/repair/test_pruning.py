@@ -193,7 +193,7 @@ def test_no_rate_changes_nothing():
 
 @pytest.mark.parametrize("rates", [(-0.1, 0.5), (1.1, 0.5), (0.5, -0.5), (0.5, 1.5)])
 def test_rates_that_are_none(rates):
-    with pytest.raises(InputError, match="rate="):
+    with pytest.raises(InputError, match="rate` is "):
         Pruning(*rates)
 
 
@@ -246,5 +246,5 @@ def test_layers_that_are_skipped_are_not_counted():
     assert changed and all(name.startswith("encoder.mfa.") for name in changed)
     with pytest.raises(InputError, match="`skip_layers` is encoder: no convolution is left"):
         Pruning(skip_layers="encoder").repair(net, clean(clips()))
-    with pytest.raises(InputError, match="no expression"):
+    with pytest.raises(InputError, match="no regular expression"):
         Pruning(skip_layers="(")

@@ -140,7 +140,8 @@ def test_a_repair_without_data_asks_for_none(tiny):
     ],
 )
 def test_bad_settings_are_named(name, option, value):
-    with pytest.raises(InputError, match=f"--{option}={value}"):
+    argument = option.removeprefix("repair_")
+    with pytest.raises(InputError, match=f"`{argument}` is {value}"):
         built(name, **{option: value})
 
 

@@ -151,9 +151,9 @@ def separation(x: np.ndarray, second: np.ndarray, least_share: float = 0.0) -> n
     """How far two populations stand apart on each of J lines: (J,).
 
     ``|mean2 - mean1| / (2 (deviation1 + deviation2))``, the bimodal separation of Zhang et al.
-    (2003). Where it is above 1, two standard deviations of either still leave a gap. Heavy tails count for little, as their members spread as far as they stand
-    off. Deviations are shrunk to the common one by `DOUBT` clips; populations below `least_share`
-    or `LEAST_CLIPS` have 0.
+    (2003): above 1, two standard deviations of either leave a gap. Heavy tails count for little, as
+    their members spread as far as they stand off. Deviations are shrunk to the common one by `DOUBT`
+    clips; populations below `least_share` or `LEAST_CLIPS` have 0.
 
     Arguments
     ---------
@@ -177,9 +177,8 @@ def separation(x: np.ndarray, second: np.ndarray, least_share: float = 0.0) -> n
 def foreign(x: np.ndarray, mixture: Mixture, others: np.ndarray) -> np.ndarray:
     """Share (J,) of the split, on each of J lines, that other classes do not show.
 
-    The others are laid over the first population, then over the second. If they have the same two
-    modes, a part of them falls on the far side one way or the other, as large as the population there;
-    if they have one mode, hardly any does.
+    The others are laid over the first population, then over the second. Where they have the same two
+    modes, as large a part of them as the population there falls on the far side; else hardly any.
 
     Arguments
     ---------
