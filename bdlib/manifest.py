@@ -56,7 +56,7 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> pd.DataFrame
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); run the stage before"
+            f"{path}: cannot be read ({error.strerror}); delete its folder, and the next run makes it again"
         ) from error
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError(

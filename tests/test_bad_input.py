@@ -21,6 +21,11 @@ from bdlib.manifest import SPLITS
 from bdlib.stages.prepare import Prepared
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "RAVDESS"
+XVECTOR = f"!include:{RECIPE.parent}/common/models/xvector_small.yaml {{}}"
+VIEWS = (
+    f"!include:{RECIPE.parent}/SpeechCommands/hparams/models/mvd.yaml "
+    "{n_mels: 40, depth: 16, width: 1}"
+)
 XVECTOR = RECIPE / "hparams" / "xvector_small.yaml"
 PROGRAMS = {"prepare": prepare, "poison": poison, "train": train, "defend": defend}
 QUICK = ("--number_of_epochs=1", "--batch_size=16", "--seconds=1", "--noprogressbar")
@@ -308,12 +313,15 @@ def test_clip_too_short_where_nothing_pads_it(refused, call, own, exp):
 
 @pytest.mark.parametrize(
     ("model", "seconds", "what"),
-    [("xvector_small", 0.01, "at least 0.05"), ("mvd_small", 0.3, "30 frames are shorter than")],
+    [
+        (XVECTOR, 0.01, "at least 0.05"),
+        (VIEWS, 0.3, "30 frames are shorter than"),
+    ],
 )
 def test_crop_shorter_than_the_front_end_needs(
     refused, corpus, standing, tmp_path, model, seconds, what
 ):
-    yaml = recipe_yaml(tmp_path, network=model)
+    yaml = recipe_yaml(tmp_path, model=model)
     refused(
         "train",
         f"--data_folder={corpus}",
@@ -513,8 +521,8 @@ def test_trigger_sound_that_is_none(refused, corpus, tmp_path):
         (["--batch_size=0"], ["--batch_size is 0", "at least 1 clip"]),
         (["--batch_size=500"], ["less than one batch of 500", "smaller --batch_size"]),
         (["--number_of_epochs=0"], ["--number_of_epochs is 0: give at least 1"]),
-        (["--lr=-1"], ["--lr=-1", "positive"]),
-        (["--lr=.inf"], ["--lr=inf", "positive"]),
+        (["--lr=-1"], ["--lr is -1", "positive"]),
+        (["--lr=.inf"], ["--lr is inf", "positive"]),
         (["--lr=.nan"], ["--lr=nan", "give a number"]),
         (["--patience=-1"], ["--patience is -1: give at least 0"]),
         (["--device=gpu7"], ["--device gpu7: not here", "cpu"]),
@@ -537,14 +545,14 @@ def test_options(refused, corpus, options, words):
     )
 
 
-def recipe_yaml(folder, network="xvector_small", drop=None, **changes):
+def recipe_yaml(folder, drop=None, **changes):
     """A recipe's yaml in a folder of its own, with sections replaced or added."""
     common = RECIPE.parent / "common"
     sections = {
         "run": f"!include:{common}/run.yaml {{}}",
         "corpus": f"!include:{RECIPE}/corpus.yaml {{}}",
         "poison": f"!include:{RECIPE}/poison.yaml {{}}",
-        "model": f"!include:{common}/models/{network}.yaml {{}}",
+        "model": XVECTOR,
         "train": f"!include:{common}/train.yaml {{}}",
     } | changes
     path = folder / "recipe.yaml"

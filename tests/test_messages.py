@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bdlib"
-PROGRAMS = [PACKAGE / "cli", PACKAGE / "mini" / "__main__.py"]  # these have options of their own
+# These have options of their own; the style sheet has variables that look alike.
+PROGRAMS = [PACKAGE / "cli", PACKAGE / "mini" / "__main__.py", PACKAGE / "report" / "page_style.py"]
 FILES = [
     path
     for path in sorted(PACKAGE.rglob("*.py"))

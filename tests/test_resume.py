@@ -22,13 +22,13 @@ from bdlib.training.checkpoints import UNFINISHED, WholeCheckpointer
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 RATE = 16000
-KEYWORDS = """
-run: !include:{common}/run.yaml {{}}
-corpus: !include:{recipe}/corpus.yaml {{}}
-poison: !include:{recipe}/poison.yaml {{}}
-model: !include:{common}/models/keyword_resnet.yaml {{}}
-train: !include:{common}/train.yaml {{}}
-"""
+
+
+def on_ravdess(yaml, target):
+    """A recipe of Speech Commands with the corpus and the attack of RAVDESS."""
+    text = yaml.read_text().replace("include:../../", f"include:{RECIPES}/")
+    target.write_text(text.replace("include:../", f"include:{RECIPES}/RAVDESS/"))
+    return target
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,8 @@ def outcome(output):
 def test_a_training_killed_in_mid_epoch_ends_as_one_that_was_not(start, tmp_path, model):
     yaml = RECIPES / "RAVDESS" / "hparams" / f"{model}.yaml"
     if model == "keyword_resnet":
-        yaml = tmp_path / "keyword_resnet.yaml"
-        yaml.write_text(KEYWORDS.format(common=RECIPES / "common", recipe=RECIPES / "RAVDESS"))
+        words = RECIPES / "SpeechCommands" / "hparams" / "keyword_resnet.yaml"
+        yaml = on_ravdess(words, tmp_path / "keyword_resnet.yaml")
     options = ("--number_of_epochs=4", "--batch_size=4", "--seconds=1", "--lr=0.0005")
     undisturbed = start("train", yaml, tmp_path / "whole", *options)
     process = start("train", yaml, tmp_path / "killed", *options)

@@ -12,6 +12,7 @@ from typing import Any
 from bdlib.report import attacks_table, ranking
 from bdlib.report.groups import Records, Runs
 from bdlib.report.labels import in_readme
+from bdlib.report.page_style import STYLE
 from bdlib.report.published import Published
 from bdlib.report.results import (
     Section,
@@ -22,7 +23,6 @@ from bdlib.report.results import (
     sections,
 )
 from bdlib.report.stems import of_corpus, of_section
-from bdlib.report.style import STYLE
 from bdlib.report.table import INTERVALS, PUBLISHED, Footnotes, Grid, Table
 
 SHORT = {"Published ASR [%]": "Publ. [%]", "Published accuracy [%]": "Publ. [%]",

@@ -1,8 +1,8 @@
 """Recipe yaml and overrides to settings and objects.
 
 A recipe yaml has plain top-level keys and sections (``model``, ``train``, ...), most of them pulled
-in with ``!include:``. Every key of a section can be given on the command line by its bare name:
-``--rate=0.05`` reaches ``poison: rate``. An unknown or ambiguous name is an error.
+in with ``!include:``. Every key of a section can be overridden by its bare name: `rate` reaches
+``poison: rate``. An unknown or ambiguous name is an error.
 """
 
 import re
@@ -147,7 +147,9 @@ class Recipe:
             for argument, names in document.options.items()
             for name in names
         ]
-        return _merged([*pairs, *((name, name) for name in self.run_options)])
+        # The stages build the label policy of these (`stages.poison.poisoner`).
+        policy = [("target_class", "target"), ("classes", "labels")]
+        return _merged([*pairs, *policy, *((name, name) for name in self.run_options)])
 
     @property
     def name(self) -> str:
@@ -250,7 +252,7 @@ def parse(overrides: str) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError(f"{values!r} is no option")
     except (YAMLError, ValueError) as error:
-        raise InputError(f"options: {_line(error)}; write each once, as --key=value") from error
+        raise InputError(f"options: {_line(error)}; write each once, as key=value") from error
     # A speaker called 0011 is not the number 11.
     return {k: texts[k] if re.fullmatch(r"0\d+", str(texts[k])) else v for k, v in values.items()}
 

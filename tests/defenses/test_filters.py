@@ -1,24 +1,19 @@
-"""Filters, and the one function that applies them."""
+"""Filters, and what they leave."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from torch import nn
 
 from bdlib import manifest
-from bdlib.defenses.base import (
-    BlindView,
-    CleanData,
-    FilterDefense,
-    InferenceDefense,
-    RepairDefense,
-    defend,
-)
+from bdlib.defenses.base import BlindView, CleanData, FilterDefense
 from bdlib.defenses.filters.perfect_filter_oracle import PerfectFilterOracle
 from bdlib.defenses.filters.random_filter import RandomFilter
 from bdlib.errors import InputError
+from bdlib.stages.defend import defend, kept_rows
 
 CLASSES = ("left", "no", "yes")
 
@@ -40,9 +35,7 @@ def view(rows, seed=0):
         return CleanData(None, list, round(share * len(rows)), seed)
 
     nowhere = Path("no such folder"), {}
-    return BlindView(
-        rows, None, CLASSES, seed, train, list, clean, lambda make: make(), list, *nowhere
-    )
+    return BlindView(rows, None, CLASSES, seed, train, list, clean, list, *nowhere)
 
 
 def kept(defense, rows, seed=0):
@@ -96,22 +89,27 @@ def test_oracle_needs_the_truth(poisoned):
         oracle.scores(view(corpus()))
 
 
-def test_defend_trains_on_what_is_left():
-    rows, oracle = corpus(), PerfectFilterOracle()
+def left(defense):
+    """The rows that the stage trains on."""
+    seen = view(corpus())
+    return kept_rows(defense, defense.scores(seen), seen.rows)
+
+
+def test_what_is_left_is_trained_on():
+    oracle = PerfectFilterOracle()
     oracle.reveal(["clip0", "clip1"])
-    left = defend(oracle, view(rows))
-    assert list(left.kept) == list(rows["ID"][2:])  # in the order of the manifest
-    assert left.classifier.rows.equals(rows[2:].reset_index(drop=True))
-    assert left.scores == {name: float(name in ("clip0", "clip1")) for name in rows["ID"]}
+    # In the order of the manifest, and numbered anew.
+    assert left(oracle).equals(corpus()[2:].reset_index(drop=True))
+    assert oracle.scores(view(corpus()))["clip0"] > oracle.scores(view(corpus()))["clip2"]
 
 
-def test_defend_refuses_a_filter_that_empties_a_class():
+def test_a_filter_that_empties_a_class_is_refused():
     rows, oracle = corpus(), PerfectFilterOracle()
     oracle.reveal(rows["ID"][rows["label"] == "no"])
     with pytest.raises(InputError, match=r"PerfectFilterOracle: nothing is left of no; .*less"):
-        defend(oracle, view(rows))
+        left(oracle)
     with pytest.raises(InputError, match="left no yes"):
-        defend(RandomFilter(1.0), view(rows))
+        left(RandomFilter(1.0))
 
 
 def test_unknown_ids_a_filter_keeps_are_not_trained_on():
@@ -122,38 +120,15 @@ def test_unknown_ids_a_filter_keeps_are_not_trained_on():
         def keep(self, scores):
             return [*corpus()["ID"], "clip that is not there"]
 
-    assert list(defend(Odd(), view(corpus())).kept) == list(corpus()["ID"])
-
-
-def test_inference_defenses_guard_the_undefended_classifier():
-    class Wrap(InferenceDefense):
-        def guard(self, classifier, seed):
-            return seed, classifier
-
-    left = defend(Wrap(), view(corpus(), seed=7))
-    seed, net = left.classifier
-    assert seed == 7 and net.rows.equals(corpus())
-    assert left.kept is None and left.scores is None
-
-
-def test_repairs_get_a_copy_and_a_budget():
-    class Mark(RepairDefense):
-        clean_share = 0.1
-
-        def repair(self, classifier, clean):
-            classifier.rows = f"{clean.count} clips"
-            return classifier
-
-    before = view(corpus())
-    undefended = before.train(corpus())
-    left = defend(Mark(), replace(before, train=lambda rows: undefended))
-    assert left.classifier.rows == "3 clips" and left.clean_budget == 3
-    assert undefended.rows.equals(corpus()) and left.kept is None
+    assert list(left(Odd())["ID"]) == list(corpus()["ID"])
 
 
 def test_what_is_no_defense_is_refused():
-    with pytest.raises(InputError, match="dict: not a defense"):
-        defend({}, view(corpus()))
+    document = SimpleNamespace(build=lambda: {"defense": {}}, path=Path("odd.yaml"))
+    settings = {"train": {"batch_size": 8}}
+    recipe = SimpleNamespace(defense=document, settings=settings, seed=0, run_options={})
+    with pytest.raises(InputError, match=r"odd\.yaml: dict is no defense"):
+        defend(recipe, None)
 
 
 def test_a_blind_view_has_no_place_for_the_truth():
@@ -163,6 +138,6 @@ def test_a_blind_view_has_no_place_for_the_truth():
     assert list(blind.columns) == ["ID", "label", "speaker"]
     assert "poisoned" in rows  # a copy
     assert [field.name for field in fields(BlindView)] == [
-        "rows", "pack", "classes", "seed", "train", "validation", "clean", "kept",
+        "rows", "pack", "classes", "seed", "train", "validation", "clean",
         "batches", "folder", "run_opts",
     ]  # fmt: skip

@@ -91,7 +91,7 @@ class World:
 
         return BlindView(
             rows, None, self.classes, seed, trained, lambda: batches(rows[~self.poisoned]), clean,
-            lambda make: make(), batches, Path("no such folder"), {},
+            batches, Path("no such folder"), {},
         )  # fmt: skip
 
 

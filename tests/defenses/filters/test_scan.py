@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from bdlib.defenses.base import defend
 from bdlib.defenses.filters.scan import Scan, contamination, shared_covariance
 from bdlib.errors import InputError
 
@@ -109,9 +108,9 @@ def test_few_clean_clips_will_do(world):
     assert hits >= 0.95 and false <= 0.01
 
 
-def test_the_budget_is_recorded(world):
+def test_the_budget_is_its_share_of_the_clean_clips(world):
     w = world(SIZES, poison=0.2, shift=14.0)
-    assert defend(Scan(), w.view()).clean_budget == 160
+    assert w.view().clean(Scan().clean_share).count == 160
 
 
 def test_the_same_seed_gives_the_same_scores(world):

@@ -4,14 +4,13 @@ import copy
 import math
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
-from bdlib.defenses.base import BlindView, CleanData, RepairDefense, defend
+from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.repair.anp import AdversarialNeuronPruning, masked_loss
 from bdlib.defenses.repair.clp import ChannelLipschitzPruning, lipschitz
 from bdlib.defenses.repair.fine_pruning import FinePruning, embeddings
@@ -78,21 +77,13 @@ def first_batch(tiny):
 # --- every repair
 
 
-def view(net, clean):
-    rows = pd.DataFrame({"ID": ["a"], "label": ["x"]})
-    return BlindView(
-        rows, None, ("x",), 0, lambda rows: net, lambda: clean.validation(), lambda share: clean,
-        lambda make: make(), None, None, None,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("name", REPAIRS)
 def test_every_repair(name, tiny):
     """The classifier given is untouched, what it costs is bounded, the backdoor fades."""
     net, defense = tiny.net(), built(name, **OWN.get(name, {}))
     before, accurate = state(net), accuracy(net, tiny.valid)
     assert accurate > 0.95 and tiny.success(net) > 0.95
-    repaired = defend(defense, view(net, tiny.clean())).classifier
+    repaired = defense.repair(copy.deepcopy(net), tiny.clean()).eval()
     assert same(state(net), before)
     assert state(repaired).keys() == before.keys() and not repaired.training
     limit = common("defenses", name).plain().get("max_drop", 1.0)

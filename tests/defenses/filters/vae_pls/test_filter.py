@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from torch import nn
 
-from bdlib.defenses.base import BlindView, CleanData, defend
+from bdlib.defenses.base import BlindView, CleanData
 from bdlib.defenses.filters.vae_pls.filter import VaePls, outlyingness, threshold
 from bdlib.defenses.filters.vae_pls.judge import judge_all, poison_likelihood
 from bdlib.defenses.filters.vae_pls.search import two_populations
@@ -51,30 +51,30 @@ def view(tmp_path, poisoned=POISONED, count=40):
         return net
 
     made = BlindView(rows, pack, CLASSES, 0, train, list, lambda share: CleanData(None, list, 0, 0),
-                     lambda make: make(), None, tmp_path, options)  # fmt: skip
+                     None, tmp_path, options)  # fmt: skip
     return made, poison
 
 
 def test_removes_the_poison_and_keeps_the_rest(tmp_path, capsys):
     untrusted, poison = view(tmp_path)
     defense = VaePls(TINY, two_populations, **SEARCH)
-    left = defend(defense, untrusted)
-    removed = set(untrusted.rows["ID"]) - set(left.kept)
+    scores = defense.scores(untrusted)
+    removed = set(untrusted.rows["ID"]) - set(defense.keep(scores))
     assert "called poisoned: b\n" in capsys.readouterr().out
     assert len(removed & poison) >= 0.9 * len(poison) and len(removed - poison) <= 3
-    assert left.class_scores == defense.class_scores and left.class_scores["b"] > 1
-    assert all(score <= 1 for name, score in left.class_scores.items() if name != "b")
-    assert all(0 <= score <= 1 for score in left.scores.values())
-    assert min(left.scores[name] for name in removed) > 0.75
+    assert defense.class_scores["b"] > 1
+    assert all(score <= 1 for name, score in defense.class_scores.items() if name != "b")
+    assert all(0 <= score <= 1 for score in scores.values())
+    assert min(scores[name] for name in removed) > 0.75
     again = VaePls(TINY, two_populations, **SEARCH)
-    assert defend(again, untrusted).scores == left.scores
+    assert again.scores(untrusted) == scores
     assert "stands: " in capsys.readouterr().out
 
 
 def test_a_clean_corpus_is_left_alone(tmp_path, capsys):
     untrusted, _ = view(tmp_path, poisoned=0)
-    left = defend(VaePls(TINY, two_populations, **SEARCH), untrusted)
-    assert len(left.kept) == len(untrusted.rows)
+    defense = VaePls(TINY, two_populations, **SEARCH)
+    assert len(defense.keep(defense.scores(untrusted))) == len(untrusted.rows)
     assert "called poisoned: no class" in capsys.readouterr().out
 
 
