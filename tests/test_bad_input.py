@@ -21,7 +21,7 @@ from bdlib.manifest import SPLITS
 from bdlib.stages.prepare import Prepared
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "RAVDESS"
-XVECTOR = f"!include:{RECIPE.parent}/common/models/xvector_small.yaml {{}}"
+SPEAKERS = f"!include:{RECIPE.parent}/common/models/xvector_small.yaml {{}}"
 VIEWS = (
     f"!include:{RECIPE.parent}/SpeechCommands/hparams/models/mvd.yaml "
     "{n_mels: 40, depth: 16, width: 1}"
@@ -314,7 +314,7 @@ def test_clip_too_short_where_nothing_pads_it(refused, call, own, exp):
 @pytest.mark.parametrize(
     ("model", "seconds", "what"),
     [
-        (XVECTOR, 0.01, "at least 0.05"),
+        (SPEAKERS, 0.01, "at least 0.05"),
         (VIEWS, 0.3, "30 frames are shorter than"),
     ],
 )
@@ -527,9 +527,9 @@ def test_trigger_sound_that_is_none(refused, corpus, tmp_path):
         (["--patience=-1"], ["--patience is -1: give at least 0"]),
         (["--device=gpu7"], ["--device gpu7: not here", "cpu"]),
         (["--debug"], ["--debug: not with these", "--number_of_epochs 1"]),
-        (["--seed=1", "--seed=2"], ["write each once, as --key=value"]),
-        (["--experiment=[a"], ["--key=value"]),
-        (["stray"], ["--key=value"]),
+        (["--seed=1", "--seed=2"], ["write each once, as key=value"]),
+        (["--experiment=[a"], ["key=value"]),
+        (["stray"], ["key=value"]),
         (["--stop_stage=all"], ["--stop_stage", "invalid int value", "--help"]),
         (["--stop=5"], ["--stop: no such option"]),
         (["--precision=fp64"], ["--precision", "fp64"]),
@@ -552,7 +552,7 @@ def recipe_yaml(folder, drop=None, **changes):
         "run": f"!include:{common}/run.yaml {{}}",
         "corpus": f"!include:{RECIPE}/corpus.yaml {{}}",
         "poison": f"!include:{RECIPE}/poison.yaml {{}}",
-        "model": XVECTOR,
+        "model": SPEAKERS,
         "train": f"!include:{common}/train.yaml {{}}",
     } | changes
     path = folder / "recipe.yaml"

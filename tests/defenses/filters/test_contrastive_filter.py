@@ -58,7 +58,7 @@ def view(moved=0, seed=0):
     def validation():
         return Batches(other, valid, classes, 30, 0.5)
 
-    return BlindView(rows, pack, classes, seed, None, validation, None, None, batches, None, None)
+    return BlindView(rows, pack, classes, seed, None, validation, None, batches, None, None)
 
 
 def removed(defense, seen):

@@ -34,7 +34,7 @@ def view(clips, labels):
         return Batches(pack, chosen, sorted(set(labels)), 16, 0.25)
 
     return BlindView(
-        rows, pack, tuple(sorted(set(labels))), 0, None, None, None, None, batches, None, None
+        rows, pack, tuple(sorted(set(labels))), 0, None, None, None, batches, None, None
     )
 
 
