@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -25,20 +25,24 @@ def rank(ids: Iterable[str], seed: int, purpose: str) -> list[str]:
     )
 
 
-def cap(rows: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
+def cap(rows: pd.DataFrame, most: int | Mapping[str, int], seed: int = 0) -> pd.DataFrame:
     """At most `most` rows a class, drawn by `seed`; the order of the rows stays.
+
+    A mapping caps the classes that it names, and keeps the others whole.
 
     Raises
     ------
     InputError
-        If `most` is no positive whole number.
+        If a cap is no positive whole number.
     """
-    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-        raise InputError(f"a cap of {most} clips a class; give a whole number of at least 1")
+    caps = most if isinstance(most, Mapping) else dict.fromkeys(rows["label"], most)
+    for number in caps.values():
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise InputError(f"a cap of {number} clips a class; give a whole number of at least 1")
     kept = [
         name
-        for _, group in rows.groupby("label", sort=True)
-        for name in rank(group["ID"], seed, "cap")[:most]
+        for label, group in rows.groupby("label", sort=True)
+        for name in rank(group["ID"], seed, "cap")[: caps.get(label)]
     ]
     return rows[rows["ID"].isin(kept)].reset_index(drop=True)
 
