@@ -145,6 +145,7 @@ class Experiment:
         training = Training(
             schedule=model["schedule"](train["lr"]),
             loss=model["loss"],
+            keep=model.get("keep", "best"),
             **{name: train[name] for name in TRAIN_KEYS},
         )
         brain = model.get("brain", ClassifierBrain)

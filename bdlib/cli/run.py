@@ -49,9 +49,9 @@ class Run:
 
     @cached_property
     def classifier(self) -> SpeechClassifier:
-        """The best checkpoint, on the device; loaded when first asked for."""
-        fresh, _, _ = self.experiment.new_classifier()
-        return classifier_brain.load(fresh, self.folder).to(self.experiment.device)
+        """The kept checkpoint, on the device; loaded when first asked for."""
+        fresh, training, _ = self.experiment.new_classifier()
+        return classifier_brain.load(fresh, self.folder, training.keep).to(self.experiment.device)
 
     def train(self, rows: pd.DataFrame) -> None:
         """Train, or go on with an interrupted training; one that is done stands."""
