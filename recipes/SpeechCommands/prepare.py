@@ -62,7 +62,7 @@ def prepare(
         `12`; `10`, the commands alone; `35` or `30`, all words of v0.02 or of v0.01.
     max_per_class : int | str | None
         Caps each class of the training split; validation and test stay whole. A text caps some
-        otherwise: `100,_unknown_=1800` or `100,_unknown_=all`.
+        otherwise: `100,_unknown_:1800` or `100,_unknown_:all`.
     test_folder : str | None
         The separate test archive (12 folders), unpacked or linked below `data_folder`.
     seed : int
@@ -186,10 +186,10 @@ def archive_entries(folder: Path, test_folder: str, variant: str) -> list[dict]:
 
 
 def caps(max_per_class: int | str, classes: Sequence[str]) -> dict[str, int]:
-    """The cap of each class that has one, from a number or a text such as `100,_unknown_=all`."""
+    """The cap of each class that has one, from a number or a text such as `100,_unknown_:all`."""
     of_all, *others = str(max_per_class).split(",")
     try:
-        own = dict(other.split("=") for other in others)
+        own = dict(other.split(":") for other in others)
         if not own.keys() <= set(classes):
             raise ValueError("no such class")
         every = dict.fromkeys(classes, of_all) | own
@@ -197,7 +197,7 @@ def caps(max_per_class: int | str, classes: Sequence[str]) -> dict[str, int]:
     except ValueError as error:
         raise InputError(
             f"`max_per_class` is {max_per_class}: give a number, and after commas the classes that "
-            "have another, as in 100,_unknown_=1800 or 100,_unknown_=all"
+            "have another, as in 100,_unknown_:1800 or 100,_unknown_:all"
         ) from error
 
 
