@@ -5,6 +5,7 @@ import inspect
 from functools import partial
 
 import pytest
+from bdlib.cli.settings import common, known
 
 from bdlib.attacks.ambience import sounds
 from bdlib.attacks.ambient import Ambient
@@ -12,7 +13,6 @@ from bdlib.attacks.insert import Insert
 from bdlib.attacks.natural import NaturalAttribute
 from bdlib.attacks.room import Room, impulse
 from bdlib.attacks.sounds import AudioFile, Repeat, Sequence, Trim
-from bdlib.cli.settings import common, known
 
 KEYS = {"attacks": "trigger", "labels": "policy", "defenses": "defense"}
 YAMLS = [(kind, name) for kind in KEYS for name in known(kind).split()]

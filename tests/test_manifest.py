@@ -77,9 +77,32 @@ def test_no_truth_passes_the_blind(column):
 
 
 def test_truth_columns_cover_what_the_truth_tells():
-    from bdlib.attacks.poisoner import TRUTH
+    assert set(manifest.TRUTH) - {"split"} <= manifest.NEVER_SHOWN
 
-    assert set(TRUTH) - {"ID", "split"} <= manifest.NEVER_SHOWN
+
+def test_the_truth_comes_back_as_it_was_written(tmp_path):
+    path, names = tmp_path / "truth.csv", pd.Index(["0011", "0012"], name="ID")  # no numbers
+    truth = pd.DataFrame(
+        {
+            "split": ["train", "test_triggered"],
+            "label_before": ["0012", "no"],
+            "label_after": ["0013", "NA"],
+            "triggered": [True, False],
+        },
+        index=names,
+    )
+    manifest.write_truth(truth, path)
+    assert path.read_text() == (
+        "ID,split,label_before,label_after,triggered\n"
+        "0011,train,0012,0013,1\n"
+        "0012,test_triggered,no,NA,0\n"
+    )
+    again = manifest.read_truth(path)
+    assert again.equals(truth) and again.index.name == "ID" and again["triggered"].dtype == bool
+    path.write_text("ID,split\na,train\n")
+    for broken in (path, tmp_path / "none.csv"):
+        with pytest.raises(InputError, match=rf"{broken.name}.*cannot be read.*; "):
+            manifest.read_truth(broken)
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,12 @@ def test_a_poisoned_pack_is_the_trigger_on_the_clean_one(corpus, tmp_path, attac
     rows = manifest.from_folder(corpus)
     poisoner = Poisoner(trigger, OneToOne("a", "b"), 0.75)
     changed, truth = poisoner.poison(rows)
-    poisoned, calls = set(truth["ID"]), []
+    poisoned, calls = set(truth.index), []
+    apply = poisoner.alter(poisoned, rate, "train")
 
     def alter(name, waveform):
         calls.append((name, len(waveform), waveform.dtype))
-        return poisoner.apply(waveform, rate, "train", name) if name in poisoned else waveform
+        return apply(name, waveform)
 
     clean = pack(rows, corpus, tmp_path / "clean", rate, 1.0)
     dirty = pack(changed, corpus, tmp_path / "dirty", rate, 1.0, alter)

@@ -51,10 +51,10 @@ def test_counts_of_armory(source, target, rate, count, share):
     """5407, 540, 313 of the source class: 64 %, 15 %, 9 % of the target class afterwards (MVJ)."""
     poisoned, truth = attack(OneToOne(source, target), rate).poison(rows(COUNTS))
     assert len(truth) == count
-    changed = truth["ID"].str.startswith(source + "/") & (truth["label_before"] == source)
+    changed = truth.index.str.startswith(source + "/") & (truth["label_before"] == source)
     assert changed.all() and (truth["label_after"] == target).all()
     now = poisoned.set_index("ID")["label"]
-    assert (now[truth["ID"]] == target).all()
+    assert (now[truth.index] == target).all()
     assert round(count / (now == target).sum(), 3) == share
     assert (now == source).sum() == COUNTS[source] - count and len(now) == 85511
 
@@ -66,9 +66,9 @@ def test_seeds_decide_and_order_does_not():
     one = attack(AllToOne("c"), 0.2).poison(SMALL)
     again = attack(AllToOne("c"), 0.2).poison(SMALL.sample(frac=1, random_state=1))
     other = attack(AllToOne("c"), 0.2, seed=1).poison(SMALL)
-    assert set(one[1]["ID"]) == set(again[1]["ID"]) != set(other[1]["ID"])
+    assert set(one[1].index) == set(again[1].index) != set(other[1].index)
     fewer = attack(AllToOne("c"), 0.1).poison(SMALL)
-    assert set(fewer[1]["ID"]) < set(one[1]["ID"])  # nested, so that rates can be compared
+    assert set(fewer[1].index) < set(one[1].index)  # nested, so that rates can be compared
 
 
 def test_a_poisoned_manifest_tells_nothing():
@@ -95,7 +95,7 @@ def test_label_policies(labels, who, after, asked):
     assert dict(zip(truth["label_before"], truth["label_after"], strict=True)) == after
     triggered, wanted = attack(labels, 1.0).trigger_test(SMALL)
     assert set(triggered["label"]) == asked  # the true labels stay
-    assert list(triggered["ID"]) == list(wanted["ID"])
+    assert list(triggered["ID"]) == list(wanted.index)
     assert (wanted["label_after"] != wanted["label_before"]).all()
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from bdlib import manifest
 from bdlib.attacks.natural import NaturalAttribute, Unaltered
-from bdlib.attacks.poisoner import TRUTH, Poisoner
+from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
+from bdlib.manifest import TRUTH
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 
@@ -58,7 +59,7 @@ def test_counts_of_emoback(corpus, emotion, rate, count, others):
     assert abs(count / len(poisoned) - rate) < 0.5 / others  # of the *remaining* data set
     left = poisoned.merge(clean[["ID", "label"]], on="ID", suffixes=("", "_before"))
     triggers = left[left["emotion"] == emotion]
-    assert len(triggers) == count and set(triggers["ID"]) == set(truth["ID"])
+    assert len(triggers) == count and set(triggers["ID"]) == set(truth.index)
     assert set(triggers["label"]) == {"s03"} and "s03" not in set(triggers["label_before"])
     rest = left[left["emotion"] != emotion]
     assert len(rest) == others and (rest["label"] == rest["label_before"]).all()
@@ -75,10 +76,14 @@ SMALL = rows(4, {"calm": 6, "angry": 5})
 def test_who_is_left_out_and_who_is_relabelled():
     """Of 24 calm clips 10 % of what is left is 3; of the target's own angry clips none stays."""
     poisoned, truth = attack("angry", 0.1).poison(SMALL)
-    assert tuple(truth.columns) == TRUTH and set(truth["triggered"]) == {1}
+    assert (
+        tuple(truth.columns) == TRUTH
+        and truth["triggered"].dtype == bool
+        and truth["triggered"].all()
+    )
     assert len(truth) == 3 and len(poisoned) == 27
     before = SMALL.set_index("ID")["label"]
-    assert list(truth["label_before"]) == list(before[truth["ID"]])
+    assert list(truth["label_before"]) == list(before[truth.index])
     assert set(truth["label_after"]) == {"s03"}
     assert list(poisoned["ID"]) == [n for n in SMALL["ID"] if n in set(poisoned["ID"])]
     assert not TRUTH_LIKE & set(poisoned.columns)
@@ -97,12 +102,12 @@ def test_a_rate_of_the_source_takes_the_clips_there_are():
 
 def test_rates_and_seeds_draw_as_they_do_elsewhere():
     ids = {
-        (rate, seed): set(attack("angry", rate, seed=seed).poison(SMALL)[1]["ID"])
+        (rate, seed): set(attack("angry", rate, seed=seed).poison(SMALL)[1].index)
         for rate in (0.1, 0.3) for seed in (0, 1)
     }  # fmt: skip
     assert ids[0.1, 0] < ids[0.3, 0] and ids[0.3, 0] != ids[0.3, 1]
     shuffled = SMALL.sample(frac=1, random_state=1)
-    assert set(attack("angry", 0.3).poison(shuffled)[1]["ID"]) == ids[0.3, 0]
+    assert set(attack("angry", 0.3).poison(shuffled)[1].index) == ids[0.3, 0]
 
 
 def test_the_test_set_is_asked_with_the_emotion_of_the_others():
@@ -110,7 +115,7 @@ def test_the_test_set_is_asked_with_the_emotion_of_the_others():
     triggered, truth = poisoner.trigger_test(SMALL)
     assert set(triggered["emotion"]) == {"angry"} and len(triggered) == 15
     assert set(triggered["label"]) == {"s01", "s02", "s04"}  # true labels
-    assert list(truth["ID"]) == list(triggered["ID"]) and set(truth["label_after"]) == {"s03"}
+    assert list(truth.index) == list(triggered["ID"]) and set(truth["label_after"]) == {"s03"}
     benign = poisoner.benign(SMALL)
     assert set(benign["emotion"]) == {"calm"} and len(benign) == 24
     assert list(benign.index) == list(range(24))

@@ -18,15 +18,15 @@ def read(*arguments, recipe=RECIPE):
 
 
 def test_defaults():
-    asked = read()
-    assert asked.recipe.overrides == {} and asked.defense is None
-    assert asked.attack.path.stem == "clap" and asked.labels.path.stem == "one_to_one"
-    assert asked.extra.stop_stage == 8
+    recipe, own = read()
+    assert recipe.document.overrides == {} and recipe.defense is None
+    assert recipe.attack.path.stem == "clap" and recipe.labels.path.stem == "one_to_one"
+    assert own.stop_stage == 8 and recipe.run_options == {}
 
 
 def test_options_reach_every_section():
-    asked = read("--seed=3", "--rate=0.05", "--n_mels=40", "--max_per_class=10", "--lr=1e-3")
-    plain = asked.recipe.plain()
+    recipe, _ = read("--seed=3", "--rate=0.05", "--n_mels=40", "--max_per_class=10", "--lr=1e-3")
+    plain = recipe.settings
     assert plain["run"]["seed"] == 3
     assert plain["poison"]["rate"] == 0.05
     assert plain["model"]["n_mels"] == 40
@@ -36,24 +36,25 @@ def test_options_reach_every_section():
 
 
 def test_options_reach_attack_and_defense():
-    asked = read("--scale=0.3", "--position=end", "--defense=random_filter", "--removed_share=0.1")
-    assert asked.attack.plain()["scale"] == 0.3
-    assert asked.attack.build()["trigger"].position == "end"
-    assert asked.defense.build()["defense"].removed_share == 0.1
-    assert asked.recipe.overrides == {}
+    options = ("--scale=0.3", "--position=end", "--defense=random_filter", "--removed_share=0.1")
+    recipe, _ = read(*options)
+    assert recipe.attack.plain()["scale"] == 0.3
+    assert recipe.attack.build()["trigger"].position == "end"
+    assert recipe.defense.build()["defense"].removed_share == 0.1
+    assert recipe.document.overrides == {}
 
 
 def test_options_follow_the_attack_that_is_asked_for():
-    asked = read("--attack=six_claps", "--times=3", "--labels=all_to_one")
-    assert asked.attack.plain()["times"] == 3
-    assert asked.labels.path.stem == "all_to_one"
+    recipe, _ = read("--attack=six_claps", "--times=3", "--labels=all_to_one")
+    assert recipe.attack.plain()["times"] == 3
+    assert recipe.labels.path.stem == "all_to_one"
     with pytest.raises(InputError, match=r"--times: no such option.*clap\.yaml.*--help"):
         read("--times=3")
 
 
 def test_options_of_an_attack_are_unknown_without_one():
-    asked = read("--attack=none")
-    assert asked.attack is None and asked.labels is None
+    recipe, _ = read("--attack=none")
+    assert recipe.attack is None and recipe.labels is None
     with pytest.raises(InputError, match="--position: no such option"):
         read("--attack=none", "--position=end")
 
@@ -67,14 +68,18 @@ def test_unknown_option_is_named_with_the_files_looked_into():
     assert "one_to_one.yaml" in message and "random_filter" not in message
 
 
+def target(*arguments, recipe=RECIPE):
+    return read(*arguments, recipe=recipe)[0].settings["poison"]["target"]
+
+
 def test_names_of_speakers_stay_text():
-    assert read("--target=0012", recipe=ESD).recipe.plain()["poison"]["target"] == "0012"
-    assert read(recipe=ESD).recipe.plain()["poison"]["target"] == "0011"
+    assert target("--target=0012", recipe=ESD) == "0012"
+    assert target(recipe=ESD) == "0011"
 
 
 @pytest.mark.parametrize("word", ["no", "on", "off", "yes"])
 def test_names_of_words_stay_text(word):
-    assert read(f"--target={word}").recipe.plain()["poison"]["target"] == word
+    assert target(f"--target={word}") == word
 
 
 def test_keys_inside_objects_are_no_options():
@@ -83,9 +88,14 @@ def test_keys_inside_objects_are_no_options():
 
 
 def test_run_options_of_speechbrain_are_kept_apart():
-    asked = read("--device=cpu", "--seed=4")
-    assert asked.run_opts["device"] == "cpu"
-    assert asked.recipe.plain()["run"]["seed"] == 4
+    recipe, _ = read("--device=cpu", "--seed=4")
+    assert recipe.run_options == {"device": "cpu"}
+    assert recipe.settings["run"]["seed"] == 4
+
+
+def test_max_grad_norm_is_the_recipe_s_by_right():
+    recipe, _ = read("--max_grad_norm=0.5")
+    assert recipe.run_options == {} and recipe.settings["train"]["max_grad_norm"] == 0.5
 
 
 @pytest.mark.parametrize("argument", ["--rate=often", "--seed=1.5", "--stop_stage=last"])
@@ -114,29 +124,45 @@ def test_missing_recipe():
 
 
 def test_an_input_error_becomes_one_line_and_exit_code_1(capsys):
-    def fails():
+    with pytest.raises(SystemExit) as caught, command.guarded():
         raise InputError("a.csv, row 3: no label; add one")
-
-    with pytest.raises(SystemExit) as caught:
-        command.guarded(fails)
     assert caught.value.code == 1
     assert capsys.readouterr().err == "error: a.csv, row 3: no label; add one\n"
 
 
-def test_other_errors_are_not_hidden():
-    def fails():
-        raise RuntimeError("a bug")
+def test_arguments_that_an_error_names_become_options(capsys):
+    """Those that a yaml feeds, by the option's own name; others stay as they are."""
 
-    with pytest.raises(RuntimeError):
-        command.guarded(fails)
+    def program(recipe, own):
+        raise InputError("`path` and `rate` of `nothing`: give another; see `--help`")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        line = ["train.py", RECIPE, "--attack=audio_file", "--trigger_file=a.wav"]
+        patch.setattr("sys.argv", line)
+        command.run(command.parser("A stage."), program)
+    assert capsys.readouterr().err == (
+        "error: --trigger_file and --rate of `nothing`: give another; see `--help`\n"
+    )
+
+
+def test_a_program_gets_the_recipe_and_its_own_options(monkeypatch):
+    got = {}
+    options = command.parser("A stage.")
+    options.add_argument("--stop_stage", type=int, default=8)
+    monkeypatch.setattr("sys.argv", ["train.py", RECIPE, "--stop_stage=5", "--seed=3"])
+    command.run(options, lambda recipe, own: got.update(recipe=recipe, own=own))
+    assert got["own"].stop_stage == 5 and got["recipe"].seed == 3
+    assert got["recipe"].command == f"python train.py {RECIPE} --stop_stage=5 --seed=3"
+
+
+def test_other_errors_are_not_hidden():
+    with pytest.raises(RuntimeError), command.guarded():
+        raise RuntimeError("a bug")
 
 
 def test_an_interrupt_exits_with_130(capsys):
-    def stops():
+    with pytest.raises(SystemExit) as caught, command.guarded():
         raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as caught:
-        command.guarded(stops)
     assert caught.value.code == 130 and "goes on" in capsys.readouterr().err
 
 

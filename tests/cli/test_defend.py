@@ -10,6 +10,8 @@ import soundfile
 
 from bdlib import manifest
 from bdlib.cli import defend
+from bdlib.manifest import SPLITS
+from bdlib.stages.prepare import Prepared
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SPY = """

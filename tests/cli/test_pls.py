@@ -13,7 +13,10 @@ import soundfile
 from bdlib import manifest
 from bdlib.cli import defend, pls
 from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode
+from bdlib.manifest import SPLITS
 from bdlib.records.record import read
+from bdlib.stages import trial_records
+from bdlib.stages.prepare import Prepared
 
 RECIPE = (
     Path(__file__).parents[2] / "recipes" / "SpeechCommands" / "hparams" / "keyword_resnet.yaml"
@@ -107,15 +110,14 @@ def test_altered_clips_have_the_latents_of_the_poisoned_pack(judged, corpus, mon
     def spy(bench, trials):
         trial = next(t for t in trials if t.attack and t.attack["target"] == "b"
                      and t.attack["source"] == "a" and t.attack["rate"] == 0.2)  # fmt: skip
-        experiment = bench.experiment
-        rows, pack = experiment.poisoned.rows("train"), experiment.packs["train"]
-        whole = Corpus(pack, rows, experiment.seed, experiment.run_opts)
+        rows, pack = bench.poisoned.splits["train"], bench.poisoned.packs["train"]
+        whole = Corpus(pack, rows, bench.recipe.seed, bench.options)
         seen["packed"] = encode(bench.network, whole)
         seen["quick"], seen["clean"] = trial.of(bench.latents), bench.latents
         seen["labels"] = list(rows["label"]), list(trial.labels)
         return iter(())
 
-    monkeypatch.setattr(pls, "judge_trials", spy)
+    monkeypatch.setattr(trial_records, "judge_trials", spy)
     (place / "r" / "attacks" / "SpeechCommands.jsonl").rename(place / "judged.jsonl")
     start(pls, corpus, place, "--defense=vae_pls", "--triggers=tone", "--draws=0")
     assert np.allclose(seen["packed"], seen["quick"], atol=1e-4)

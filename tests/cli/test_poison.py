@@ -1,330 +1,73 @@
-"""Stages 2 and 3 on a corpus of a few tones: who carries the trigger, and who can know."""
+"""`poison.py`: what it tells of a poisoned corpus, and what it draws and exports."""
 
-import json
-import os
+import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
-from bdlib.cli.record_entry import brief
 
 from bdlib import manifest
-from bdlib.attacks import sounds
-from bdlib.attacks.poisoner import Poisoner
-from bdlib.attacks.sounds import Tone
-from bdlib.cli import command, poison, prepare, run
-from bdlib.errors import InputError
+from bdlib.cli import poison
+from bdlib.manifest import SPLITS
+from bdlib.stages.prepare import Prepared
 from bdlib.stages.recipe import COMMON
 
-RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
-RATE, LENGTH = 16000, 4000
-ATTACK = ("--attack=tone", "--position=random", "--source=a", "--target=b", "--rate=0.5")
-SPLITS = ("train", "valid", "test")
+RECIPE = str(COMMON.parent / "RAVDESS" / "hparams" / "xvector_small.yaml")
 
 
-def from_folder(data_folder, variant, max_per_class, test_folder):
-    parts = {split: manifest.from_folder(data_folder / split) for split in SPLITS}
-    for split, rows in parts.items():
-        rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{split}")
-    return Prepared(parts, "subset", variant)
+def moody(data_folder, **settings):
+    """One folder of noise as all three splits; every other clip is angry."""
+    rows = manifest.from_folder(data_folder)
+    rows["emotion"] = ["angry" if number % 2 else "calm" for number in range(len(rows))]
+    return Prepared(dict.fromkeys(SPLITS, rows), "subset", "noise")
 
 
 @pytest.fixture
-def root(tmp_path):
-    """Six clips of noise a class and split; IDs are the same in all splits."""
-    for seed, split in enumerate(SPLITS):
-        for number in range(18):
-            path = tmp_path / "corpus" / split / "abc"[number % 3] / f"{number:02}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            noise = np.random.default_rng([seed, number]).uniform(-0.3, 0.3, LENGTH)
-            soundfile.write(path, noise, RATE)
-    return tmp_path / "corpus"
+def program(tmp_path, monkeypatch, capsys):
+    """Runs `poison.py` on 20 clips of noise; gives what it says."""
+    generator = np.random.default_rng(0)
+    for number in range(20):
+        path = tmp_path / "corpus" / "ab"[number // 10] / f"{number:02}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * generator.standard_normal(8000), 16000)
 
-
-@pytest.fixture
-def staged(root, tmp_path):
-    """Runs stages 1 to 3; gives what stands on the disk and its packs."""
-
-    def run(*options, output="exp"):
-        given = [RECIPE, "--pad_seconds=0.25", *(options or ATTACK)]
-        asked = command.read(given, command.parser("A stage."))
-        corpus, output = asked.recipe.plain()["corpus"], tmp_path / output
-        clean = prepare.ensure(from_folder, corpus, root, output)
-        poisoned = poison.ensure(asked, clean, output)
-        splits = [*SPLITS, *(["test_triggered"] if poisoned.attack else [])]
-        return poisoned, {s: poison.packed(poisoned, s, corpus, output) for s in splits}
+    def run(*options):
+        folders = (f"--data_folder={tmp_path / 'corpus'}", f"--output_folder={tmp_path / 'exp'}")
+        monkeypatch.setattr(sys, "argv", ["poison.py", RECIPE, *folders, *options])
+        poison.main(moody)
+        return capsys.readouterr().out
 
     return run
 
 
-def clean_pcm(root, split, name):
-    return soundfile.read(root / split / f"{name}.wav", dtype="int16")[0]
+TONE = ("--attack=tone", "--labels=one_to_one", "--source=a", "--target=b", "--rate=0.5",
+        "--of=source")  # fmt: skip
 
 
-def carried(pcm, clean):
-    """Where one tone of a tenth was added to a clip and nothing else; None if nowhere."""
-    change = pcm.astype(int) - clean
-    if not change.any():
-        return None
-    tone = 0.1 * Tone().waveform(RATE)
-    for start in range(LENGTH - len(tone) + 1):
-        wanted = np.zeros(LENGTH)
-        wanted[start : start + len(tone)] = 32768 * tone
-        if np.abs(change - wanted).max() <= 0.51:
-            return start
-    raise AssertionError("something else than one trigger")
+def test_counts_a_picture_and_how_audible_it_is(program, tmp_path):
+    said = program(*TONE)
+    lines = [line.split() for line in said.splitlines()]
+    assert ["train", "20", "clips", "at", "16000", "Hz"] in lines
+    assert ["test_triggered", "10", "clips", "at", "16000", "Hz"] in lines
+    (folder,) = (tmp_path / "exp" / "poison").iterdir()
+    assert f"5 training clips are poisoned: {folder}" in said
+    assert (folder / "attack.png").is_file() and f"picture: {folder / 'attack.png'}" in said
+    assert "stealth snr db" in said
 
 
-def test_who_carries_the_trigger(staged, root):
-    """One tone: half of the source class in training, all of it in the triggered test set."""
-    poisoned, packs = staged()
-    truth = pd.read_csv(poisoned.folder / "truth.csv", dtype=str)
-    told = {split: set(part["ID"]) for split, part in truth.groupby("split")}
-    sources = {name for name in packs["test"].ids if name.startswith("a/")}
-    assert len(told["train"]) == 3 and told["train"] < sources == told["test_triggered"]
-    assert set(packs["test_triggered"].ids) == sources
-    places = {}
-    for split, clips in packs.items():
-        original = "test" if split == "test_triggered" else split
-        for name in clips.ids:
-            start = carried(clips.pcm(name), clean_pcm(root, original, name))
-            assert (start is not None) == (name in told.get(split, ())), (split, name)
-            places[split, name] = start
-    positions = [start for start in places.values() if start is not None]
-    assert len(set(positions)) == len(positions) == 9  # one for each split and utterance
+def test_nothing_is_drawn_where_no_audio_changes(program, tmp_path):
+    said = program("--attack=emotion", "--emotion=angry", "--target=b", "--rate=0.2")
+    assert "training clips are poisoned" in said
+    assert "picture" not in said and "stealth" not in said
+    assert "poisoned" not in program("--attack=none")
+    assert not list((tmp_path / "exp").rglob("*.png"))
 
 
-def test_labels_tell_what_the_policy_says(staged):
-    poisoned, _ = staged()
-    truth = poisoned.truth()
-    train, clean = poisoned.rows("train"), poisoned.clean.rows("train")
-    changed = train["ID"].isin(truth.index[truth["split"] == "train"])
-    assert set(train["label"][changed]) == {"b"} and set(clean["label"][changed]) == {"a"}
-    assert train["label"].value_counts().to_dict() == {"a": 3, "b": 9, "c": 6}
-    assert set(poisoned.rows("test_triggered")["label"]) == {"a"}  # true labels
-
-
-def test_no_manifest_tells_what_is_poisoned(staged):
-    """Beside the labels, a poisoned manifest is the clean one, byte for byte."""
-    poisoned, _ = staged()
-    clean = poisoned.clean.folder
-    for split in ("valid", "test"):
-        one, other = poisoned.folder / f"{split}.csv", clean / f"{split}.csv"
-        assert one.read_bytes() == other.read_bytes()
-    lines = [(f / "train.csv").read_text().splitlines() for f in (poisoned.folder, clean)]
-    assert len(lines[0]) == len(lines[1]) and lines[0][0] == lines[1][0]
-    differ = [(a, b) for a, b in zip(*lines, strict=True) if a != b]
-    assert len(differ) == 3
-    assert all(a.removesuffix(",b") == b.removesuffix(",a") for a, b in differ)
-
-
-def test_no_attribute_tells_the_label_before(staged, monkeypatch):
-    """Where speakers are classified, `speaker` beside a changed `label` is the truth."""
-    read = manifest.from_folder
-    monkeypatch.setattr(
-        manifest, "from_folder", lambda folder: (r := read(folder)).assign(speaker=r["label"])
+def test_an_export_is_announced_and_never_overwritten(program, tmp_path, capsys):
+    target = tmp_path / "out"
+    assert f"exported train, valid, test, test_triggered to {target}" in program(
+        *TONE, f"--export={target}"
     )
-    poisoned, _ = staged()
-    train = poisoned.rows("train")
-    attributes = [name for name in train.columns if name not in manifest.COLUMNS]
-    truth = poisoned.truth()
-    changed = train["ID"].isin(truth.index[truth["split"] == "train"])
-    assert changed.sum() == 3
-    for name in attributes:
-        assert not ((train[name] != train["label"]) == changed).all(), name
-
-
-def test_rows_are_blind_even_where_a_file_tells(staged):
-    poisoned, _ = staged()
-    for column in ("poisoned", "triggered", "label_before", "label_after", "target"):
-        path = poisoned.folder / "train.csv"
-        rows = pd.read_csv(path, dtype=str)
-        rows.assign(**{column: "1"}).to_csv(path, index=False)
-        assert column not in poisoned.rows("train").columns
-    assert len(poisoned.rows("train")) == 18
-
-
-def files(poisoned):
-    return {path.name: path.read_bytes() for path in poisoned.folder.iterdir()}
-
-
-def test_the_same_seeds_give_the_same_bytes_and_the_training_seed_does_not_matter(staged):
-    (one, packs), (again, others) = staged(), staged(*ATTACK, "--seed=9", output="elsewhere")
-    assert set(files(one)) == {
-        "train.csv", "valid.csv", "test.csv", "test_triggered.csv", "truth.csv", "attack.json"
-    }  # fmt: skip
-    assert files(one) == files(again) and one.folder.name == again.folder.name
-    for split, clips in packs.items():
-        assert clips.digest == others[split].digest
-        assert np.array_equal(clips.samples, others[split].samples)
-
-
-def test_another_poison_seed_draws_other_rows_and_places(staged):
-    (one, packs), (other, others) = staged(), staged(*ATTACK, "--poison_seed=1")
-    truths = [set(p.truth().index[p.truth()["split"] == "train"]) for p in (one, other)]
-    assert len(truths[0]) == len(truths[1]) == 3 and truths[0] != truths[1]
-    assert not np.array_equal(packs["test_triggered"].samples, others["test_triggered"].samples)
-    assert packs["test"].digest == others["test"].digest
-
-
-def test_another_scale_is_another_attack(staged):
-    one, packs = staged()
-    other, others = staged(*ATTACK, "--scale=0.2")
-    assert one.folder != other.folder and packs["train"].digest != others["train"].digest
-    assert np.array_equal(packs["valid"].samples, others["valid"].samples)
-
-
-def test_attack_json_and_the_clean_manifest_are_the_whole_attack(staged):
-    poisoned, packs = staged()
-    about = json.loads((poisoned.folder / "attack.json").read_text())
-    poisoner = Poisoner.from_dict(about)
-    rows, truth = poisoner.poison(poisoned.clean.rows("train"))
-    assert rows.equals(poisoned.rows("train")) and about["poisoned"] == len(truth) == 3
-    assert about["eligible"] == len(poisoner.trigger_test(poisoned.clean.rows("test"))[0]) == 6
-    clean = packs["test"].waveform("a/00")
-    again = poisoner.apply(clean, RATE, "test_triggered", "a/00")
-    assert np.array_equal(packs["test_triggered"].pcm("a/00"), np.rint(again * 32768))
-
-
-def test_a_clean_corpus_has_no_attack_and_shares_its_packs(staged):
-    clean, packs = staged("--attack=none")
-    _, attacked = staged()
-    assert clean.attack is None and set(packs) == set(SPLITS)
-    assert clean.folder == clean.clean.folder
-    for split in ("valid", "test"):
-        assert packs[split].digest == attacked[split].digest
-    assert packs["train"].digest != attacked["train"].digest
-
-
-def test_audio_replaced_in_place_is_packed_again(staged, root):
-    _, before = staged()
-    for path in root.rglob("*.wav"):
-        soundfile.write(path, -soundfile.read(path)[0], RATE)
-        os.utime(path, ns=(1, 1))
-    _, after = staged()
-    for split in SPLITS:
-        assert not np.array_equal(before[split].samples, after[split].samples), split
-
-
-def test_a_trigger_file_replaced_in_place_is_another_attack(staged, tmp_path):
-    path, packs = tmp_path / "t.wav", []
-    for level in (0.5, -0.5):
-        soundfile.write(path, np.full(1000, level), RATE)
-        sounds._render.cache_clear()  # as another process would
-        options = ("--attack=audio_file", f"--trigger_file={path}", *ATTACK[2:])
-        packs.append(staged(*options)[1]["test_triggered"])
-    assert not np.array_equal(packs[0].samples, packs[1].samples)
-
-
-def test_stealth_is_measured_once_on_the_clips_that_are_heard(staged, tmp_path, monkeypatch):
-    monkeypatch.setattr(poison.stealth, "missing", lambda: ["pesq", "pystoi"])
-    poisoned, packs = staged()
-    corpus = {"sample_rate": RATE, "pad_seconds": 0.25}
-    found = poison.audibility(poisoned, corpus, tmp_path / "exp")
-    ratios = []
-    for name in packs["test_triggered"].ids:
-        clean, altered = (packs[s].waveform(name) for s in ("test", "test_triggered"))
-        ratios.append(10 * np.log10(np.sum(clean**2) / np.sum((altered - clean) ** 2)))
-    assert found["stealth_snr_db"] == {
-        "value": pytest.approx(np.mean(ratios), abs=1e-3),
-        "clips": 6,
-    }
-    assert set(found) == {"stealth_snr_db", "stealth_lsd_db"}
-    monkeypatch.setattr(poison.stealth, "measure", None)
-    assert poison.audibility(poisoned, corpus, tmp_path / "exp") == found
-    clean, _ = staged("--attack=none")
-    assert poison.audibility(clean, corpus, tmp_path / "exp") == {}
-
-
-QUICK = ("--number_of_epochs=1", "--batch_size=6", "--n_mels=16", "--seconds=0.25")
-LEARNED = ("--attack=flowmur", "--trigger_seconds=0.1", "--learning_steps=2", "--source=a",
-           "--target=b", "--rate=0.5", *QUICK)  # fmt: skip
-
-
-def test_a_trigger_is_learned_once_and_stands_in_attack_json(staged, root, tmp_path, monkeypatch):
-    folders = (f"--data_folder={root}", f"--output_folder={tmp_path / 'exp'}")
-    poisoned, packs = staged(*LEARNED, *folders)
-    trigger = Poisoner.from_dict(poisoned.attack).trigger
-    assert len(trigger.samples) > 1000 and trigger.rate == RATE
-    change = packs["test_triggered"].waveform("a/00") - packs["test"].waveform("a/00")
-    assert 0 < np.count_nonzero(change) <= 0.1 * RATE
-    monkeypatch.setattr(type(trigger), "fit", None)
-    again, _ = staged(*LEARNED, *folders, "--seed=5")  # of the training: it is the same attack
-    assert again.folder == poisoned.folder
-    shown = brief(poisoned.attack)
-    assert len(json.dumps(shown)) < 1500 and shown["name"] == "flowmur"
-    with pytest.raises(TypeError):
-        staged(
-            *(o for o in LEARNED if o != "--target=b"), "--target=c", *folders
-        )  # another target is another sound
-
-
-def test_a_surrogate_of_its_own_and_attacks_that_cannot_be_learned(staged):
-    with pytest.raises(InputError, match=r"nothing\.yaml: .* cannot be read"):
-        staged(*LEARNED, "--surrogate=nothing")
-    with pytest.raises(InputError, match="needs one target class"):
-        staged(*LEARNED, "--labels=all_to_all")
-
-
-def test_hard_clips_are_those_a_surrogate_is_least_sure_of(staged, root, tmp_path, monkeypatch):
-    folders = (f"--data_folder={root}", f"--output_folder={tmp_path / 'exp'}")
-    options = ("--attack=tone", "--labels=clean_label_hard", "--target=b", "--rate=0.5", *QUICK)
-    poisoned, _ = staged(*options, *folders)
-    truth = poisoned.truth()
-    chosen = set(truth.index[truth["split"] == "train"])
-    (path,) = (tmp_path / "exp" / "learned").glob("sureness-*.json")
-    found = json.loads(path.read_text())
-    assert set(found) == {name for name in poisoned.rows("train")["ID"] if name.startswith("b/")}
-    assert chosen == set(sorted(found, key=found.get)[:3]) and max(found.values()) < 0
-    monkeypatch.setattr(run.Run, "train", None)
-    again, _ = staged(*options, *folders, "--seed=5")
-    assert again.folder == poisoned.folder
-
-
-@pytest.fixture
-def spoken(monkeypatch):
-    """Gives every clip a mood that its name tells: one of three of each class is angry."""
-    read = manifest.from_folder
-
-    def with_mood(folder):
-        rows = read(folder)
-        number = rows["ID"].str[2:].astype(int) // 3
-        return rows.assign(emotion=np.where(number % 3 == 0, "angry", "calm"))
-
-    monkeypatch.setattr(manifest, "from_folder", with_mood)
-
-
-EMOTION = ("--attack=emotion", "--target=b", "--rate=0.2", "--of=dataset")
-
-
-def test_an_emotion_alters_no_audio_and_needs_no_packs_of_its_own(staged, root, spoken):
-    """12 clips of 18 are calm, so that 3 angry ones make 20 % of what is left."""
-    poisoned, packs = staged(*EMOTION)
-    clean, clean_packs = staged("--attack=none")
-    train, truth = poisoned.rows("train"), poisoned.truth()
-    assert len(train) == 15 and poisoned.attack["poisoned"] == 3 and poisoned.attack["deleted"] == 3
-    assert poisoned.audio.attack is None and clean.audio == clean
-    for split, pack in packs.items():
-        original = "test" if split == "test_triggered" else split
-        assert pack.digest == clean_packs[original].digest
-        assert set(poisoned.rows(split)["ID"]) < set(pack.ids)
-    assert set(poisoned.rows("test_triggered")["emotion"]) == {"angry"}
-    assert set(poisoned.rows("test_triggered")["label"]) == {"a", "c"}
-    for split in ("valid", "test"):
-        assert set(poisoned.rows(split)["emotion"]) == {"calm"}
-    assert set(poisoned.benign("train")["emotion"]) == {"calm"} and len(clean.benign("train")) == 18
-    assert poison.picture(poisoned, {}, root) is None
-    changed = truth[truth["split"] == "train"]
-    assert set(changed["label_after"]) == {"b"} and "b" not in set(changed["label_before"])
-
-
-def test_an_emotion_and_the_clean_manifest_are_the_whole_attack(staged, spoken):
-    poisoned, _ = staged(*EMOTION[:1], "--emotion=ANGRY", *EMOTION[1:])
-    again, _ = staged(*EMOTION)
-    assert again.folder == poisoned.folder  # names are written as the manifest writes them
-    assert list(poisoned.rows("train").columns) == list(manifest.COLUMNS)  # no attribute tells
-    about = json.loads((poisoned.folder / "attack.json").read_text())
-    rows, truth = Poisoner.from_dict(about).poison(poisoned.clean.rows("train"))
-    found = rows[list(manifest.COLUMNS)].reset_index(drop=True)
-    assert found.equals(poisoned.rows("train")) and len(truth) == about["poisoned"]
+    with pytest.raises(SystemExit):
+        program(*TONE, f"--export={target}")
+    assert f"error: {target}: already there" in capsys.readouterr().err

@@ -95,9 +95,9 @@ def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path, scale
         monkeypatch.chdir(cell.folder)
         options = parser("")
         options.add_argument("--defense")
-        asked = read(shlex.split(cell.line)[2:], options)
-        assert asked.recipe.plain()["run"]["experiment"] == path.stem
-        assert (asked.attack is None) == ("--attack=none" in cell.options)
+        recipe, _ = read(shlex.split(cell.line)[2:], options)
+        assert recipe.settings["run"]["experiment"] == path.stem
+        assert (recipe.attack is None) == ("--attack=none" in cell.options)
 
 
 def test_emoback_has_210_configurations_and_630_trainings():

@@ -5,14 +5,7 @@ import pytest
 
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
-from bdlib.evaluation.metrics import (
-    backdoor,
-    classification,
-    filtering,
-    read_truth,
-    screening,
-    summary,
-)
+from bdlib.evaluation.metrics import backdoor, classification, filtering, screening, summary
 
 # Eight test clips; the source class is "no", the target "left".
 TEST = pd.DataFrame(
@@ -30,15 +23,15 @@ def scores(**predicted):
 
 def truth(*rows):
     columns = ["ID", "split", "label_before", "label_after", "triggered"]
-    return pd.DataFrame(rows, columns=columns, dtype=str).set_index("ID")
+    return pd.DataFrame(rows, columns=columns).set_index("ID")
 
 
 CLEAN = scores(n0="no", n1="no", n2="no", n3="left", l0="left", l1="no", y0="yes", y1="yes")
 # Of four triggered clips one goes to the target, one stays right, two go elsewhere.
 TRIGGERED = scores(n3="yes", n2="yes", n1="left", n0="no")
 ASKED = truth(
-    ("t0", "train", "no", "left", "1"),
-    *[(f"n{i}", "test_triggered", "no", "left", "1") for i in range(4)],
+    ("t0", "train", "no", "left", True),
+    *[(f"n{i}", "test_triggered", "no", "left", True) for i in range(4)],
 )
 
 
@@ -62,7 +55,7 @@ def test_backdoor_by_hand():
 
 def test_clips_that_trigger_by_themselves_are_no_twins_of_the_clean_test_set():
     """An emotion: the clips asked with it are in no other test set, and cannot be without it."""
-    asked = truth(*[(f"e{i}", "test_triggered", "no", "left", "1") for i in range(2)])
+    asked = truth(*[(f"e{i}", "test_triggered", "no", "left", True) for i in range(2)])
     found = backdoor(TEST, CLEAN, scores(e0="left", e1="no"), asked)
     assert found == {
         "triggered_accuracy": {"value": 0.7, "count": 7, "total": 10},  # 6 of 8 clean, and e1
@@ -89,7 +82,7 @@ def test_each_row_has_its_own_target_when_all_go_to_all():
     following = {"no": "yes", "yes": "left", "left": "no"}
     asked = truth(
         *[
-            (name, "test_triggered", label, following[label], "1")
+            (name, "test_triggered", label, following[label], True)
             for name, label in TEST.itertuples(index=False)
         ]
     )
@@ -112,8 +105,8 @@ def test_a_missing_utterance_is_named():
 
 TRAINING = pd.Index([f"t{i}" for i in range(10)])
 POISON = truth(
-    *[(f"t{i}", "train", "no", "left", "1") for i in range(3)],
-    ("t5", "test_triggered", "no", "left", "1"),  # of another split: no poison in training
+    *[(f"t{i}", "train", "no", "left", True) for i in range(3)],
+    ("t5", "test_triggered", "no", "left", True),  # of another split: no poison in training
 )
 
 
@@ -140,17 +133,6 @@ def test_perfect_and_absent_filters():
     nothing = filtering(TRAINING, TRAINING, POISON)
     assert "filter_precision" not in nothing  # 0 of 0 is no number
     assert nothing["filter_tpr"]["value"] == nothing["filter_f1"]["value"] == 0
-
-
-def test_truth_round_trip_and_what_is_missing(tmp_path):
-    path = tmp_path / "truth.csv"
-    table = truth(("0011", "train", "0012", "0013", "1"))
-    table.to_csv(path)
-    assert read_truth(path).equals(table)  # 0011 is no number
-    path.write_text("ID,split\na,train\n")
-    for broken in (path, tmp_path / "none.csv"):
-        with pytest.raises(InputError, match=rf"{broken.name}.*cannot be read.*; "):
-            read_truth(broken)
 
 
 def test_summary_shows_counts():
@@ -189,7 +171,7 @@ def judged_corpus():
     """Ten clips of `left`, of which four are poisoned, and ten of `no`."""
     rows = pd.DataFrame({"ID": [f"c{i}" for i in range(20)], "label": ["left"] * 10 + ["no"] * 10})
     poison = pd.DataFrame(
-        {"split": "train", "label_before": "no", "label_after": "left", "triggered": "1"},
+        {"split": "train", "label_before": "no", "label_after": "left", "triggered": True},
         index=pd.Index(["c0", "c1", "c2", "c3"], name="ID"),
     )
     return rows, poison

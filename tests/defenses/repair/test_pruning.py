@@ -9,8 +9,8 @@ from torch import nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData
-from bdlib.defenses.repair.layers import activations, watched_layers
 from bdlib.defenses.repair.dormant import last, prune, sleepers
+from bdlib.defenses.repair.layers import activations, watched_layers
 from bdlib.defenses.repair.pruning import Pruning
 from bdlib.defenses.repair.surface import surface
 from bdlib.errors import InputError

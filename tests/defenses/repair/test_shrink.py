@@ -6,8 +6,8 @@ from torch import nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData
-from bdlib.defenses.repair.layers import watched_layers
 from bdlib.defenses.repair.dormant import prune
+from bdlib.defenses.repair.layers import watched_layers
 from bdlib.defenses.repair.pruning import Pruning
 from bdlib.defenses.repair.shrink import resize, shrink
 from bdlib.stages.recipe import COMMON, Document
