@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -25,23 +25,27 @@ def rank(ids: Iterable[str], seed: int, purpose: str) -> list[str]:
     )
 
 
-def cap(rows: pd.DataFrame, max_per_class: int, seed: int = 0) -> pd.DataFrame:
+def cap(rows: pd.DataFrame, max_per_class: int | Mapping[str, int], seed: int = 0) -> pd.DataFrame:
     """At most `max_per_class` rows a class, drawn by `seed`; the order of the rows stays.
+
+    A mapping caps the classes that it names, and keeps the others whole.
 
     Raises
     ------
     InputError
-        If `max_per_class` is no positive whole number.
+        If a cap is no positive whole number.
     """
-    whole = isinstance(max_per_class, int) and not isinstance(max_per_class, bool)
-    if not whole or max_per_class < 1:
-        raise InputError(
-            f"`max_per_class` is {max_per_class}: give a whole number of clips, at least 1"
-        )
+    everywhere = not isinstance(max_per_class, Mapping)
+    caps = dict.fromkeys(rows["label"], max_per_class) if everywhere else max_per_class
+    for number in caps.values():
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise InputError(
+                f"`max_per_class` is {number}: give a whole number of clips, at least 1"
+            )
     kept = [
         name
-        for _, group in rows.groupby("label", sort=True)
-        for name in rank(group["ID"], seed, "cap")[:max_per_class]
+        for label, group in rows.groupby("label", sort=True)
+        for name in rank(group["ID"], seed, "cap")[: caps.get(label)]
     ]
     return rows[rows["ID"].isin(kept)].reset_index(drop=True)
 

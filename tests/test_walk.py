@@ -184,6 +184,7 @@ BRIEF = {
     "mvd": ("--depth=10", "--width=1"),
     "mvj": ("--depth=10", "--width=1", "--langevin_steps=2", "--more_steps=0"),
     "base_wrn": ("--depth=10", "--width=1"),
+    "base_views_wrn": ("--depth=10", "--width=1"),
     "mvj_small": ("--langevin_steps=2",),
     "mvj_small_semisup": ("--langevin_steps=2",),
     "mvd_semisup": ("--depth=10", "--width=1"),

@@ -1,5 +1,7 @@
 """Wide residual net that sees a clip as overlapping views (MVJ section 3; JEM's network)."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -11,13 +13,14 @@ from bdlib.models.classifier import SpeechClassifier
 class ViewBlock(nn.Module):
     """Pre-activation residual block without normalisation: (B, C, T, F) to (B, D, T - 4, F / s).
 
-    Frequency is padded, time never is, so the shortcut is cropped by two frames on each side.
+    Frequency is padded, time never is, so the shortcut is cropped by two frames on each side. The
+    stride stands in the second convolution, as the authors of MVJ have it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, (1, stride), (0, 1))
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=(0, 1))
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=(0, 1))
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, (1, stride), (0, 1))
         self.shortcut = nn.Identity()
         if stride > 1 or in_channels != out_channels:
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, (1, stride))
@@ -44,10 +47,12 @@ class WideResNet(SpeechClassifier):
     depth, width : int
         6n + 4 layers, and the factor of the channels 16, 32, 64.
     view_frames : int
-        Frames of a view; at least the receptive field of the convolutions.
+        Frames of a view; at least the receptive field of the convolutions. The pooling covers all
+        frames that the convolutions leave of a view.
     multi_view : bool
         True joins views by logsumexp (MVJ Eq. 7) and trains on random views (MVD, MVJ). False
-        averages their logits and trains on whole clips: Base with the same network.
+        averages their logits and trains on whole clips. Only with views as long as the clips is
+        that an undefended net: a mean of 40 views of 61 frames resists a short trigger, too.
 
     Raises
     ------
@@ -96,13 +101,20 @@ class WideResNet(SpeechClassifier):
             )
         return features
 
+    def classify(self, embeddings: Tensor) -> Tensor:
+        """See `SpeechClassifier`; float32 under autocast, too, for the sake of all logsumexps."""
+        kind = embeddings.device.type
+        casts = torch.amp.is_autocast_available(kind)  # on "meta", to count operations, none is
+        with torch.autocast(kind, enabled=False) if casts else nullcontext():
+            return self.head(embeddings.float())
+
     def view_embeddings(self, features: Tensor) -> Tensor:
         """(B, T, F) to (B, views, D)."""
         return self.pool(self.net(features[:, None])).squeeze(3).transpose(1, 2)
 
     def view_logits(self, features: Tensor) -> Tensor:
-        """(B, T, F) to (B, views, C)."""
-        return self.head(self.view_embeddings(features))
+        """(B, T, F) to (B, views, C), float32."""
+        return self.classify(self.view_embeddings(features))
 
     def random_views(self, features: Tensor) -> Tensor:
         """One random view of each clip, (B, T, F) to (B, `view_frames`, F)."""
@@ -123,4 +135,4 @@ class WideResNet(SpeechClassifier):
         """See `SpeechClassifier`; of one random view in the training of a multi-view model."""
         if self.training and self.multi_view:
             features = self.random_views(features)
-        return self.join(self.view_logits(features).float())
+        return self.join(self.view_logits(features))

@@ -47,6 +47,7 @@ def untrained(
     training = Training(
         schedule=model["schedule"](settings["lr"]),
         loss=model["loss"],
+        keep=model.get("keep", "best"),
         **{name: settings[name] for name in TRAIN_KEYS},
     )
     brain = model.get("brain", ClassifierBrain)
@@ -54,9 +55,9 @@ def untrained(
 
 
 def load(recipe: Recipe, classes: tuple[str, ...], folder: Path, device: str) -> SpeechClassifier:
-    """The best checkpoint of a training, on a device."""
-    fresh, _, _ = untrained(recipe, classes)
-    return classifier_brain.load(fresh, folder).to(device)
+    """The kept checkpoint of a training, on a device."""
+    fresh, training, _ = untrained(recipe, classes)
+    return classifier_brain.load(fresh, folder, training.keep).to(device)
 
 
 def fit(

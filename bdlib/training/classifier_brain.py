@@ -22,6 +22,8 @@ from bdlib.training import log
 from bdlib.training.checkpoints import WholeCheckpointer
 
 MOST_ROLLBACKS = 3
+KEPT = {"best": "valid_loss", "last": None}
+"""Which checkpoint is the classifier, and the number it is lowest in; None takes the newest."""
 
 
 class Diverged(InputError):
@@ -42,18 +44,22 @@ class Training:
         Parameters to optimiser.
     patience, warmup_epochs : int
         Stop after `patience` epochs without a better validation loss, not counting the first
-        `warmup_epochs`.
+        `warmup_epochs`; with `keep` last, never.
     max_grad_norm : float
         Gradients are clipped to this norm.
     schedule : Callable[[int, int], float]
         Step and total steps to learning rate (`bdlib.training.schedule`).
     loss : Callable[[Tensor, Tensor], Tensor]
         Logits (B, C) and class numbers (B,) to a scalar.
+    keep : str
+        Which epoch is the classifier: `best`, of lowest validation loss, or `last`. The papers on
+        poisoned speech take the last; a choice by clean validation clips may stop a training
+        before it has learned the poison.
 
     Raises
     ------
     InputError
-        If a number is out of range.
+        If a number is out of range, or `keep` is neither.
     """
 
     number_of_epochs: int
@@ -64,16 +70,19 @@ class Training:
     max_grad_norm: float
     schedule: Callable[[int, int], float]
     loss: Callable[[Tensor, Tensor], Tensor]
+    keep: str = "best"
 
     def __post_init__(self) -> None:
         least = {"number_of_epochs": 1, "patience": 0, "warmup_epochs": 0, "max_grad_norm": 1e-30}
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise InputError(f"`{name}` is {getattr(self, name)}: give at least {low}")
+        if self.keep not in KEPT:
+            raise InputError(f"`keep` is {self.keep}: give {' or '.join(KEPT)}")
 
 
 class ClassifierBrain(sb.Brain):
-    """Trains `modules.classifier`, keeps the checkpoint of lowest validation loss.
+    """Trains `modules.classifier`, keeps the newest checkpoint and the one `Training.keep` names.
 
     All randomness of an epoch is a function of seed and epoch, so a training that was killed and
     started again ends with the numbers of one that was not.
@@ -143,7 +152,7 @@ class ClassifierBrain(sb.Brain):
         self.correct = self.total = 0
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
-        """Log the epoch, tell the stopper, keep the best and the newest checkpoint."""
+        """Log the epoch, tell the stopper, keep its checkpoint."""
         if stage == sb.Stage.TRAIN:
             self.train_loss = stage_loss
             return
@@ -165,10 +174,14 @@ class ClassifierBrain(sb.Brain):
         }
 
     def keep_checkpoint(self, valid_loss: float) -> None:
-        """Tell the stopper; keep the best and the newest checkpoint."""
-        self.counter.update_metric(valid_loss)
+        """Keep the newest checkpoint, and where it is asked for the best; then tell the stopper."""
+        lowest = KEPT[self.training.keep]
+        if lowest:
+            self.counter.update_metric(valid_loss)
         self.checkpointer.save_and_keep_only(
-            meta={"valid_loss": valid_loss}, min_keys=["valid_loss"], importance_keys=[]
+            meta={"valid_loss": valid_loss},
+            min_keys=[lowest] if lowest else [],
+            importance_keys=[],
         )
 
 
@@ -182,7 +195,7 @@ def fit(
     run_opts: dict[str, Any],
     brain: Callable[..., ClassifierBrain] = ClassifierBrain,
 ) -> SpeechClassifier:
-    """Train, or go on with a training that was interrupted, and return the best checkpoint.
+    """Train, or go on with a training that was interrupted, and return what `training.keep` names.
 
     A training that diverges goes back to its newest checkpoint, or to the beginning, with half the
     learning rate (and half the Langevin step), at most `MOST_ROLLBACKS` times.
@@ -218,21 +231,30 @@ def fit(
         trainer = brain(classifier, training, train, folder, seed, run_opts, caution=caution)
         try:
             trainer.fit(trainer.counter, loader(train), loader(valid))
-            return load(classifier, folder)
+            return load(classifier, folder, training.keep)
         except Diverged as error:
             rollbacks.append(f"epoch {trainer.counter.current}: {error}")
             if len(rollbacks) > MOST_ROLLBACKS:
                 raise InputError(
                     f"{folder}: training diverged {len(rollbacks)} times, the last in "
-                    f"{rollbacks[-1]}; lower the learning rate, `lr`"
+                    f"{rollbacks[-1]}; lower the learning rate (`lr`)"
                 ) from error
             log.write_rollbacks(folder, rollbacks)
             print(f"diverged in {rollbacks[-1]}; going back with half the step")
             classifier.load_state_dict(start)
 
 
-def load(classifier: SpeechClassifier, folder: str | Path) -> SpeechClassifier:
-    """Fill a classifier from the best checkpoint of a training.
+def load(classifier: SpeechClassifier, folder: str | Path, keep: str = "best") -> SpeechClassifier:
+    """Fill a classifier from the best or the last checkpoint of a training.
+
+    Arguments
+    ---------
+    classifier : SpeechClassifier
+        Its weights are replaced.
+    folder : str | Path
+        Of the training.
+    keep : str
+        See `Training`; that of the training.
 
     Raises
     ------
@@ -240,7 +262,7 @@ def load(classifier: SpeechClassifier, folder: str | Path) -> SpeechClassifier:
         If there is none, or it is broken.
     """
     checkpointer = WholeCheckpointer(Path(folder) / "save", recoverables={"classifier": classifier})
-    if checkpointer.recover_if_possible(min_key="valid_loss") is None:
+    if checkpointer.recover_if_possible(min_key=KEPT[keep]) is None:
         raise InputError(f"{folder}: no epoch was trained; raise `number_of_epochs`")
     return classifier.eval()
 

@@ -166,7 +166,7 @@ class ViewBrain(ClassifierBrain):
         return self._one_view(views)
 
     def _one_view(self, views: Tensor) -> Tensor:
-        return self.classifier.view_logits(views).squeeze(1).float()
+        return self.classifier.view_logits(views).squeeze(1)
 
     def compute_objectives(self, logits: Tensor, batch: Batch, stage: sb.Stage) -> Tensor:
         """Eq. 4 (MVJ) or its first term (MVD); with `semi`, Eq. 8."""

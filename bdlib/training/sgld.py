@@ -148,7 +148,7 @@ class Sampler(nn.Module):
         Arguments
         ---------
         logits : Callable[[Tensor], Tensor]
-            Views (S, frames, mels) to logits (S, C).
+            Views (S, frames, mels) to logits (S, C); heights are taken of them in float32.
         labels : Tensor
             (B,) classes of the batch; p(x|y) is asked for labels drawn from them.
 
@@ -188,12 +188,12 @@ class Sampler(nn.Module):
         average, x = None, x.detach()
         for _ in range(self.steps):
             x.requires_grad_(True)
-            (gradient,) = torch.autograd.grad(height(logits(x)).sum(), x)
+            (gradient,) = torch.autograd.grad(height(logits(x).float()).sum(), x)
             average = gradient if average is None else average.lerp(gradient, 1 - momentum)
             noise = torch.randn_like(x) * (step**0.5 / divisor)
             x = (x.detach() + 0.5 * step * average + noise).detach()
             step *= decay
         if self.tuners[kind].adaptive:
             with torch.no_grad():
-                self.tuners[kind].report(choice, logits(x).logsumexp(1).mean())
+                self.tuners[kind].report(choice, logits(x).float().logsumexp(1).mean())
         return x

@@ -6,6 +6,7 @@ The 12 classes are those of the TensorFlow Datasets builder: ten commands, every
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from bdlib import manifest, sampling
@@ -45,7 +46,7 @@ COMPLETE = {
 def prepare(
     data_folder: Path,
     variant: str = "12",
-    max_per_class: int | None = None,
+    max_per_class: int | str | None = None,
     test_folder: str | None = None,
     seed: int = 0,
 ) -> Prepared:
@@ -61,8 +62,9 @@ def prepare(
         Has a folder a word, and `_background_noise_` for the variant 12.
     variant : str
         `12`; `10`, the commands alone; `35` or `30`, all words of v0.02 or of v0.01.
-    max_per_class : int | None
-        Caps each class of the training split; validation and test stay whole.
+    max_per_class : int | str | None
+        Caps each class of the training split; validation and test stay whole. A text caps some
+        otherwise: `100,_unknown_:1800` or `100,_unknown_:all`.
     test_folder : str | None
         The separate test archive (12 folders), unpacked or linked below `data_folder`.
     seed : int
@@ -71,7 +73,7 @@ def prepare(
     Raises
     ------
     InputError
-        If a folder or a word is missing, or a class has no rows in a split.
+        If a folder or a word is missing, a class has no rows in a split, or a cap is none.
     """
     folder, variant = Path(data_folder), str(variant)
     clips = find_clips(folder, variant)
@@ -94,7 +96,7 @@ def prepare(
             )
     rows = {split: manifest.from_files(folder, found) for split, found in entries.items()}
     if max_per_class is not None:
-        rows["train"] = sampling.cap(rows["train"], max_per_class, seed)
+        rows["train"] = sampling.cap(rows["train"], caps(max_per_class, CLASSES[variant]), seed)
     full = tuple(len(part) for part in rows.values()) in COMPLETE[variant]
     scale = "mini" if (folder / "mini.json").is_file() else "full" if full else "subset"
     notes = _notes(folder, clips, variant, max_per_class, test_folder)
@@ -185,6 +187,22 @@ def archive_entries(folder: Path, test_folder: str, variant: str) -> list[dict]:
     ]
 
 
+def caps(max_per_class: int | str, classes: Sequence[str]) -> dict[str, int]:
+    """The cap of each class that has one, from a number or a text such as `100,_unknown_:all`."""
+    of_all, *others = str(max_per_class).split(",")
+    try:
+        own = dict(other.split(":") for other in others)
+        if not own.keys() <= set(classes):
+            raise ValueError("no such class")
+        every = dict.fromkeys(classes, of_all) | own
+        return {name: int(most) for name, most in every.items() if most != "all"}
+    except ValueError as error:
+        raise InputError(
+            f"`max_per_class` is {max_per_class}: give a number, and after commas the classes that "
+            "have another, as in 100,_unknown_:1800 or 100,_unknown_:all"
+        ) from error
+
+
 def _entry(folder: Path, file: Path, label: str) -> dict:
     speaker = file.stem.split("_nohash_")[0] if "_nohash_" in file.stem else ""
     word = SILENCE if label == SILENCE else file.parent.name
@@ -193,18 +211,23 @@ def _entry(folder: Path, file: Path, label: str) -> dict:
 
 
 def _notes(
-    folder: Path, clips: dict[str, Path], variant: str, most: int | None, test_folder: str | None
+    folder: Path,
+    clips: dict[str, Path],
+    variant: str,
+    most: int | str | None,
+    test_folder: str | None,
 ) -> tuple[str, ...]:
     version = "v0.02" if any(file.parent.name in ADDED for file in clips.values()) else "v0.01"
     part = len(clips) < CLIPS[version] and not (folder / "mini.json").is_file()
     without = variant == "12" and test_folder is None
+    of_all, _, own = str(most).partition(",")
     cases = {
         f"{len(clips):,} of {CLIPS[version]:,} clips of {version}: a subset": part,
         "the words of v0.01, taken from v0.02": variant == "30" and version == "v0.02",
         "no official lists: split by the hash of the speaker": not (
             folder / LISTS["test"]
         ).exists(),
-        f"training capped at {most} a class": most is not None,
+        f"training capped at {of_all} a class{f' ({own})' if own else ''}": most is not None,
         "no separate test archive: test silence is the last third of each noise file, kept out of "
         f"training, and {UNKNOWN} is a larger share of test than there": without,
     }

@@ -97,7 +97,7 @@ def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path, scale
         options.add_argument("--defense")
         recipe, _ = read(shlex.split(cell.line)[2:], options)
         assert recipe.settings["run"]["experiment"] == path.stem
-        assert recipe.attack is not None
+        assert (recipe.attack is None) == ("--attack=none" in cell.options)
 
 
 def test_emoback_has_210_configurations_and_630_trainings():

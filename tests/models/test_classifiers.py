@@ -77,8 +77,10 @@ def test_loss_reaches_every_parameter(name):
 def test_wide_nets_of_the_recipes(name):
     with torch.device("meta"):
         model = build(name)["classifier"](n_classes=12)
-    assert sum(p.numel() for p in model.parameters()) == 36_613_772
-    assert model.multi_view == (name != "base_wrn")
+    views = name != "base_wrn"
+    count = sum(p.numel() for p in model.parameters())
+    assert count == 36_613_772 + (0 if views else 640 * 39 * 20)
+    assert model.multi_view == views and model.view_frames == (61 if views else 100)
 
 
 def test_resnet50_has_23_5_million_parameters():

@@ -201,6 +201,31 @@ def test_cap_is_for_training_alone(recipe, corpus):
     assert not other.splits["train"].equals(capped.splits["train"])
 
 
+def test_classes_may_have_caps_of_their_own(recipe, corpus):
+    """The rows kept are those of the same cap for all: a class does not look at another's."""
+    whole, two = recipe.prepare(corpus), recipe.prepare(corpus, max_per_class=2)
+    mixed = recipe.prepare(corpus, max_per_class="2,_unknown_:all,yes:1").splits["train"]
+    counts = dict.fromkeys(recipe.CLASSES["12"], 2) | {"_unknown_": 75, "yes": 1}
+    assert mixed["label"].value_counts().to_dict() == counts
+
+    def ids(rows, name):
+        return list(rows[rows["label"] == name]["ID"])
+
+    assert ids(mixed, "_unknown_") == ids(whole.splits["train"], "_unknown_")
+    assert ids(mixed, "left") == ids(two.splits["train"], "left")
+    note = "training capped at 2 a class (_unknown_:all,yes:1)"
+    assert note in recipe.prepare(corpus, max_per_class="2,_unknown_:all,yes:1").notes
+    assert recipe.prepare(corpus, max_per_class="2").splits["train"].equals(two.splits["train"])
+
+
+@pytest.mark.parametrize(
+    "most", ["two", "2,", "2,yes", "2,no_such:1", "2,yes:few", "2,yes:1:1", 2.5]
+)
+def test_a_cap_that_is_none_is_told(recipe, corpus, most):
+    with pytest.raises(InputError, match=r"`max_per_class` is .*: give a number"):
+        recipe.prepare(corpus, max_per_class=most)
+
+
 def test_empty_class_names_class_and_split(recipe, corpus):
     (corpus / "up" / "bbbbbbb0_nohash_0.wav").unlink()
     with pytest.raises(InputError, match="empty class up in valid"):

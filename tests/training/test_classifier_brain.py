@@ -130,15 +130,55 @@ def test_the_best_epoch_comes_back_and_not_the_last(tones, tmp_path):
     assert equal(net, fresh)
 
 
-@pytest.mark.parametrize(("epoch", "step"), [(3, 3), (1, 2), (5, 1)])
-def test_interrupted_training_ends_bit_equal(tones, tmp_path, epoch, step):
-    whole = train(tones, tmp_path / "whole")
+def test_the_last_epoch_comes_back_where_it_is_kept(tones, tmp_path):
+    """Though the best one is on the disk, as where a run is killed before it is deleted."""
+
+    def ruins(step, total):
+        return 0.01 if step < total / 2 else -0.1
+
     with pytest.raises(Stops):
-        train(tones, tmp_path / "cut", brain=breaking(ClassifierBrain, epoch, step))
+        train(
+            tones,
+            tmp_path,
+            schedule=ruins,
+            number_of_epochs=10,
+            brain=breaking(ClassifierBrain, 10, 1),
+        )
+    assert len(list((tmp_path / "save").iterdir())) == 2
+    ruined = classifier_brain.load(small(), tmp_path, "last")
+    assert not equal(ruined, classifier_brain.load(small(), tmp_path))
+    net = train(tones, tmp_path, schedule=ruins, number_of_epochs=9, keep="last")
+    assert equal(net, ruined)
+    net = train(tones, tmp_path, schedule=ruins, number_of_epochs=10, keep="last")
+    losses = [line["valid_loss"] for line in read_log(tmp_path)]
+    assert len(losses) == 10 and losses[-1] > 1.5 * min(losses)
+    assert math.isclose(loss_and_accuracy(net, tones.valid())[0], losses[-1], abs_tol=1e-3)
+    assert len(list((tmp_path / "save").iterdir())) == 1
+    assert equal(net, classifier_brain.load(small(), tmp_path, "last"))
+
+
+def test_the_last_epoch_knows_no_patience(tones, tmp_path):
+    still = {"schedule": Constant(0.0), "number_of_epochs": 8, "patience": 1}
+    train(tones, tmp_path / "best", **still)
+    train(tones, tmp_path / "last", **still, keep="last")
+    assert len(read_log(tmp_path / "best")) < len(read_log(tmp_path / "last")) == 8
+
+
+def test_an_unknown_epoch_is_not_kept():
+    with pytest.raises(InputError, match="`keep` is first: give best or last"):
+        training(keep="first")
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize(("epoch", "step"), [(3, 3), (1, 2), (5, 1)])
+def test_interrupted_training_ends_bit_equal(tones, tmp_path, epoch, step, keep):
+    whole = train(tones, tmp_path / "whole", keep=keep)
+    with pytest.raises(Stops):
+        train(tones, tmp_path / "cut", brain=breaking(ClassifierBrain, epoch, step), keep=keep)
     assert len(read_log(tmp_path / "cut")) == epoch - 1
     torch.manual_seed(99)  # another process has another stream
     torch.randn(7)
-    resumed = train(tones, tmp_path / "cut")
+    resumed = train(tones, tmp_path / "cut", keep=keep)
     assert without_seconds(tmp_path / "cut") == without_seconds(tmp_path / "whole")
     assert min(read_log(tmp_path / "whole"), key=lambda e: e["valid_loss"])["epoch"] > 3
     assert equal(whole, resumed)
@@ -297,6 +337,26 @@ def test_view_training_goes_on_bit_equal(tones, tmp_path, sgld, semi):
     if sgld:
         assert {"free", "classes", "tuners.free.sums"} <= set(one["sampler"])
         assert int(one["sampler"]["tuners.classes.calls"]) > 0
+
+
+def test_a_divergence_halves_the_langevin_step(tones, tmp_path):
+    steps = []
+
+    class Once(ViewBrain):
+        def on_fit_batch_start(self, batch, should_step):
+            super().on_fit_batch_start(batch, should_step)
+            steps.append(
+                [self.sampler.tuners[kind].propose()[0][0] for kind in self.sampler.tuners]
+            )
+            if self.counter.current == 2 and self.caution == 1:
+                with torch.no_grad():
+                    self.classifier.head.weight.fill_(torch.nan)
+
+    fixed = dataclasses.replace(SGLD, adaptive=False, step_size=0.2)
+    train(tones, tmp_path, wide(), lambda *a, **k: Once(*a, **k, sgld=fixed), number_of_epochs=2)
+    count = len(tones.train())
+    assert steps[: count + 1] == [[0.2, 0.2]] * (count + 1)
+    assert steps[count + 1 :] == [[0.1, 0.1]] * count
 
 
 def test_noise_on_views_is_added_in_training_only(tones, tmp_path):

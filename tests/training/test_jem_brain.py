@@ -3,14 +3,22 @@
 import math
 
 import pytest
+import speechbrain as sb
 import torch
 
+from bdlib.corpus import Batch
+from bdlib.features import NormalizedFbank
+from bdlib.models.wide_resnet import WideResNet
+from bdlib.training.classifier_brain import Training
 from bdlib.training.jem_brain import (
     SemiSup,
+    ViewBrain,
     entropy_loss,
     generative_loss,
     plain_generative_loss,
 )
+from bdlib.training.schedule import Constant
+from bdlib.training.sgld import SgldSettings
 
 
 def by_hand(logits, labels):
@@ -113,3 +121,85 @@ def test_beliefs_pass_gradients_unless_detached(detach):
     surprise = -belief.log()
     flows = belief * (surprise - (belief * surprise).sum())
     assert torch.allclose(logits.grad, torch.zeros_like(flows) if detach else flows)
+
+
+SGLD = SgldSettings(samples=3, steps=2, more_steps=1, buffer=6, class_buffer=4)
+COUNTS = (18, 12, 6)  # of the training labels
+
+
+@pytest.fixture
+def brain_of(tones, tmp_path):
+    """A brain that was told such label counts."""
+
+    def make(**settings):
+        torch.manual_seed(0)
+        train, net = tones.train(), WideResNet(NormalizedFbank(8, 8000), 3, depth=10, width=1)
+        train.labels = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))
+        cross_entropy = torch.nn.functional.cross_entropy
+        training = Training(26, 6, torch.optim.Adam, 9, 0, 5.0, Constant(0.01), cross_entropy)
+        run_opts = {"device": "cpu", "noprogressbar": True}
+        return ViewBrain(net, training, train, tmp_path, 0, run_opts, **settings)
+
+    return make
+
+
+def a_batch():
+    torch.manual_seed(7)
+    labels = torch.tensor([0, 0, 2, 1, 0, 2])
+    return Batch(list("abcdef"), torch.randn(6, 5600) / 10, torch.ones(6), labels)
+
+
+def whole_loss(logits, labels, gamma, generative):
+    """Eq. 8 of the rows that have a label, sum by sum; the other rows are samples."""
+    rows, classes = logits.tolist(), range(3)
+    supervised = unlabelled = 0.0
+    for row, label in zip(rows, labels.tolist(), strict=False):
+        partition = sum(math.exp(q) for q in row)
+        for c in classes:
+            belief = math.exp(row[c]) / partition
+            loss, doubted = -math.log(belief), -math.log(belief)  # L_pyx
+            if generative:
+                of_class = sum(math.exp(other[c]) for other in rows)
+                loss -= math.log(math.exp(row[c]) / of_class)  # L_pxy
+                doubted = loss - math.log(COUNTS[c] / sum(COUNTS))
+            supervised += loss if c == label else 0.0
+            unlabelled += belief * doubted
+    return ((1 - gamma) * supervised + gamma * unlabelled) / len(labels)
+
+
+@pytest.mark.parametrize(("epoch", "gamma"), [(1, 0.1), (11, 0.25), (26, 0.475)])
+@pytest.mark.parametrize("semi", [None, SemiSup(), SemiSup(0.0, 0.0)])
+@pytest.mark.parametrize("sgld", [None, SGLD])
+def test_whole_loss_of_a_step_by_hand(brain_of, sgld, semi, epoch, gamma):
+    """MVD and MVJ, trusting the labels or not; gamma counts epochs from 0, SpeechBrain from 1."""
+    brain, batch = brain_of(sgld=sgld, semi=semi), a_batch()
+    brain.counter.current = epoch
+    logits = 2 * torch.randn(9 if sgld else 6, 3)
+    gamma = gamma if semi and semi.step else 0.0
+    found = brain.compute_objectives(logits, batch, sb.Stage.TRAIN)
+    expected = whole_loss(logits, batch.labels, gamma, generative=sgld is not None)
+    assert math.isclose(float(found), expected, rel_tol=1e-5)
+
+
+def test_validation_has_the_plain_loss(brain_of):
+    brain, batch, logits = brain_of(sgld=SGLD, semi=SemiSup()), a_batch(), torch.randn(6, 3)
+    brain.correct = brain.total = 0
+    found = brain.compute_objectives(logits, batch, sb.Stage.VALID)
+    assert torch.equal(found, torch.nn.functional.cross_entropy(logits, batch.labels))
+    assert brain.total == 6
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_step_sees_the_views_and_then_the_samples(brain_of, bf16):
+    """The last rows are of what the sampler wrote back; under autocast all is float32 still."""
+    brain, batch = brain_of(sgld=SGLD), a_batch()
+    before = brain.sampler.classes.clone(), brain.sampler.free.clone()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        logits = brain.compute_forward(batch, sb.Stage.TRAIN)
+        loss = brain.compute_objectives(logits, batch, sb.Stage.TRAIN)
+        after = brain.sampler.classes, brain.sampler.free
+        kept = [x[(x != y).any((-1, -2))] for x, y in zip(after, before, strict=True)]
+        drawn = brain.classifier.view_logits(torch.cat(kept)).squeeze(1)
+    assert logits.shape == (9, 3) and logits.dtype == loss.dtype == torch.float32
+    distance = torch.cdist(logits, drawn).min(1).values
+    assert (distance[6:] < 1e-2).all() and (distance[:6] > 2e-2).all()

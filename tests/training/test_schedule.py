@@ -2,12 +2,15 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
+from hyperpyyaml import load_hyperpyyaml
 
 from bdlib.training.schedule import Constant, Cyclic, Linear, OneCycle, Staircase
 
 TOTAL = 26 * 100
+RECIPE = Path(__file__).parents[2] / "recipes" / "SpeechCommands" / "hparams"
 
 
 def curve(schedule, total=TOTAL):
@@ -68,6 +71,18 @@ def test_staircase_warms_up_over_the_first_1000_of_26_times_1336_steps():
     assert math.isclose(rates[499], 7e-5 / 2)
     assert rates[998] < 7e-5 * 0.9995 and math.isclose(rates[999], 7e-5)
     assert math.isclose(rates[2000], 7e-5)
+
+
+def test_jem_warms_up_over_the_first_1000_of_200_times_1336_steps():
+    """And multiplies by 0.3 at 160 and 180 epochs."""
+    with (RECIPE / "jem.yaml").open() as file:
+        schedule = load_hyperpyyaml(file)["model"]["schedule"](1e-4)
+    total = 200 * 1336
+    assert schedule(998, total) < 1e-4 * 0.9995 and math.isclose(schedule(999, total), 1e-4)
+    assert math.isclose(schedule(499, total), 1e-4 / 2, rel_tol=1e-4)
+    assert math.isclose(schedule(160 * 1336 - 1, total), 1e-4)
+    assert math.isclose(schedule(160 * 1336, total), 3e-5)
+    assert math.isclose(schedule(180 * 1336, total), 9e-6)
 
 
 @pytest.mark.parametrize("cycles", [1, 2, 3])

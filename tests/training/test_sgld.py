@@ -1,5 +1,8 @@
 """Langevin sampling: bookkeeping, and that it generates."""
 
+import math
+
+import pytest
 import torch
 from torch import nn
 
@@ -32,6 +35,42 @@ def test_chains_climb_to_the_class_asked_for():
         x = sampler.draw(well, torch.full((64,), label)).flatten()
         assert (x - centre).abs().mean() < 0.2
     assert sampler.classes[0].min() < -2.5 and sampler.classes[1].max() > 2.5  # written back
+
+
+@pytest.mark.parametrize("caution", [1.0, 0.5])
+@pytest.mark.parametrize("decay", [1.0, 0.5, 1.2])
+@pytest.mark.parametrize("momentum", [0.0, 0.6, 0.95])
+def test_chain_by_hand(momentum, decay, caution):
+    """No noise; up a parabola from 0.5. Momentum is used up to 0.9, decay up to 1."""
+    settings = SgldSettings(1, 5, 0, 0.3, math.inf, decay, momentum, False, 0.0, 0.0, 1, 1)
+    sampler = Sampler(settings, 2, (1, 1), caution)
+    sampler.classes.fill_(0.5)
+    x, average, step = 0.5, None, 0.3 * caution
+    for _ in range(5):
+        slope = -(x - 3)
+        kept = min(momentum, 0.9)
+        average = slope if average is None else kept * average + (1 - kept) * slope
+        x += step / 2 * average
+        step *= min(decay, 1.0)
+    assert math.isclose(float(sampler.draw(well, torch.tensor([1]))), x, rel_tol=1e-5)
+
+
+def test_heights_are_taken_in_float32():
+    """Of a net under autocast, whose logits are bf16: two of them here, which bf16 cannot add."""
+
+    def coarse(x):
+        return torch.cat([x.flatten(1), x.flatten(1) - 3], 1).bfloat16()
+
+    settings = SgldSettings(2, 0, 0, unconditional=1.0, restart=0.0, buffer=2)
+    sampler, seen = Sampler(settings, 2, (1, 1)), []
+    sampler.free.fill_(1.0)
+    sampler.draw(coarse, torch.tensor([0]))
+    height = math.log(math.exp(1) + math.exp(-2))
+    assert math.isclose(float(sampler.tuners["free"].sums.sum()), height, rel_tol=1e-6)
+    assert not math.isclose(float(torch.tensor(height).bfloat16()), height, rel_tol=1e-4)
+    sampler.steps = 1
+    sampler._chain(sampler.free, coarse, "free", lambda q: (seen.append(q.dtype), q[:, 0])[1])
+    assert seen == [torch.float32]
 
 
 def test_noise_has_the_temperature_asked_for():
@@ -75,6 +114,17 @@ def test_tuner_keeps_the_best_choice_and_tunes_the_step_first():
         tuner.report(choice, torch.tensor(-abs(step - 0.2 / 0.9)))
     assert abs(float(tuner.values[0]) - 0.2 / 0.9) < 1e-9
     assert int(tuner.calls) == 0
+
+
+def test_momentum_is_kept_up_to_0_95_and_used_up_to_0_9():
+    torch.manual_seed(0)
+    tuner = Tuner(SgldSettings(momentum=0.93), 1.0)
+    tuner.active.fill_(3)
+    for _ in range(CALLS):
+        (*_, momentum), choice = tuner.propose()
+        assert momentum == (0.93 * 0.95 if choice == 0 else 0.9)
+        tuner.report(choice, torch.tensor(float(choice)))
+    assert math.isclose(float(tuner.values[3]), 0.95, rel_tol=1e-6)  # not 0.93 / 0.95, the best
 
 
 def test_tuner_ignores_a_choice_never_drawn():
