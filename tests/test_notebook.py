@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import bdlib
+from bdlib.attacks.flowmur import FlowMur
 from bdlib.attacks.labels import CleanLabelHard
 from bdlib.errors import InputError
 from bdlib.mini import make
@@ -67,6 +68,16 @@ def test_hard_clips_are_those_the_surrogate_is_least_sure_of(walked):
     with pytest.raises(InputError, match="`surrogate`"):
         hard = bdlib.Poisoner(bdlib.Insert(bdlib.Clap()), CleanLabelHard("yes"), rate=0.3)
         walked["corpus"].poison(hard, walked["folder"] / "exp")
+
+
+def test_a_trigger_is_learned_on_the_surrogate(walked):
+    corpus, folder = walked["corpus"], walked["folder"] / "exp"
+    attack = bdlib.Poisoner(FlowMur(steps=2), bdlib.OneToOne("no", "yes"), rate=0.5)
+    poisoned = corpus.poison(attack, folder, surrogate=walked["surrogate"])
+    assert poisoned.attack["trigger"]["samples"] and poisoned.attack_name == "flowmur"
+    name = poisoned.truth().query("split == 'train'").index[0]
+    before, after = (p.packs["train"].pcm(name) for p in (corpus.poison(None, folder), poisoned))
+    assert len(before) == len(after) and (before != after).any()
 
 
 def test_what_stands_is_not_made_twice(walked, capsys):

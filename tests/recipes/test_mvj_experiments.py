@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from bdlib.cli.settings import Document
-from bdlib.records.published import read_published
 
 from bdlib.cli.cells import cells
+from bdlib.report.published import read_published
+from bdlib.stages.recipe import Document
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "SpeechCommands"
