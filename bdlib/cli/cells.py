@@ -3,9 +3,10 @@
 import itertools
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -14,7 +15,7 @@ from bdlib.errors import InputError
 from bdlib.files import digest
 
 KEYS = {"experiment", "seeds", "grid", "options", "scales"}
-AT_SCALE = {"seeds", "options", "stand_ins"}
+AT_SCALE = {"seeds", "options", "stand_ins", "counts"}
 
 
 @dataclass(frozen=True)
@@ -49,30 +50,27 @@ class Cell:
         return self.folder / "exp" / "sweep" / f"{digest(self.line)}.log"
 
 
-def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
+def cells(
+    path: Path,
+    scale: str,
+    data_folder: str | None = None,
+    own: Mapping[str, str] = MappingProxyType({}),
+) -> list[Cell]:
     """All cells of an experiment file at a scale, in a fixed order.
 
     The file holds `experiment` (its name), `seeds`, `options` for every cell, and a `grid` of lists
     whose combinations are cells, or several such grids. A key ``model`` names the yaml of
     `hparams`; a key ``defense`` chooses `defend.py` (null is none); a key may join options with
     commas, ``"source,target": [[no, on], [yes, up]]``. Under `scales` stands what differs at
-    ``full``, ``subset`` or ``mini``: `seeds`, `options`, and `stand_ins` for models too large there.
+    ``full``, ``subset`` or ``mini``: `seeds`, `options`, `stand_ins` for models too large there, and
+    `counts` of clips that the corpus must have. `own` are further options; they win over the file's.
 
     Raises
     ------
     InputError
         For a file that is missing, no mapping, or has an unknown key or no such scale.
     """
-    try:
-        data, recipe = yaml.safe_load(path.read_text("utf-8")), path.resolve().parents[1]
-        unknown = set(data) - KEYS
-    except (OSError, yaml.YAMLError, TypeError) as error:
-        raise InputError(f"{path}: not an experiment file ({error})") from error
-    at = data.get("scales", {}).get(scale)
-    if unknown := sorted(unknown | (set(at or ()) - AT_SCALE)):
-        raise InputError(f"{path}: unknown key {unknown[0]}; known are {sorted(KEYS | AT_SCALE)}")
-    if at is None:
-        raise InputError(f"{path}: no scale {scale}; there are {' '.join(data.get('scales', {}))}")
+    (data, at), recipe = _read(path, scale), path.resolve().parents[1]
     options = {"experiment": data["experiment"], **data.get("options", {}), **at.get("options", {})}
     if scale == "mini":
         options |= {"data_folder": "mini", "results_folder": "exp/results"}
@@ -81,6 +79,7 @@ def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
     else:  # the programs run in the recipe's folder
         below = Path(data_folder).is_absolute()
         options["data_folder"] = data_folder if below else os.path.relpath(data_folder, recipe)
+    options |= own
     stand_ins = at.get("stand_ins", {})
     listed = []
     for seed in at.get("seeds", data.get("seeds", [0])):  # a whole table first, then the next seed
@@ -89,6 +88,26 @@ def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
             chosen = {key: value for key, value in choice.items() if key != "model"}
             listed.append(_cell(recipe, model, {**options, **chosen, "seed": seed}))
     return list(dict.fromkeys(listed))
+
+
+def counts(path: Path, scale: str) -> dict[str, int] | None:
+    """How many clips by split the corpus of an experiment must have at a scale; None if any."""
+    return _read(path, scale)[1].get("counts")
+
+
+def _read(path: Path, scale: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An experiment file, and of it what is for a scale."""
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+        unknown = set(data) - KEYS
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise InputError(f"{path}: not an experiment file ({error})") from error
+    at = data.get("scales", {}).get(scale)
+    if unknown := sorted(unknown | (set(at or ()) - AT_SCALE)):
+        raise InputError(f"{path}: unknown key {unknown[0]}; known are {sorted(KEYS | AT_SCALE)}")
+    if at is None:
+        raise InputError(f"{path}: no scale {scale}; there are {' '.join(data.get('scales', {}))}")
+    return data, at
 
 
 def _combinations(grids: Any) -> Iterator[dict[str, Any]]:

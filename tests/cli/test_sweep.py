@@ -1,5 +1,6 @@
 """Experiments as data: which cells there are, which are left, and what a failed one leaves."""
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -63,6 +64,24 @@ def test_bad_experiments_are_refused(table):
         sweep.cells(table, "mini")
     with pytest.raises(InputError, match="not an experiment file"):
         sweep.cells(table.with_name("absent.yaml"), "mini")
+
+
+def test_any_option_of_a_recipe_is_one_of_all_cells(table, monkeypatch, capsys):
+    own = sweep.options(["--test_folder=a=b", "--source=off"])
+    listed = sweep.cells(table, "subset", "/c", own)
+    assert all("--test_folder=a=b" in cell.options for cell in listed)
+    with pytest.raises(InputError, match="test_folder: no option"):
+        sweep.options(["test_folder"])
+    path = RECIPES / "SpeechCommands" / "experiments" / "mvj_table1.yaml"
+    given = ["sweep.py", str(path), "--scale=mini", "--dry-run", "--max-runs=1"]
+    for option, told in (
+        ("--test_folder=archive", "--test_folder=archive"),
+        ("--test_foldr=x", "no such option"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*given, option])
+        with contextlib.suppress(SystemExit):
+            sweep.main()
+        assert told in "".join(capsys.readouterr())
 
 
 def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_path):
