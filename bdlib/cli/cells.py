@@ -61,7 +61,8 @@ def cells(
     The file holds `experiment` (its name), `seeds`, `options` for every cell, and a `grid` of lists
     whose combinations are cells, or several such grids. A key ``model`` names the yaml of
     `hparams`; a key ``defense`` chooses `defend.py` (null is none); a key may join options with
-    commas, ``"source,target": [[no, on], [yes, up]]``. Under `scales` stands what differs at
+    commas, ``"source,target": [[no, on], [yes, up]]``; a grid with seeds of its own (``seed``) has them
+    in place of `seeds`. Under `scales` stands what differs at
     ``full``, ``subset`` or ``mini``: `seeds`, `options`, `stand_ins` for models too large there, and
     `counts` of clips that the corpus must have. `own` are further options; they win over the file's.
 
@@ -86,7 +87,8 @@ def cells(
         for choice in _combinations(data["grid"]):
             model = stand_ins.get(choice["model"], choice["model"])
             chosen = {key: value for key, value in choice.items() if key != "model"}
-            listed.append(_cell(recipe, model, {**options, **chosen, "seed": seed}))
+            options_of = {**options, **chosen, "seed": chosen.get("seed", seed)}
+            listed.append(_cell(recipe, model, options_of))
     return list(dict.fromkeys(listed))
 
 

@@ -48,6 +48,11 @@ def test_cells_are_all_combinations(table):
     assert listed[0].line == f"python train.py hparams/a.yaml {first} --seed=0 --noprogressbar"
     assert {cell.yaml for cell in listed} == {"hparams/a.yaml", "hparams/c.yaml"}
     assert len(sweep.cells(table, "mini")) == 8
+    given = yaml.safe_load(table.read_text())
+    given["grid"][0]["seed,poison_seed"] = [[3, 5], [4, 6]]
+    table.write_text(yaml.safe_dump(given))
+    own = {tuple(o for o in c.options if "seed" in o) for c in sweep.cells(table, "mini")}
+    assert own == {("--seed=3", "--poison_seed=5"), ("--seed=4", "--poison_seed=6")}
     folder = next(o for o in sweep.cells(table, "subset", "b c")[0].options if "folder" in o)
     assert Path(table.parents[1], folder.partition("=")[2]).resolve() == Path("b c").resolve()
 
