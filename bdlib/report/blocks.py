@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bdlib.errors import InputError
 from bdlib.records.record import SCALES
-from bdlib.report import attacks_table, ranking, results
+from bdlib.report import attacks_table, ranking, results, trainings
 from bdlib.report.groups import Records
 from bdlib.report.labels import attack_label, in_readme
 from bdlib.report.published import Published
@@ -17,7 +17,12 @@ from bdlib.report.table import Table, markdown
 BEGIN = re.compile(r"<!-- results:begin(?P<what>[^>]*)-->")
 END = "<!-- results:end -->"
 EMPTY = "*No runs have been measured yet.*\n"
-PAGES = {"runs": "", "repairs": "-repairs", "attacks": "-attacks"}
+PAGES = {
+    "runs": "",
+    "trainings": "-trainings",
+    "repairs": "-repairs",
+    "attacks": "-attacks",
+}
 """Kinds of tables, and how the names of the pages end on which they stand in full."""
 
 SYNTAX = (
@@ -73,6 +78,7 @@ class Block:
         chosen = [record for record in runs if self._asks_for(record)]
         tables = {"runs": results.brief(chosen, published, gather=True)}
         if not (self.attack or self.model or self.clips):
+            tables["trainings"] = trainings.build(records)
             tables["repairs"] = [ranking.brief(table) for table in ranking.build(records)]
             judged = attacks_table.build(attacks, published)
             tables["attacks"] = [attacks_table.brief(table) for table in judged]

@@ -6,7 +6,7 @@ from pathlib import Path
 from bdlib.errors import InputError
 from bdlib.files import atomic
 from bdlib.records.record import read
-from bdlib.report import attacks_table, matrix, page, ranking, results
+from bdlib.report import attacks_table, matrix, page, ranking, results, trainings
 from bdlib.report.blocks import PAGES, fill
 from bdlib.report.groups import Records
 from bdlib.report.published import Published, read_published
@@ -80,10 +80,11 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
 def _tables(
     records: Records, attacks: Records, published: list[Published], folder: Path
 ) -> dict[Path, str]:
-    """The pages of tables: a page a data set, and one each for repairs and for many attacks."""
+    """The pages of tables: a page a data set, and one each for what `PAGES` has besides."""
     pages = {}
     for kind, tables in (
         ("runs", results.build(records, published)),
+        ("trainings", trainings.build(records)),
         ("repairs", [*ranking.build(records), *matrix.build(records)]),
         ("attacks", attacks_table.build(attacks, published)),
     ):
