@@ -24,6 +24,7 @@ VARIANTS = {
     "dog_clicker": {"scale"},
     "random_clap": {"position"},
     "six_claps": {"scale"},
+    "vae_pls_robust": {"robust"},
     "vae_pls_search": {"judge", "least_spread", "spectrum"},
 }
 # What nobody but the user can know: which sound, how much of it, which file, who is attacked.

@@ -14,7 +14,7 @@ import yaml
 from bdlib.errors import InputError
 from bdlib.files import digest
 
-KEYS = {"experiment", "seeds", "grid", "options", "scales"}
+KEYS = {"experiment", "program", "seeds", "grid", "options", "scales"}
 AT_SCALE = {"seeds", "options", "stand_ins", "counts"}
 
 
@@ -27,7 +27,7 @@ class Cell:
     folder : Path
         The recipe it runs in.
     program : str
-        `train` or `defend`.
+        `train`, `defend` or `pls`.
     yaml : str
         The recipe's yaml.
     options : tuple[str, ...]
@@ -58,13 +58,13 @@ def cells(
 ) -> list[Cell]:
     """All cells of an experiment file at a scale, in a fixed order.
 
-    The file holds `experiment` (its name), `seeds`, `options` for every cell, and a `grid` of lists
-    whose combinations are cells, or several such grids. A key ``model`` names the yaml of
-    `hparams`; a key ``defense`` chooses `defend.py` (null is none); a key may join options with
-    commas, ``"source,target": [[no, on], [yes, up]]``; a grid with seeds of its own (``seed``) has them
-    in place of `seeds`. Under `scales` stands what differs at
-    ``full``, ``subset`` or ``mini``: `seeds`, `options`, `stand_ins` for models too large there, and
-    `counts` of clips that the corpus must have. `own` are further options; they win over the file's.
+    The file holds `experiment` (its name), `program` (`pls`, or by default what a cell needs), `seeds`,
+    `options` for every cell, and a `grid` of lists whose combinations are cells, or several such grids.
+    A key ``model`` names the yaml of `hparams`; a key ``defense`` chooses `defend.py` (null is none); a
+    key may join options with commas, ``"source,target": [[no, on], [yes, up]]``; a grid with a key
+    ``seed`` has these in place of `seeds`. Under `scales` stands what differs at ``full``, ``subset``
+    or ``mini``: `seeds`, `options`, `stand_ins` for models too large there, and `counts` of clips that
+    the corpus must have. `own` are further options; they win over the file's.
 
     Raises
     ------
@@ -87,8 +87,8 @@ def cells(
         for choice in _combinations(data["grid"]):
             model = stand_ins.get(choice["model"], choice["model"])
             chosen = {key: value for key, value in choice.items() if key != "model"}
-            options_of = {**options, **chosen, "seed": chosen.get("seed", seed)}
-            listed.append(_cell(recipe, model, options_of))
+            given = {**options, **chosen, "seed": chosen.get("seed", seed)}
+            listed.append(_cell(recipe, data.get("program"), model, given))
     return list(dict.fromkeys(listed))
 
 
@@ -123,8 +123,8 @@ def _combinations(grids: Any) -> Iterator[dict[str, Any]]:
             yield choice
 
 
-def _cell(folder: Path, model: str, options: dict[str, Any]) -> Cell:
+def _cell(folder: Path, program: str | None, model: str, options: dict[str, Any]) -> Cell:
     options = {key: value for key, value in options.items() if value is not None}
-    program = "defend" if "defense" in options else "train"
+    program = program or ("defend" if "defense" in options else "train")
     listed = tuple(f"--{key}={value}" for key, value in options.items())
     return Cell(folder, program, f"hparams/{model}.yaml", (*listed, "--noprogressbar"))

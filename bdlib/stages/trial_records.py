@@ -90,6 +90,7 @@ def record_trials(
             "yaml": document.path.name,
             "parameters": sum(p.numel() for p in bench.network.parameters()),
             "trained_on": bench.poisoned.attack,
+            "rebuilding_error": round(bench.error, 6),  # variances of the corpus
         },
         "defense": {
             "name": document.path.stem,
@@ -109,6 +110,8 @@ def record_trials(
             # Class scores: above 1 a class is called poisoned.
             "classes": {name: round(score, 6) for name, score in judged.class_scores.items()},
             "scores": {name: round(v.score, 6) for name, v in judged.verdicts.items()},
+            # Share of the Gaussians of a class whose covariance was shrunk.
+            "shrunk": {n: round(v.shrunk, 6) for n, v in judged.verdicts.items() if v.shrunk},
             "metrics": measure(trial, judged),
             "runtime": {
                 "wall_s": round(time.time() - started, 1),

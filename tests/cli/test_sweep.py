@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bdlib.cli import sweep
+from bdlib.cli import pls, sweep
 from bdlib.cli.command import parser, read
 from bdlib.errors import InputError
 from bdlib.records import record
@@ -117,8 +117,9 @@ def unlike(listed):
 def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path, scale):
     for cell in unlike(sweep.cells(path, scale, "corpus")):
         monkeypatch.chdir(cell.folder)
-        options = parser("")
-        options.add_argument("--defense")
+        options = pls.parser() if cell.program == "pls" else parser("")
+        if cell.program != "pls":
+            options.add_argument("--defense")
         recipe, _ = read(shlex.split(cell.line)[2:], options)
         assert recipe.settings["run"]["experiment"] == path.stem
         assert (recipe.attack is None) == ("--attack=none" in cell.options)

@@ -276,3 +276,28 @@ def test_scale(recipe, corpus, monkeypatch):
     (corpus / "mini.json").write_text(json.dumps({"made": True}))
     made = recipe.prepare(corpus, "10")
     assert (made.scale, made.notes) == ("mini", ())
+
+
+def test_merged_words_are_few_large_classes(corpus, recipe):
+    """Every command is in one class; nearly all speakers are in training, by the hash."""
+    words = [word for name in recipe.MERGED for word in recipe.MERGED[name]]
+    assert set(recipe.COMMANDS) < set(words) and len(words) == len(set(words))
+    names = [f"{number:08x}_nohash_0.wav" for number in range(1000)]
+    kept = {name: recipe.which_set(name, recipe.HELD_OUT) for name in names}
+    assert 10 < list(kept.values()).count("valid") + list(kept.values()).count("test") < 30
+    for split in ("valid", "test", "train"):
+        name = next(name for name in names if kept[name] == split)
+        for words in recipe.MERGED.values():
+            write(corpus / words[-1] / name)
+    made = recipe.prepare(corpus, variant="merged")
+    assert set(made.splits["train"]["label"]) == set(recipe.MERGED)
+    assert len(made.splits["train"]) > 10 * len(made.splits["test"])
+    assert all(rows["label"].nunique() == 5 for rows in made.splits.values())
+    speakers = [set(rows["speaker"]) for rows in made.splits.values()]
+    assert not speakers[0] & (speakers[1] | speakers[2]) and not speakers[1] & speakers[2]
+    for rows in made.splits.values():
+        assert all(
+            word in recipe.MERGED[name]
+            for name, word in zip(rows["label"], rows["word"], strict=True)
+        )
+    assert made.scale == "subset" and any("words merged" in note for note in made.notes)
