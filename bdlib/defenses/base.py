@@ -49,9 +49,10 @@ class BlindView:
     Arguments
     ---------
     rows : pd.DataFrame
-        The untrusted training manifest (`manifest.blind`).
+        The untrusted training manifest: `ID`, an alias, `duration` in seconds, as packed, and
+        `label`. The order tells nothing.
     pack : Pack
-        Its waveforms.
+        Its waveforms, in the same order.
     classes : tuple[str, ...]
         Class order.
     seed : int
@@ -61,7 +62,8 @@ class BlindView:
     validation : Callable[[], Iterable[Batch]]
         Batches of the validation set, which nobody poisoned; what uses it says so in its record.
     clean : Callable[[float], CleanData]
-        The clean budget: this share of every class of the training set, as it was recorded.
+        The clean budget: this share of every class of the training set, of clips that are as they
+        were recorded; under aliases of their own.
     batches : Callable[[pd.DataFrame], Iterable[Batch]]
         Rows of this view as batches, in their order, cropped at the centre.
     folder : Path

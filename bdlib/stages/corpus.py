@@ -218,11 +218,6 @@ class Poisoned:
         """Whether there is an attack whose trigger changes waveforms."""
         return self.attack is not None and Poisoner.from_dict(self.attack).trigger.alters
 
-    def benign(self, split: str) -> pd.DataFrame:
-        """Clean rows of a split, as they were recorded, without those that trigger by themselves."""
-        rows = self.corpus.splits[split]
-        return rows if self.attack is None else Poisoner.from_dict(self.attack).benign(rows)
-
     def truth(self) -> pd.DataFrame:
         """What is poisoned (`manifest.read_truth`); for evaluation and oracles only."""
         return read_truth(self.folder, self.attack)

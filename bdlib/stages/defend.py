@@ -42,6 +42,8 @@ class Defended:
         With the settings it chose.
     clean_budget : int
         Clean clips that it was given, validation clips that it chose by among them.
+    budget : str | None
+        Digest of the names of those that are not of the validation set, where there are any.
     kept : pd.Index | None
         IDs it was trained on, where a filter chose them.
     """
@@ -49,6 +51,7 @@ class Defended:
     trained: Trained
     defense: FilterDefense | RepairDefense | InferenceDefense
     clean_budget: int
+    budget: str | None = None
     kept: pd.Index | None = None
 
 
@@ -96,8 +99,13 @@ def _filtered(
     with atomic(trained.folder / "suspicion.json") as temporary:
         named = {blinded.names[alias]: value for alias, value in suspicion.items()}
         temporary.write_text(json.dumps(named, indent=0) + "\n")
-    budget = view.clean(defense.clean_share).count if defense.clean_share else 0
-    return Defended(trained, defense, budget, pd.Index(kept["ID"]))
+    budget = defender.budget(poisoned, defense.clean_share)
+    return Defended(trained, defense, len(budget), _told(budget), pd.Index(kept["ID"]))
+
+
+def _told(budget: pd.DataFrame) -> str | None:
+    """A clean budget as a digest; None for none."""
+    return digest(list(budget["ID"])) if len(budget) else None
 
 
 def kept_rows(
@@ -121,7 +129,8 @@ def kept_rows(
 def _repaired(
     recipe: Recipe, poisoned: Poisoned, defense: RepairDefense, defender: Defender
 ) -> Defended:
-    before, name = train(recipe, poisoned), _name(recipe.defense)
+    before, budget = train(recipe, poisoned), defender.budget(poisoned, defense.clean_share)
+    name = _name(recipe.defense, _told(budget))
     clean = defender.clean_data(poisoned, defense.clean_share)
     path = before.folder / "guarded" / name / "model.ckpt"
     if path.exists():
@@ -135,7 +144,7 @@ def _repaired(
             torch.save(weights, temporary)
     load = partial(_load, recipe, poisoned.classes, path, before.device)
     after = replace(before, load=load, defended=name, undefended=before)
-    return Defended(after, defense, clean.count)
+    return Defended(after, defense, len(budget), _told(budget))
 
 
 def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> SpeechClassifier:
@@ -151,14 +160,15 @@ def _guarded(
 ) -> Defended:
     before = train(recipe, poisoned)
     seed = defender.seed
-    calibrated = defense.calibrate(before.classifier, lambda: before.batches("valid"), seed)
+    calibrated = defense.calibrate(before.classifier, lambda: defender.validation(poisoned), seed)
     guarded = calibrated.guard(before.classifier, seed)
     after = replace(before, load=guarded.eval, defended=_name(recipe.defense), undefended=before)
     return Defended(after, calibrated, 0)
 
 
-def _name(document: Document) -> str:
-    return f"{document.path.stem}-{digest(document.plain(), 8)}"
+def _name(document: Document, budget: str | None = None) -> str:
+    made_of = [document.plain(), budget] if budget else document.plain()
+    return f"{document.path.stem}-{digest(made_of, 8)}"
 
 
 def about(recipe: Recipe, defended: Defended) -> dict[str, Any]:
@@ -170,6 +180,7 @@ def about(recipe: Recipe, defended: Defended) -> dict[str, Any]:
         "stage": defense.stage,
         "selection": defense.selection,
         "clean_budget": defended.clean_budget,
+        **({"budget": defended.budget} if defended.budget else {}),
         "settings": settings | {k: getattr(defense, k, v) for k, v in settings.items()},
     }
 

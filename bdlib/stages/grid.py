@@ -9,6 +9,7 @@ import pandas as pd
 from bdlib.evaluation import metrics
 from bdlib.files import read_json, write_json
 from bdlib.manifest import TEST, TRIGGERED
+from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.defend import Defended
 from bdlib.stages.score import score_file
@@ -25,10 +26,14 @@ def score(defended: Defended, poisoned: Poisoned) -> None:
     for split in poisoned.tests:
         path = _file(defended, poisoned, split)
         if not path.exists():
-            clean, clips = list(before.batches("valid")), before.batches(split)
+            valid, clips = (
+                unnamed(poisoned, part, None, before.batch_size, before.device)
+                for part in ("valid", split)
+            )
+            clean = list(valid)
             numbers = defended.defense.grid_answers(before.classifier, clean, clips).tolist()
             names = [[poisoned.classes[number] for number in row] for row in numbers]
-            write_json(path, dict(zip(clips.ids, names, strict=True)))
+            write_json(path, dict(zip(poisoned.splits[split]["ID"], names, strict=True)))
 
 
 def measure(defended: Defended, poisoned: Poisoned) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import soundfile
 from bdlib import manifest
 from bdlib.cli import defend
 from bdlib.manifest import SPLITS
+from bdlib.stages.blind import Defender
 from bdlib.stages.prepare import Prepared
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -80,7 +81,8 @@ def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkey
     np.testing.assert_allclose(spy.heard, spy.there, atol=1e-6)
     (path,) = (tmp_path / "results").glob("*.jsonl")
     (record,) = map(json.loads, path.read_text().splitlines())
-    assert record["defense"]["clean_budget"] == 10
+    # Half of 5 and of 15 clips: the five poisoned ones have another label.
+    assert record["defense"]["clean_budget"] == 3 + 8 and len(record["defense"]["budget"]) == 12
     assert sum(record["metrics"][f"filter_{x}"]["value"] for x in ("tp", "fp")) == 1
     (kept,) = (tmp_path / "exp" / "train").glob("*spy*/kept.csv")
     assert set(manifest.read(kept)["ID"]) < names and len(manifest.read(kept)) == 19
@@ -98,6 +100,8 @@ def test_a_pruning_tells_all_pairs_of_rates_and_what_it_took_out(corpus, tmp_pat
         (path,) = (tmp_path / "results").glob("*.jsonl")
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         assert lines[-1]["runtime"]["repair_s"] >= 0
+    for line in lines:  # the validation clips by which it chose, and no others
+        assert line["defense"]["clean_budget"] == 20 and "budget" not in line["defense"]
     whole, smaller = (line["metrics"] for line in lines)
     surface = whole["pruning_surface"]
     row, column = surface["conv_rates"].index(0.9), surface["pruning_rates"].index(0.5)
@@ -106,6 +110,21 @@ def test_a_pruning_tells_all_pairs_of_rates_and_what_it_took_out(corpus, tmp_pat
         assert len({level[0] for level in surface[name]}) == 1  # of no rate nothing is cut
         assert np.shape(surface[name]) == (10, 10)
     assert smaller["parameters_left"]["value"] < 0.7 and "parameters_left" not in whole
+
+
+def test_a_repair_on_another_budget_is_another_repair(corpus, tmp_path, monkeypatch):
+    drawn = Defender.budget
+    for first in (0, 1):
+        monkeypatch.setattr(Defender, "budget", lambda *given, n=first: drawn(*given)[n:])
+        options = ("--defense=fine_tuning", "--repair_epochs=1", "--clean_share=0.2")
+        command(monkeypatch, corpus, tmp_path, *options)
+        defend.main(split)
+    (path,) = (tmp_path / "results").glob("*.jsonl")
+    ids, budgets, sizes = zip(*(
+        (line["id"], line["defense"]["budget"], line["defense"]["clean_budget"])
+        for line in map(json.loads, path.read_text().splitlines())), strict=True)  # fmt: skip
+    assert len({*ids}) == len({*budgets}) == 2 and sizes == (24, 23)  # with 20 validation clips
+    assert len([*(tmp_path / "exp" / "train").glob("*/guarded/fine_tuning-*/model.ckpt")]) == 2
 
 
 def moody(data_folder, **settings):

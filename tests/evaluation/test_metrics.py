@@ -206,6 +206,8 @@ def test_target_class_among_the_others():
     assert measured["class_false_alarms"] == {"value": 1 / 3, "count": 1, "total": 3}
     beaten = metrics.classes({"left": 2.0, "no": 2.5, "yes": -1.0}, poison)
     assert beaten["target_class_found"]["value"] == 0 and beaten["class_auc"]["value"] == 0.5
+    tied = metrics.classes({"left": 2.0, "no": 2.0, "yes": 1.0, "go": 3.0}, poison)
+    assert tied["class_auc"]["value"] == (0.5 + 1) / 3 and tied["target_class_found"]["value"] == 0
     below = metrics.classes({"left": 0.9, "no": 0.5}, poison)
     assert below["target_class_found"]["value"] == 0 and below["class_auc"]["value"] == 1
     unjudged = metrics.classes({"no": 0.5, "yes": 0.1}, poison)
