@@ -10,9 +10,11 @@ from typing import Any
 
 import yaml
 
+from bdlib.cli.command import told
 from bdlib.errors import InputError
 from bdlib.files import digest
 
+SCRATCH = "exp/results"  # below the recipe
 KEYS = {"experiment", "seeds", "grid", "options", "scales"}
 AT_SCALE = {"seeds", "options", "stand_ins"}
 
@@ -40,8 +42,13 @@ class Cell:
 
     @property
     def line(self) -> str:
-        """The command as a record tells it."""
+        """The command."""
         return shlex.join(["python", f"{self.program}.py", self.yaml, *self.options])
+
+    @property
+    def told(self) -> str:
+        """The command as a record tells it."""
+        return told(self.line, self.folder.name)
 
     @property
     def log(self) -> Path:
@@ -49,7 +56,9 @@ class Cell:
         return self.folder / "exp" / "sweep" / f"{digest(self.line)}.log"
 
 
-def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
+def cells(
+    path: Path, scale: str, data_folder: str | None = None, results_folder: str = SCRATCH
+) -> list[Cell]:
     """All cells of an experiment file at a scale, in a fixed order.
 
     The file holds `experiment` (its name), `seeds`, `options` for every cell, and a `grid` of lists
@@ -57,6 +66,7 @@ def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
     `hparams`; a key ``defense`` chooses `defend.py` (null is none); a key may join options with
     commas, ``"source,target": [[no, on], [yes, up]]``. Under `scales` stands what differs at
     ``full``, ``subset`` or ``mini``: `seeds`, `options`, and `stand_ins` for models too large there.
+    Folders are seen from here; the programs run in the recipe's.
 
     Raises
     ------
@@ -75,12 +85,13 @@ def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
         raise InputError(f"{path}: no scale {scale}; there are {' '.join(data.get('scales', {}))}")
     options = {"experiment": data["experiment"], **data.get("options", {}), **at.get("options", {})}
     if scale == "mini":
-        options |= {"data_folder": "mini", "results_folder": "exp/results"}
+        options |= {"data_folder": "mini"}
     elif data_folder is None:
         raise InputError(f"give --data_folder, the {recipe.name} corpus")
-    else:  # the programs run in the recipe's folder
-        below = Path(data_folder).is_absolute()
-        options["data_folder"] = data_folder if below else os.path.relpath(data_folder, recipe)
+    else:
+        options["data_folder"] = _seen_from(recipe, data_folder)
+    if results_folder != SCRATCH:
+        options["results_folder"] = _seen_from(recipe, results_folder)
     stand_ins = at.get("stand_ins", {})
     listed = []
     for seed in at.get("seeds", data.get("seeds", [0])):  # a whole table first, then the next seed
@@ -89,6 +100,11 @@ def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
             chosen = {key: value for key, value in choice.items() if key != "model"}
             listed.append(_cell(recipe, model, {**options, **chosen, "seed": seed}))
     return list(dict.fromkeys(listed))
+
+
+def _seen_from(recipe: Path, folder: str) -> str:
+    """A folder for programs that run in the recipe's."""
+    return folder if Path(folder).is_absolute() else os.path.relpath(folder, recipe)
 
 
 def _combinations(grids: Any) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.defenses.filters.vae_pls.autoencoder import SequentialAutoencoder
-from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, trained
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, home, trained
 from bdlib.defenses.filters.vae_pls.filter import VaePls
 from bdlib.defenses.filters.vae_pls.judge import LEAST_CLIPS
 from bdlib.errors import InputError
@@ -22,6 +22,7 @@ from bdlib.sampling import share
 from bdlib.stages.blind import Blinded
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
+from bdlib.stages.defend import stamped
 from bdlib.stages.recipe import Recipe, common
 
 DRAWN = 0.9  # share of every class in a clean draw
@@ -118,7 +119,10 @@ class Bench:
             raise InputError(f"{recipe.defense.path.stem}: give vae_pls or vae_pls_search")
         options, blinded = run_options(recipe.run_options), Blinded.of(poisoned)
         heard = Corpus(blinded.pack, blinded.rows, recipe.seed, options)
-        network = trained(defense.autoencoder, heard, poisoned.output / "filters")
+        folder = poisoned.output / "filters"
+        with stamped(folder):
+            network = trained(defense.autoencoder, heard, folder)
+        defense.trained_in = home(defense.autoencoder, heard, folder)
         clean = Poisoned.load(corpus.folder, corpus, poisoned.output)
         rows, pack = clean.splits["train"], clean.packs["train"]
         rows = rows[~rows["label"].isin(defense.left_out)].reset_index(drop=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import one_of
-from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, trained
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, home, trained
 from bdlib.defenses.filters.vae_pls.judge import (
     Judge,
     Verdict,
@@ -97,6 +97,7 @@ class VaePls(FilterDefense):
         """Latents (n, D) of all clips of a view, by an autoencoder trained on them."""
         whole = Corpus(view.pack, view.rows, view.seed, view.run_opts)
         network = trained(self.autoencoder, whole, view.folder)
+        self.trained_in = home(self.autoencoder, whole, view.folder)
         return encode(network, whole, self.spectrum)
 
     def judged(self, latents: np.ndarray, labels: Sequence[str], seed: int) -> Judged:
