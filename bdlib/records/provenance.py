@@ -54,11 +54,14 @@ def place(folder: Path) -> str:
     return folder.relative_to(_ROOT).as_posix() if inside else folder.name
 
 
-def git(*arguments: str) -> str | None:
-    """What git says of the repository; None where there is no git, or where it refuses."""
+def git(*arguments: str, root: Path | None = None) -> str | None:
+    """What git says of a repository, by default the one of this package; None where there is no git, or where it refuses."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(root or _ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -10,7 +10,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.transforms import Bbox
 
 from bdlib.files import digest
-from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, new
+from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, Picture, new
 from bdlib.report.groups import Records, Runs, estimate
 from bdlib.report.labels import defense_label, in_readme, system_label
 from bdlib.report.published import Published
@@ -31,7 +31,7 @@ MARKERS = "osD^v"  # by the state of the data
 DISTANCES, ANGLES = (9, 20, 34, 50, 70), np.radians((0, 180, 90, 270, 35, 145, 325, 215))
 
 
-def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
+def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
     """Clean accuracy against attack success rate, a point a model and defense.
 
     Arguments
@@ -43,7 +43,7 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
 
     Returns
     -------
-    dict[str, Figure]
+    dict[str, Picture]
         By the stem of a file, one for each data set that met a clap on one class.
     """
     chosen = [r for r in records if r["attack"] and in_readme(r["defense"]) and "classes" not in r]
@@ -58,7 +58,7 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
                 mark = digest(policy, 6) if len(by_policy) > 1 else ""
                 title = f"{' '.join(filter(None, corpus))}: {ATTACK}, {policy}"
                 stem = "-".join(filter(None, ("overview", *corpus, mark)))
-                drawn[stem] = overview(states, title)
+                drawn[stem] = Picture(overview, (states,), title)
     return drawn
 
 
