@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # matplotlib takes long to import
     from bdlib.report.figures.figure import Picture
 
 MANY = "attacks/*.jsonl"
+READMES = ("README.md", "recipes/*/README.md", "docs/fidelity.md")
 MADE = "<!-- Made from records by tools/render.py, which overwrites it. -->\n\n"
 
 
@@ -56,11 +57,10 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
     published = read_published(paper if paper.is_dir() else root / "results" / "paper")
     wanted = _tables(records, attacks, published, folder / "tables")
     if own:
-        readmes = [root / "README.md", *sorted(root.glob("recipes/*/README.md"))]
+        readmes = [path for pattern in READMES for path in sorted(root.glob(pattern))]
         wanted |= {
             readme: fill(readme, records, attacks, published, folder / "tables")
             for readme in readmes
-            if readme.is_file()
         }
     pictures = _pictures([*records, *attacks], published) if records else {}
     if not check:
