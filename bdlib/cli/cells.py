@@ -3,9 +3,10 @@
 import itertools
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -16,7 +17,7 @@ from bdlib.files import digest
 
 SCRATCH = "exp/results"  # below the recipe
 KEYS = {"experiment", "seeds", "grid", "options", "scales"}
-AT_SCALE = {"seeds", "options", "stand_ins"}
+AT_SCALE = {"seeds", "options", "stand_ins", "counts"}
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,21 @@ class Cell:
 
 
 def cells(
-    path: Path, scale: str, data_folder: str | None = None, results_folder: str = SCRATCH
+    path: Path,
+    scale: str,
+    data_folder: str | None = None,
+    own: Mapping[str, str] = MappingProxyType({}),
+    results_folder: str = SCRATCH,
 ) -> list[Cell]:
     """All cells of an experiment file at a scale, in a fixed order.
 
     The file holds `experiment` (its name), `seeds`, `options` for every cell, and a `grid` of lists
     whose combinations are cells, or several such grids. A key ``model`` names the yaml of
     `hparams`; a key ``defense`` chooses `defend.py` (null is none); a key may join options with
-    commas, ``"source,target": [[no, on], [yes, up]]``. Under `scales` stands what differs at
-    ``full``, ``subset`` or ``mini``: `seeds`, `options`, and `stand_ins` for models too large there.
+    commas, ``"source,target": [[no, on], [yes, up]]``; a grid with seeds of its own (``seed``) has them
+    in place of `seeds`. Under `scales` stands what differs at
+    ``full``, ``subset`` or ``mini``: `seeds`, `options`, `stand_ins` for models too large there, and
+    `counts` of clips that the corpus must have. `own` are further options; they win over the file's.
     Folders are seen from here; the programs run in the recipe's.
 
     Raises
@@ -73,16 +80,7 @@ def cells(
     InputError
         For a file that is missing, no mapping, or has an unknown key or no such scale.
     """
-    try:
-        data, recipe = yaml.safe_load(path.read_text("utf-8")), path.resolve().parents[1]
-        unknown = set(data) - KEYS
-    except (OSError, yaml.YAMLError, TypeError) as error:
-        raise InputError(f"{path}: not an experiment file ({error})") from error
-    at = data.get("scales", {}).get(scale)
-    if unknown := sorted(unknown | (set(at or ()) - AT_SCALE)):
-        raise InputError(f"{path}: unknown key {unknown[0]}; known are {sorted(KEYS | AT_SCALE)}")
-    if at is None:
-        raise InputError(f"{path}: no scale {scale}; there are {' '.join(data.get('scales', {}))}")
+    (data, at), recipe = _read(path, scale), path.resolve().parents[1]
     options = {"experiment": data["experiment"], **data.get("options", {}), **at.get("options", {})}
     if scale == "mini":
         options |= {"data_folder": "mini"}
@@ -92,19 +90,41 @@ def cells(
         options["data_folder"] = _seen_from(recipe, data_folder)
     if results_folder != SCRATCH:
         options["results_folder"] = _seen_from(recipe, results_folder)
+    options |= own
     stand_ins = at.get("stand_ins", {})
     listed = []
     for seed in at.get("seeds", data.get("seeds", [0])):  # a whole table first, then the next seed
         for choice in _combinations(data["grid"]):
             model = stand_ins.get(choice["model"], choice["model"])
             chosen = {key: value for key, value in choice.items() if key != "model"}
-            listed.append(_cell(recipe, model, {**options, **chosen, "seed": seed}))
+            options_of = {**options, **chosen, "seed": chosen.get("seed", seed)}
+            listed.append(_cell(recipe, model, options_of))
     return list(dict.fromkeys(listed))
 
 
 def _seen_from(recipe: Path, folder: str) -> str:
     """A folder for programs that run in the recipe's."""
     return folder if Path(folder).is_absolute() else os.path.relpath(folder, recipe)
+
+
+def counts(path: Path, scale: str) -> dict[str, int] | None:
+    """How many clips by split the corpus of an experiment must have at a scale; None if any."""
+    return _read(path, scale)[1].get("counts")
+
+
+def _read(path: Path, scale: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An experiment file, and of it what is for a scale."""
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+        unknown = set(data) - KEYS
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise InputError(f"{path}: not an experiment file ({error})") from error
+    at = data.get("scales", {}).get(scale)
+    if unknown := sorted(unknown | (set(at or ()) - AT_SCALE)):
+        raise InputError(f"{path}: unknown key {unknown[0]}; known are {sorted(KEYS | AT_SCALE)}")
+    if at is None:
+        raise InputError(f"{path}: no scale {scale}; there are {' '.join(data.get('scales', {}))}")
+    return data, at
 
 
 def _combinations(grids: Any) -> Iterator[dict[str, Any]]:

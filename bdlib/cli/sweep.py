@@ -1,7 +1,10 @@
 """Run the cells of an experiment that have no record yet, each as a program of its own, on Ray."""
 
 import argparse
+import contextlib
 import ctypes
+import importlib.util
+import re
 import shlex
 import signal
 import subprocess
@@ -12,8 +15,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bdlib.cli.cells import SCRATCH, Cell, cells
-from bdlib.cli.command import guarded, told
+from bdlib import stages
+from bdlib.cli.cells import SCRATCH, Cell, cells, counts
+from bdlib.cli.command import guarded, parser, read, told
 from bdlib.errors import InputError
 from bdlib.files import digest
 from bdlib.records import record
@@ -90,6 +94,56 @@ def record_failure(cell: Cell, scale: str, results: Path, seconds: float) -> Non
     record.append(results / f"{cell.folder.name}.jsonl", entry)
 
 
+def options(words: Sequence[str]) -> dict[str, str]:
+    """Options of the recipe among the words of a command line, such as ``--test_folder=archive``.
+
+    Raises
+    ------
+    InputError
+        If a word is none.
+    """
+    for word in words:
+        if not re.fullmatch(r"--\w+=.*", word):
+            raise InputError(f"{word}: no option; write --key=value, or see --help")
+    return dict(word[2:].split("=", 1) for word in words)
+
+
+def check(cell: Cell, asked: dict[str, int] | None) -> None:
+    """Refuse options that the recipe of a cell has not, and a corpus of other counts than asked.
+
+    Arguments
+    ---------
+    cell : Cell
+        Any one of those that are to run.
+    asked : dict[str, int] | None
+        Clips by split, as a paper has them; None takes any corpus.
+
+    Raises
+    ------
+    InputError
+        If so.
+    """
+    program = parser("")
+    program.add_argument("--defense")
+    with contextlib.chdir(cell.folder):
+        recipe, _ = read(shlex.split(cell.line)[2:], program)
+        if asked is None:
+            return
+        spec = importlib.util.spec_from_file_location("prepare", Path("prepare.py"))
+        own = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(own)
+        about = stages.prepare(recipe, own.prepare).about
+    if about["counts"] != asked:
+        wanted, found = (
+            ", ".join(f"{count:,} {split}" for split, count in some.items())
+            for some in (asked, about["counts"])
+        )
+        raise InputError(
+            f"this table is of {wanted} clips; of {about['name']} {about['variant']} there are "
+            f"{'; '.join([found, *about['notes']])}; give the whole corpus, or --scale subset"
+        )
+
+
 def sweep(listed: Sequence[Cell], given: argparse.Namespace, results: Path) -> int:
     """Run cells on Ray as resources allow; the number that failed."""
     try:
@@ -121,29 +175,36 @@ def sweep(listed: Sequence[Cell], given: argparse.Namespace, results: Path) -> i
 
 def main() -> None:
     """``tools/sweep.py``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiment", type=Path, help="recipes/<Dataset>/experiments/<name>.yaml")
-    parser.add_argument("--scale", default="full", choices=record.SCALES)
-    parser.add_argument("--data_folder", help="the corpus; not needed for --scale mini")
-    parser.add_argument(
+    line = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Any other --key=value is an option of the recipe, for every cell: --test_folder=archive.",
+    )
+    line.add_argument("experiment", type=Path, help="recipes/<Dataset>/experiments/<name>.yaml")
+    line.add_argument("--scale", default="full", choices=record.SCALES)
+    line.add_argument("--data_folder", help="the corpus; not needed for --scale mini")
+    line.add_argument(
         "--results_folder",
         default=SCRATCH,
         help="where records go: by default exp/results of the recipe; results publishes them",
     )
-    parser.add_argument("--max-runs", type=int, help="run at most so many cells")
-    parser.add_argument("--retry-failed", action="store_true", help="try failed cells again")
-    parser.add_argument("--dry-run", action="store_true", help="list the cells and stop")
-    parser.add_argument(
+    line.add_argument("--max-runs", type=int, help="run at most so many cells")
+    line.add_argument("--retry-failed", action="store_true", help="try failed cells again")
+    line.add_argument("--dry-run", action="store_true", help="list the cells and stop")
+    line.add_argument(
         "--export-commands", action="store_true", help="print shell commands and stop"
     )
-    parser.add_argument("--address", help="a Ray cluster; default: this machine alone")
-    parser.add_argument("--cpus_per_cell", type=float, help="default: all, one cell at a time")
-    parser.add_argument(
+    line.add_argument("--address", help="a Ray cluster; default: this machine alone")
+    line.add_argument("--cpus_per_cell", type=float, help="default: all, one cell at a time")
+    line.add_argument(
         "--gpus_per_cell", type=float, help="default: one, where there are any; 0.25 packs four"
     )
-    given = parser.parse_args()
+    given, rest = line.parse_known_args()
     with guarded():
-        listed = cells(given.experiment, given.scale, given.data_folder, given.results_folder)
+        own = options(rest)
+        listed = cells(given.experiment, given.scale, given.data_folder, own, given.results_folder)
+        asked = counts(given.experiment, given.scale)
+        if rest or asked:
+            check(listed[0], asked)
         recipe = listed[0].folder
         results = recipe / SCRATCH
         if given.results_folder != SCRATCH:

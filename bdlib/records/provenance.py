@@ -88,6 +88,15 @@ def _installed(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def device_name(device: str) -> str:
+    """A device as records tell it: a GPU with its model."""
+    if device.startswith("cuda"):
+        import torch  # whoever reads records needs none
+
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return device
+
+
 def peak_memory_mb(device: str) -> int:
     """Peak memory in MiB: of the GPU where one was used, else of the process."""
     if device.startswith("cuda"):

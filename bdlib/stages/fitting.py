@@ -16,7 +16,7 @@ from speechbrain.utils.distributed import run_on_main
 from bdlib.errors import InputError
 from bdlib.files import atomic, write_json
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.records.provenance import made, peak_memory_mb
+from bdlib.records.provenance import device_name, made, peak_memory_mb
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Recipe
 from bdlib.training import classifier_brain, log
@@ -113,7 +113,7 @@ def finish(
         "epochs": len(epochs),
         "rollbacks": len(log.read_rollbacks(folder)),
         "clips": clips,
-        "device": device,
+        "device": device_name(device),
         **made(),
     }
     write_json(folder / "done.json", about)

@@ -1,5 +1,6 @@
 """Experiments as data: which cells there are, which are left, and what a failed one leaves."""
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -47,6 +48,11 @@ def test_cells_are_all_combinations(table):
     assert listed[0].line == f"python train.py hparams/a.yaml {first} --seed=0 --noprogressbar"
     assert {cell.yaml for cell in listed} == {"hparams/a.yaml", "hparams/c.yaml"}
     assert len(sweep.cells(table, "mini")) == 8
+    given = yaml.safe_load(table.read_text())
+    given["grid"][0]["seed,poison_seed"] = [[3, 5], [4, 6]]
+    table.write_text(yaml.safe_dump(given))
+    own = {tuple(o for o in c.options if "seed" in o) for c in sweep.cells(table, "mini")}
+    assert own == {("--seed=3", "--poison_seed=5"), ("--seed=4", "--poison_seed=6")}
     folder = next(o for o in sweep.cells(table, "subset", "b c")[0].options if "folder" in o)
     assert Path(table.parents[1], folder.partition("=")[2]).resolve() == Path("b c").resolve()
 
@@ -65,6 +71,24 @@ def test_bad_experiments_are_refused(table):
         sweep.cells(table.with_name("absent.yaml"), "mini")
 
 
+def test_any_option_of_a_recipe_is_one_of_all_cells(table, monkeypatch, capsys):
+    own = sweep.options(["--test_folder=a=b", "--source=off"])
+    listed = sweep.cells(table, "subset", "/c", own)
+    assert all("--test_folder=a=b" in cell.options for cell in listed)
+    with pytest.raises(InputError, match="test_folder: no option"):
+        sweep.options(["test_folder"])
+    path = RECIPES / "SpeechCommands" / "experiments" / "mvj_table1.yaml"
+    given = ["sweep.py", str(path), "--scale=mini", "--dry-run", "--max-runs=1"]
+    for option, told in (
+        ("--test_folder=archive", "--test_folder=archive"),
+        ("--test_foldr=x", "no such option"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*given, option])
+        with contextlib.suppress(SystemExit):
+            sweep.main()
+        assert told in "".join(capsys.readouterr())
+
+
 def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_path):
     listed = sweep.cells(table, "mini")
     code, seconds = sweep.run(listed[0])
@@ -79,7 +103,7 @@ def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_
 def test_a_cell_is_known_wherever_its_corpus_lay(table, tmp_path, make_record):
     """By its command, in a record of any age; what is less than full is no cell of a full table."""
     path = table.parents[1] / "r.jsonl"
-    listed = sweep.cells(table, "subset", "/here/words", "published")
+    listed = sweep.cells(table, "subset", "/here/words", results_folder="published")
     for number, (cell, scale) in enumerate(zip(listed, ("subset", "full"), strict=False)):
         command = cell.line.replace("/here/words", "data/speech").replace("../", "")
         command = command.replace(" --results_folder=published", "")

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import soundfile
 
 from bdlib import manifest
+from bdlib.cli import sweep
 from bdlib.errors import InputError
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "SpeechCommands" / "prepare.py"
@@ -126,7 +128,22 @@ def test_silence_of_the_published_noise(recipe, tmp_path, monkeypatch):
     assert counts == {False: (668, 121, 0), True: (441, 121, 222)}
     # With the words of the complete archives this is the published 12-class set.
     assert (84843 + 668, 9981 + 121, 4890) in recipe.COMPLETE["12"]
-    assert (84843 + 441, 9981 + 121, 11005 + 222) in recipe.COMPLETE["12"]
+    without = (84843 + 441, 9981 + 121, 11005 + 222)  # the archive: another test set
+    assert without not in recipe.COMPLETE["12"]
+
+
+def test_a_table_of_the_whole_corpus_is_not_made_of_another(corpus, monkeypatch, capsys, tmp_path):
+    """The paper's counts stand in the experiment file, so that its table cannot hold a part."""
+    path = RECIPE.parent / "experiments" / "mvj_table1.yaml"
+    folders = [f"--data_folder={corpus}", f"--output_folder={tmp_path / 'exp'}"]
+    monkeypatch.setattr(sys, "argv", ["sweep.py", str(path), "--dry-run", *folders])
+    with pytest.raises(SystemExit) as stop:
+        sweep.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and "85,511 train, 10,102 valid, 4,890 test" in said
+    assert "no separate test archive" in said
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--scale=subset"])
+    sweep.main()
 
 
 @pytest.mark.parametrize("absolute", [False, True])
