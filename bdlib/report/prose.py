@@ -9,8 +9,8 @@ A comment in the same paragraph, point of a list or row of a table tells it, and
     word differences between rows.
 ``<!-- seen: figures/a.png: 39, 52 -->``
     Read off a file of `results`, which must be there.
-``<!-- given: 10, 5 -->``, ``<!-- paper: 72 -->``
-    A setting; what a paper states.
+``<!-- given: 10, 5 -->``, ``<!-- paper: 72 -->``, ``<!-- unrecorded: 96 -->``
+    A setting; what a paper states; what has no record, as the text itself must say.
 
 In a table whose first column is called `Finding` this column is the paper's.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bdlib.errors import InputError
 
-MARK = re.compile(r"<!--\s+(from|mean|seen|given|paper):\s+(.*?)\s+-->", re.S)
+MARK = re.compile(r"<!--\s+(from|mean|seen|given|paper|unrecorded):\s+(.*?)\s+-->", re.S)
 NUMBER = r"\d+(?:\.\d+)?"
 PERCENT = re.compile(rf"({NUMBER}(?:(?:, and | and |, | to |–){NUMBER})*) (?:%|points?\b)")
 QUOTED = re.compile(r"<!-- results:begin.*?<!-- results:end -->|^```.*?^```", re.S | re.M)
@@ -116,33 +116,39 @@ def _values(
 ) -> Iterator[tuple[float, float]]:
     """The numbers that a comment stands for, and how far from them a rounded one may be."""
     if kind in ("from", "mean"):
-        table, *words = (" ".join(word.split()) for word in told.split("|"))
-        sides = [word.split(" minus ") for word in words]
-        minus = any(len(side) > 1 for side in sides)
-        some = [
-            [row for row in rows.get(table, []) if all(row.has(side[min(n, len(side) - 1)]) for side in sides)]
-            for n in range(1 + minus)
-        ]  # fmt: skip
-        if not all(some):
-            raise InputError(f"{where}: no row of {table} for '{told}'; correct the comment")
-        if minus:
-            for a, b in product(*some):
-                shared = a.numbers.keys() & b.numbers.keys()
-                yield from ((a.numbers[n][0] - b.numbers[n][0], SLACK["minus"]) for n in shared)
-        elif kind == "mean":
-            for column in set.intersection(*(set(row.numbers) for row in some[0])):
-                firsts = [row.numbers[column][0] for row in some[0]]
-                yield sum(firsts) / len(firsts), SLACK[kind]
-        else:
-            yield from (
-                (v, SLACK[kind]) for row in some[0] for vs in row.numbers.values() for v in vs
-            )
+        yield from _looked_up(kind, told, rows, where)
         return
     if kind == "seen":
         file, _, told = told.partition(":")
         if not (results / file).is_file():
             raise InputError(f"{where}: {results / file} is not there; correct the comment")
     yield from ((float(number), 0.0) for number in re.findall(NUMBER, told))
+
+
+def _looked_up(
+    kind: str, told: str, rows: Mapping[str, list[Row]], where: str
+) -> Iterator[tuple[float, float]]:
+    """Numbers of rows, their means, or differences of either."""
+    table, *words = (" ".join(word.split()) for word in told.split("|"))
+    sides = [word.split(" minus ") for word in words]
+    sets = []
+    for n in range(max(map(len, sides), default=1)):
+        chosen = [side[min(n, len(side) - 1)] for side in sides]
+        some = [row for row in rows.get(table, ()) if all(map(row.has, chosen))]
+        if not some:
+            raise InputError(f"{where}: no row of {table} for '{told}'; correct the comment")
+        firsts = [{column: found[0] for column, found in row.numbers.items()} for row in some]
+        if kind == "mean":
+            shared = set.intersection(*map(set, firsts))
+            firsts = [{m: sum(row[m] for row in firsts) / len(firsts) for m in shared}]
+        sets.append(firsts)
+    if len(sets) > 1:
+        for a, b in product(*sets):
+            yield from ((a[column] - b[column], SLACK["minus"]) for column in a.keys() & b.keys())
+    elif kind == "mean":
+        yield from ((value, SLACK["mean"]) for value in sets[0][0].values())
+    else:
+        yield from ((v, SLACK["from"]) for row in some for vs in row.numbers.values() for v in vs)
 
 
 def _same(written: str, value: float, slack: float) -> bool:

@@ -10,6 +10,7 @@ from bdlib.records.record import read
 from bdlib.report import attacks_table, matrix, page, ranking, results
 from bdlib.report.blocks import PAGES, fill
 from bdlib.report.groups import Records
+from bdlib.report.prose import refused_numbers
 from bdlib.report.published import Published, read_published
 from bdlib.report.table import markdown
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:  # matplotlib takes long to import
     from bdlib.report.figures.figure import Picture
 
 MANY = "attacks/*.jsonl"
-READMES = ("README.md", "recipes/*/README.md", "docs/fidelity.md")
+PAGES_OF_PROSE = ("README.md", "recipes/*/README.md", "docs/fidelity.md")
 MADE = "<!-- Made from records by tools/render.py, which overwrites it. -->\n\n"
 
 
@@ -56,12 +57,9 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
     paper = folder / "paper"
     published = read_published(paper if paper.is_dir() else root / "results" / "paper")
     wanted = _tables(records, attacks, published, folder / "tables")
-    if own:
-        readmes = [path for pattern in READMES for path in sorted(root.glob(pattern))]
-        wanted |= {
-            readme: fill(readme, records, attacks, published, folder / "tables")
-            for readme in readmes
-        }
+    pages = [p for pattern in PAGES_OF_PROSE for p in sorted(root.glob(pattern))] if own else []
+    for path in pages:
+        wanted[path] = fill(path, records, attacks, published, folder / "tables")
     pictures = _pictures([*records, *attacks], published) if records else {}
     if not check:
         _draw(pictures, folder / "figures")
@@ -77,6 +75,8 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
         print(f"{folder}: no records yet; run a recipe, for example recipes/*/run.sh")
     if check:
         refused = _refused(files, pictures, root, folder) if own else []
+        tables = {path.stem: text for path, text in wanted.items() if path.match("tables/*.md")}
+        refused += [line for path in pages for line in refused_numbers(path, tables, folder)]
         return _compare(wanted, stale, refused)
     _write(wanted, stale)
     if not own:
