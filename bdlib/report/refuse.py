@@ -83,7 +83,7 @@ def refused_pictures(pictures: Mapping[str, Picture | str], folder: Path) -> lis
 def _faults(
     files: Mapping[Path, Records], root: Path, stale_before: Iterable[dict[str, Any]]
 ) -> Iterator[tuple[Path, dict[str, Any], str]]:
-    history = _commits(root, "HEAD")
+    history = _git_log(root, "HEAD")
     fixes = [(rule, _since(root, rule["commit"])) for rule in stale_before] if history else []
     seen: set[str] = set()
     audio: dict[str, str] = {}
@@ -150,7 +150,7 @@ def _sources(record: dict[str, Any], rule: Mapping[str, Any] = {}) -> dict[str, 
     return parts
 
 
-def _commits(root: Path, *revisions: str) -> frozenset[str]:
+def _git_log(root: Path, *revisions: str) -> frozenset[str]:
     """Commits that git lists; none where there is no git, or not the whole history, and then a line."""
     whole = git("rev-parse", "--is-shallow-repository", root=root) == "false"
     if not whole:
@@ -164,4 +164,4 @@ def _since(root: Path, commit: str) -> frozenset[str]:
     full = git("rev-parse", "--verify", f"{commit}^{{commit}}", root=root)
     if full is None:
         raise InputError(f"{root}: no commit {commit}, which stale_before names; correct it")
-    return _commits(root, "--ancestry-path", f"{full}..HEAD") | {full}
+    return _git_log(root, "--ancestry-path", f"{full}..HEAD") | {full}

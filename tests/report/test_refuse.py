@@ -116,7 +116,7 @@ def test_without_git_commits_are_not_looked_up_and_that_is_said(tmp_path, reposi
 
 
 @pytest.mark.parametrize(
-    "text", ["a: [", "stale: []", "known:\n- {commit: a}", "known:\n- {commit: a, why: b, modle: c}",
+    "text", ["a: [", "stale: []", "known:\n- {commit: a}", "known:\n- {commit: a, why: b, mdel: c}",
              "stale_before:\n- {commit: ffffff, why: b}"]
 )  # fmt: skip
 def test_broken_checks_are_named(repository, text):
