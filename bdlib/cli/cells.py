@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
+from bdlib.cli.command import told
 from bdlib.errors import InputError
 from bdlib.files import digest
 
+SCRATCH = "exp/results"  # below the recipe
 KEYS = {"experiment", "program", "seeds", "grid", "options", "scales"}
 AT_SCALE = {"seeds", "options", "stand_ins", "counts"}
 
@@ -41,8 +43,13 @@ class Cell:
 
     @property
     def line(self) -> str:
-        """The command as a record tells it."""
+        """The command."""
         return shlex.join(["python", f"{self.program}.py", self.yaml, *self.options])
+
+    @property
+    def told(self) -> str:
+        """The command as a record tells it."""
+        return told(self.line, self.folder.name)
 
     @property
     def log(self) -> Path:
@@ -55,6 +62,7 @@ def cells(
     scale: str,
     data_folder: str | None = None,
     own: Mapping[str, str] = MappingProxyType({}),
+    results_folder: str = SCRATCH,
 ) -> list[Cell]:
     """All cells of an experiment file at a scale, in a fixed order.
 
@@ -64,7 +72,8 @@ def cells(
     key may join options with commas, ``"source,target": [[no, on], [yes, up]]``; a grid with a key
     ``seed`` has these in place of `seeds`. Under `scales` stands what differs at ``full``, ``subset``
     or ``mini``: `seeds`, `options`, `stand_ins` for models too large there, and `counts` of clips that
-    the corpus must have. `own` are further options; they win over the file's.
+    the corpus must have. `own` are further options; they win over the file's. Folders are seen from
+    here; the programs run in the recipe's.
 
     Raises
     ------
@@ -74,12 +83,13 @@ def cells(
     (data, at), recipe = _read(path, scale), path.resolve().parents[1]
     options = {"experiment": data["experiment"], **data.get("options", {}), **at.get("options", {})}
     if scale == "mini":
-        options |= {"data_folder": "mini", "results_folder": "exp/results"}
+        options |= {"data_folder": "mini"}
     elif data_folder is None:
         raise InputError(f"give --data_folder, the {recipe.name} corpus")
-    else:  # the programs run in the recipe's folder
-        below = Path(data_folder).is_absolute()
-        options["data_folder"] = data_folder if below else os.path.relpath(data_folder, recipe)
+    else:
+        options["data_folder"] = _seen_from(recipe, data_folder)
+    if results_folder != SCRATCH:
+        options["results_folder"] = _seen_from(recipe, results_folder)
     options |= own
     stand_ins = at.get("stand_ins", {})
     listed = []
@@ -90,6 +100,11 @@ def cells(
             given = {**options, **chosen, "seed": chosen.get("seed", seed)}
             listed.append(_cell(recipe, data.get("program"), model, given))
     return list(dict.fromkeys(listed))
+
+
+def _seen_from(recipe: Path, folder: str) -> str:
+    """A folder for programs that run in the recipe's."""
+    return folder if Path(folder).is_absolute() else os.path.relpath(folder, recipe)
 
 
 def counts(path: Path, scale: str) -> dict[str, int] | None:

@@ -10,33 +10,38 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from bdlib import stages
-from bdlib.cli.cells import Cell, cells, counts
-from bdlib.cli.command import guarded, parser, read
+from bdlib.cli.cells import SCRATCH, Cell, cells, counts
+from bdlib.cli.command import guarded, parser, read, told
 from bdlib.errors import InputError
 from bdlib.files import digest
 from bdlib.records import record
-from bdlib.records.provenance import source, versions
+from bdlib.records.provenance import place, source, versions
 
 
-def done(results: Path) -> dict[str, str]:
-    """Commands that have a record below a results folder, and the status of the newest."""
+def done(folders: Iterable[Path], scale: str) -> dict[str, str]:
+    """Commands that have a record in some results folders, and the status of the newest.
+
+    What was measured on less than all data is no cell of a full table.
+    """
     newest = {}
-    for path in sorted(results.glob("*.jsonl")):
-        newest |= {entry["command"]: entry["status"] for entry in record.read(path)}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.jsonl"))):
+        for entry in record.read(path):
+            if scale != "full" or entry["dataset"]["scale"] == "full":
+                newest[told(entry["command"], entry["dataset"]["name"])] = entry["status"]
     return newest
 
 
-def pending(listed: Sequence[Cell], results: Path, retry: bool) -> list[Cell]:
+def pending(listed: Sequence[Cell], folders: Iterable[Path], scale: str, retry: bool) -> list[Cell]:
     """The cells without a record; with `retry` also those whose newest record is a failure."""
-    known = done(results)
+    known = done(folders, scale)
     skip = {"ok"} if retry else {"ok", "failed"}
-    return [cell for cell in listed if known.get(cell.line) not in skip]
+    return [cell for cell in listed if known.get(cell.told) not in skip]
 
 
 def run(cell: Cell) -> tuple[int, float]:
@@ -64,9 +69,10 @@ def record_failure(cell: Cell, scale: str, results: Path, seconds: float) -> Non
     options = dict(option[2:].partition("=")[::2] for option in cell.options)
     entry = {
         "schema": record.SCHEMA,
-        "id": digest(["failed", cell.line, time.time()]),
+        "id": digest(["failed", cell.told, time.time()]),
         **source(),
-        "command": cell.line,
+        "command": cell.told,
+        "recipe": place(cell.folder.resolve()),
         "status": "failed",
         "error": "\n".join(cell.log.read_text(errors="replace").splitlines()[-5:]),
         "dataset": {
@@ -176,6 +182,11 @@ def main() -> None:
     line.add_argument("experiment", type=Path, help="recipes/<Dataset>/experiments/<name>.yaml")
     line.add_argument("--scale", default="full", choices=record.SCALES)
     line.add_argument("--data_folder", help="the corpus; not needed for --scale mini")
+    line.add_argument(
+        "--results_folder",
+        default=SCRATCH,
+        help="where records go: by default exp/results of the recipe; results publishes them",
+    )
     line.add_argument("--max-runs", type=int, help="run at most so many cells")
     line.add_argument("--retry-failed", action="store_true", help="try failed cells again")
     line.add_argument("--dry-run", action="store_true", help="list the cells and stop")
@@ -189,14 +200,17 @@ def main() -> None:
     )
     given, rest = line.parse_known_args()
     with guarded():
-        listed = cells(given.experiment, given.scale, given.data_folder, options(rest))
+        own = options(rest)
+        listed = cells(given.experiment, given.scale, given.data_folder, own, given.results_folder)
         asked = counts(given.experiment, given.scale)
         if rest or asked:
             check(listed[0], asked)
-        results = listed[0].folder / "../../results"
-        if given.scale == "mini":
-            results = listed[0].folder / "exp" / "results"
-        todo = pending(listed, results, given.retry_failed)
+        recipe = listed[0].folder
+        results = recipe / SCRATCH
+        if given.results_folder != SCRATCH:
+            results = Path(given.results_folder)
+        published = recipe / "../../results"
+        todo = pending(listed, (published, results), given.scale, given.retry_failed)
         if given.export_commands:
             for cell in todo:
                 print(f"cd {shlex.quote(str(cell.folder))} && {cell.line}")

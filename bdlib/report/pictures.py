@@ -91,7 +91,8 @@ def draw_trial(
     suspected = judged.suspicion[target] > 0.5
     title = f"{stem.replace('-', ' ')}: class {target}"
     drawn = pls_figure.scatter(points, trial.poisoned[here], suspected, title)
-    figure.save(drawn, folder / f"pls-scatter-{stem}.png")
+    ((name, data),) = pls_figure.scattered([line]).items()
+    figure.save(drawn, folder / f"{name}.png", data)
 
 
 def _triggered(poisoned: Poisoned) -> pd.DataFrame:

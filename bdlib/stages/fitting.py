@@ -16,7 +16,7 @@ from speechbrain.utils.distributed import run_on_main
 from bdlib.errors import InputError
 from bdlib.files import atomic, write_json
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.records.provenance import device_name, peak_memory_mb, source, versions
+from bdlib.records.provenance import device_name, made, peak_memory_mb
 from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Recipe
@@ -115,7 +115,6 @@ def finish(
         "rollbacks": len(log.read_rollbacks(folder)),
         "clips": clips,
         "device": device_name(device),
-        "source": source(),
-        "versions": versions(),
+        **made(),
     }
     write_json(folder / "done.json", about)

@@ -14,7 +14,9 @@ from bdlib.defenses.filters.vae_pls.filter import Judged, VaePls
 from bdlib.evaluation import metrics
 from bdlib.files import seed_of
 from bdlib.records import record
-from bdlib.records.provenance import peak_memory_mb, source, versions
+from bdlib.records.provenance import made, peak_memory_mb
+from bdlib.stages.defend import origins
+from bdlib.stages.record import dataset, provenance, run_by
 from bdlib.stages.trials import Bench, Trial
 
 FEW = 20  # trials that are judged faster than processes are started
@@ -78,13 +80,13 @@ def record_trials(
         Time at which the run began, in seconds since the epoch.
     """
     recipe, document = bench.recipe, bench.recipe.defense
-    about, device = bench.poisoned.corpus.about, bench.options["device"]
+    corpus, device = bench.poisoned.corpus, bench.options["device"]
     shared = {
         "schema": record.SCHEMA,
-        **source(),
-        "command": recipe.command,
+        **provenance({"filter": made(), **origins(bench.defense)}),
+        **run_by(recipe),
         "status": "ok",
-        "dataset": {k: about[k] for k in ("name", "variant", "scale", "digest", "counts")},
+        "dataset": dataset(corpus),
         "model": {
             "name": "dsa",
             "yaml": document.path.name,
@@ -100,7 +102,6 @@ def record_trials(
             "settings": {k: v for k, v in document.plain().items() if k != "defense"},
         },
         "experiment": recipe.settings["run"]["experiment"],
-        "versions": versions(),
     }
     for trial, judged in judge_trials(bench, trials):
         own = {

@@ -12,7 +12,7 @@ import torch
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.defenses.filters.vae_pls.autoencoder import SequentialAutoencoder
-from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, error_of, trained
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, error_of, home, trained
 from bdlib.defenses.filters.vae_pls.filter import VaePls, no_verdict
 from bdlib.defenses.filters.vae_pls.judge import LEAST_CLIPS
 from bdlib.errors import InputError
@@ -22,6 +22,7 @@ from bdlib.sampling import share
 from bdlib.stages.blind import Blinded
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
+from bdlib.stages.defend import stamped
 from bdlib.stages.recipe import Recipe, common
 
 DRAWN = 0.9  # share of every class in a clean draw
@@ -122,7 +123,9 @@ class Bench:
         options, blinded = run_options(recipe.run_options), Blinded.of(poisoned)
         heard = Corpus(blinded.pack, blinded.rows, recipe.seed, options)
         folder = poisoned.output / "filters"
-        network = trained(defense.autoencoder, heard, folder)
+        with stamped(folder):
+            network = trained(defense.autoencoder, heard, folder)
+        defense.trained_in = home(defense.autoencoder, heard, folder)
         error = error_of(defense.autoencoder, heard, folder)
         if error > defense.most_error:
             raise InputError(no_verdict(error))

@@ -84,6 +84,7 @@ def test_a_record_for_every_attack_and_draw(judged):
     assert {attack["poisoned"] for attack in attacks if attack["rate"] == 0.2} == {8}
     assert len(records) == 9 and len({record["id"] for record in records}) == 9
     for record in records:
+        assert set(record["parts"]) == {"filter", "autoencoder"}
         assert set(record["classes"]) == set(record["scores"]) == set("abc")
         if record["attack"]:
             metrics = record["metrics"]
@@ -132,6 +133,7 @@ def test_defend_and_pls_share_the_autoencoder(judged, corpus):
     assert "stands: " in out and len(list(place.glob("filters/autoencoder-*"))) == 1
     (record,) = read(place / "r" / "SpeechCommands.jsonl")
     names = {"adjusted_rand_index", "target_class_found", "class_auc", "filter_tpr"}
+    assert set(record["parts"]) == {"training", "scores", "filter", "autoencoder"}
     assert names <= set(record["metrics"]), json.dumps(record["metrics"])
 
 

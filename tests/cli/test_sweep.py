@@ -96,8 +96,23 @@ def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_
     sweep.record_failure(listed[0], "mini", tmp_path, seconds)
     (entry,) = record.read(tmp_path / "recipe.jsonl")
     assert entry["status"] == "failed" and entry["error"] == "why"
-    assert sweep.pending(listed, tmp_path, retry=False) == listed[1:]
-    assert sweep.pending(listed, tmp_path, retry=True) == listed
+    assert sweep.pending(listed, [tmp_path], "mini", retry=False) == listed[1:]
+    assert sweep.pending(listed, [tmp_path], "mini", retry=True) == listed
+
+
+def test_a_cell_is_known_wherever_its_corpus_lay(table, tmp_path, make_record):
+    """By its command, in a record of any age; what is less than full is no cell of a full table."""
+    path = table.parents[1] / "r.jsonl"
+    listed = sweep.cells(table, "subset", "/here/words", results_folder="published")
+    for number, (cell, scale) in enumerate(zip(listed, ("subset", "full"), strict=False)):
+        command = cell.line.replace("/here/words", "data/speech").replace("../", "")
+        command = command.replace(" --results_folder=published", "")
+        changes = {"command": command, "dataset.name": "recipe", "dataset.scale": scale}
+        record.append(path, make_record(changes | {"id": f"r{number}"}))
+    folders = [path.parent, tmp_path / "none"]
+    assert sweep.pending(listed, folders, "subset", retry=False) == listed[2:]
+    assert sweep.pending(listed, folders, "full", retry=False) == [listed[0], *listed[2:]]
+    assert sweep.cells(table, "mini")[0].told.count("folder") == 1  # which is mini
 
 
 def unlike(listed):
@@ -146,4 +161,4 @@ def test_sweep_on_ray(table, tmp_path, monkeypatch, capsys):
     assert stop.value.code == 1 and "2 cells failed" in capsys.readouterr().err
     folder = tmp_path / "recipe" / "exp" / "results"
     assert [entry["status"] for entry in record.read(folder / "recipe.jsonl")] == ["failed"] * 2
-    assert not sweep.pending(listed, folder, retry=False)
+    assert not sweep.pending(listed, [folder], "mini", retry=False)

@@ -8,7 +8,7 @@ import numpy as np
 
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import one_of
-from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, error_of, trained
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, error_of, home, trained
 from bdlib.defenses.filters.vae_pls.judge import (
     Judge,
     Verdict,
@@ -101,6 +101,7 @@ class VaePls(FilterDefense):
         """Latents (n, D) of all clips, by an autoencoder trained on them, and its error."""
         whole = Corpus(view.pack, view.rows, view.seed, view.run_opts)
         network = trained(self.autoencoder, whole, view.folder)
+        self.trained_in = home(self.autoencoder, whole, view.folder)
         error = error_of(self.autoencoder, whole, view.folder)
         return encode(network, whole, self.spectrum), error
 
