@@ -97,9 +97,11 @@ def record_trials(
         "defense": {
             "name": document.path.stem,
             "stage": "filter",
-            "selection": "fixed",
+            "selection": bench.defense.selection,
             "clean_budget": 0,
-            "settings": {k: v for k, v in document.plain().items() if k != "defense"},
+            "settings": {
+                k: v for k, v in document.plain().items() if k not in ("defense", "selection")
+            },
         },
         "experiment": recipe.settings["run"]["experiment"],
     }

@@ -130,6 +130,8 @@ def test_which_cluster_goes(tmp_path, poison):
 def test_yaml_and_options(tmp_path):
     with pytest.raises(InputError, match="`poison` is both: give smaller or stranger or small_or"):
         VaePls(TINY, poison_likelihood, "both")
+    with pytest.raises(InputError, match="`selection` is good: give fixed or"):
+        VaePls(TINY, poison_likelihood, selection="good")
     document = common("defenses", "vae_pls")
     document.place("components", 12)
     document.place("conv_channels", 16)
@@ -169,6 +171,17 @@ def test_the_threshold_keeps_its_promise():
     assert threshold(11, 0.2) < limit < threshold(5, 0.05)
     with pytest.raises(InputError, match="`false_alarms` is 0"):
         threshold(11, 0)
+
+
+def test_the_threshold_falls_with_the_share_and_with_two_classes_more():
+    limits = [threshold(11, share) for share in (0.001, 0.01, 0.05, 0.2, 0.5, 1)]
+    assert limits == sorted(limits, reverse=True)
+    for first in (
+        3,
+        4,
+    ):  # odd and even numbers of classes apart; at 15 chance is as large as the step
+        limits = [threshold(classes, 0.05) for classes in range(first, 15, 2)]
+        assert limits == sorted(limits, reverse=True)
 
 
 def test_outlyingness_by_hand():

@@ -7,7 +7,6 @@ from sklearn.metrics import adjusted_rand_score
 
 from bdlib.defenses.filters.vae_pls.judge import (
     FEW,
-    Normal,
     Verdict,
     aligned,
     cross_likelihood,
@@ -18,6 +17,7 @@ from bdlib.defenses.filters.vae_pls.judge import (
     stranger,
     two_means,
 )
+from bdlib.defenses.filters.vae_pls.normal import Normal
 from bdlib.defenses.filters.vae_pls.search import two_populations
 from bdlib.errors import InputError
 
@@ -153,6 +153,25 @@ def test_half_a_class_is_found_by_the_score(corpus):
     assert max(scores, key=scores.get) == "class2" and (
         adjusted_rand_score(poison[labels == "class2"], verdicts["class2"].second) > 0.95
     )
+
+
+def test_a_judge_gets_the_other_classes_less_their_means(corpus):
+    """Classes that lie apart would look like populations; those left out are not compared."""
+    latents, labels, _ = corpus(size=40, dimensions=8)
+    centred = {n: latents[labels == n] - latents[labels == n].mean(0) for n in set(labels)}
+    heard = {}
+
+    def spy(inside, others, seed):
+        heard[len(heard)] = inside, others
+        return Verdict(0.0, np.zeros(len(inside)))
+
+    left_out = ["class6"]
+    names = list(judge_all(latents, labels, left_out=left_out, judge=spy))
+    assert names == [f"class{number}" for number in range(6)]
+    for name, (inside, others) in zip(names, heard.values(), strict=True):
+        assert np.array_equal(inside, latents[labels == name])
+        rest = [centred[other] for other in names if other != name]
+        assert np.allclose(others, np.concatenate(rest))
 
 
 def test_what_cannot_be_judged(corpus):
