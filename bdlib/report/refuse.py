@@ -33,8 +33,9 @@ def refused_records(files: Mapping[Path, Records], root: Path, checks: Path) -> 
         and that is said.
     checks : Path
         A yaml with two lists, `stale_before` and `known`. An entry has `commit` and `why` and may
-        name a `model`, `defense`, `attack` or `dataset`, as a shell pattern. The first list mends
-        such records, the second, where `commit` is a list, lets those of these commits stand.
+        name a `model`, `defense`, `attack` or `dataset`, as a shell pattern or a list of them. The
+        first list mends such records, the second, where `commit` is a list, lets those of these
+        commits stand.
 
     Raises
     ------
@@ -130,11 +131,13 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _is_of(record: dict[str, Any], rule: Mapping[str, Any]) -> bool:
     """Whether a rule is about a record, or about all."""
-    return all(
-        fnmatchcase((record[part] or {}).get("name", ""), rule[part])
-        for part in PARTS
-        if part in rule
-    )
+
+    def called(part: str) -> bool:
+        patterns = rule[part] if isinstance(rule[part], list) else [rule[part]]
+        name = (record[part] or {}).get("name", "")
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    return all(called(part) for part in PARTS if part in rule)
 
 
 def _excused(record: dict[str, Any], entry: Mapping[str, Any]) -> bool:

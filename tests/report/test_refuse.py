@@ -87,6 +87,7 @@ def test_a_record_older_than_the_fix_of_its_part_is_refused(repository, capsys):
     for rule, change, stale in (
         (model, {"commit": old}, True),
         (model, {"commit": mended}, False),
+        ("model: [mvd, resnet*]", {"commit": old}, True),
         ("model: mvd", {"commit": old}, False),
         (model, {"parts": late}, True),  # the training lacks the fix
         (defense, {"parts": late, "defense": FILTER}, False),  # which is the filter's
