@@ -249,7 +249,8 @@ def without_truth(handful, exp):
     return options
 
 
-FASTER = ("--conv_channels=8", "--conv_dim=32", "--hop=2048", "--components=8")
+FASTER = ("--conv_channels=8", "--conv_dim=32", "--hop=2048", "--components=8",
+          "--autoencoder_steps=1", "--most_error=1000")  # fmt: skip
 DEFENSES = sorted((COMMON / "defenses").glob("*.yaml"))
 
 

@@ -109,6 +109,9 @@ class FilterDefense(Defense):
     """Removes suspicious utterances; training starts again on the rest."""
 
     stage = "filter"
+    trained_in: Path | None = None
+    """Of filters that train a network of their own, set by `scores`: its folder, which has a
+    `done.json`."""
 
     @abstractmethod
     def scores(self, view: BlindView) -> dict[str, float]:

@@ -111,6 +111,20 @@ class Corpus:
         """Class order, by name."""
         return tuple(self.about["classes"])
 
+    def audio_digest(self) -> str:
+        """Digest of the audio files of all splits, byte for byte; read once, and kept beside them.
+
+        Raises
+        ------
+        InputError
+            If one cannot be read.
+        """
+        path = self.folder / "audio.json"
+        if not path.exists():
+            names = {name for rows in self.splits.values() for name in rows["wav"]}
+            write_json(path, {"digest": manifest.audio_digest(names, self.audio.root)})
+        return read_json(path, ("digest",))["digest"]
+
     def poisoned(
         self, attack: Poisoner, name: str, output: Path, sureness: pd.Series | None = None
     ) -> "Poisoned":

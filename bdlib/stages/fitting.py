@@ -16,7 +16,7 @@ from speechbrain.utils.distributed import run_on_main
 from bdlib.errors import InputError
 from bdlib.files import atomic, write_json
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.records.provenance import peak_memory_mb, source, versions
+from bdlib.records.provenance import device_name, made, peak_memory_mb
 from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Recipe
@@ -114,8 +114,7 @@ def finish(
         "epochs": len(epochs),
         "rollbacks": len(log.read_rollbacks(folder)),
         "clips": clips,
-        "device": device,
-        "source": source(),
-        "versions": versions(),
+        "device": device_name(device),
+        **made(),
     }
     write_json(folder / "done.json", about)

@@ -85,6 +85,7 @@ def test_a_missing_or_unwritable_file_is_named(tmp_path, make_record):
         ({"metrics.clean_accuracy": {"value": 0.9, "count": 9}}, "counts 9 of None"),
         ({"metrics.clean_accuracy": {"value": 0.9, "count": 5, "total": 4}}, "counts 5 of 4"),
         ({"metrics.clean_accuracy": {"value": 0.9, "count": 1, "total": 2}}, "but counts"),
+        ({"metrics.clean_accuracy": {"value": 0.502, "count": 1, "total": 2}}, "but counts"),
     ],
 )
 def test_a_wrong_record_is_refused_and_nothing_is_written(tmp_path, make_record, changes, message):
