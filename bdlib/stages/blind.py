@@ -154,10 +154,10 @@ class Defender:
         """The clean budget: rows of the training set that are as they were recorded.
 
         This is the part of a training set that a defender recorded himself, and that no adversary
-        had in his hands. So it holds no original of a poisoned clip, which would point at its copy,
-        and it is a share of each class as the defender counts it, poison included, as the share of
-        the clean clips would tell how many of the others are poisoned. Which clips these are is seen
-        by comparison with the clean corpus; nobody is asked for the truth.
+        had in his hands. So it holds no original of a poisoned clip, which would point at its copy.
+        Of each class it has the same number, rounded up, this share of the training set in all: a
+        share of the clean clips of a class would tell how many of the others are poisoned. Which
+        clips are as recorded is seen beside the clean corpus; nobody is asked for the truth.
 
         Raises
         ------
@@ -167,9 +167,9 @@ class Defender:
         if not 0 <= share <= 1:
             raise InputError(f"`clean_share` is {share}: give a share of the training set, 0 to 1")
         rows, chosen = poisoned.splits["train"], []
+        count = math.ceil(share * len(rows) / rows["label"].nunique())
         untouched = _as_recorded(poisoned) if share else None
         for label, group in rows.groupby("label", sort=True):
-            count = math.ceil(share * len(group))
             order = rank(group["ID"], self.seed, "share")
             drawn = list(itertools.islice(filter(untouched, order), count))
             if len(drawn) < count:

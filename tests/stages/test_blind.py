@@ -1,6 +1,5 @@
 """The probe: nothing that a stage gets, beside audio and labels, tells which clips are poisoned."""
 
-import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,15 +206,12 @@ def test_no_clip_of_the_budget_has_a_poisoned_copy(poisoned, bad):
     loud = [x for batch in batches for x in batch.wavs if x[100:240].any()]
     behind = {ends[(x[100:240] * 32768).to(torch.int16).numpy().tobytes()] for x in loud}
     assert len(behind) == len(loud) > 250 and not behind & bad
-    # As many of each class as of all of them, so that their number tells no more than the labels.
-    given = poisoned.splits["train"]["label"].value_counts()
-    assert clean.count == sum(math.ceil(SHARE * n) for n in given)
-    assert batches.counts.tolist() == [math.ceil(SHARE * given[n]) for n in poisoned.classes]
+    assert clean.count == 300 and batches.counts.tolist() == [100, 100, 100]  # which tells nothing
 
 
 def test_a_budget_is_what_is_as_it_was_recorded(poisoned, bad):
     defender = defender_of(poisoned)
-    rows = defender.budget(poisoned, 0.4)
+    rows = defender.budget(poisoned, 0.25)
     assert not set(rows["ID"]) & bad
     assert set(defender.budget(poisoned, 0.1)["ID"]) < set(rows["ID"])
     assert len(defender.budget(poisoned, 0)) == 0
