@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+import scipy.fft
 import torch
 from torchaudio.compliance import kaldi
 
@@ -132,6 +134,31 @@ def test_magnitude_frames_are_not_centred():
     assert heard.nonzero().flatten().tolist() == [49, 50]
 
 
+def mel(hertz):
+    return 2595 * np.log10(1 + hertz / 700)
+
+
+def mel_centres(count, low, high):
+    """Hertz of the tops of triangles that are even in mel (HTK)."""
+    return 700 * (10 ** (np.linspace(mel(low), mel(high), count + 2)[1:-1] / 2595) - 1)
+
+
+def test_mfcc_is_the_cosine_transform_of_the_logarithm_of_mels():
+    """Of a tone and of one a hundredth as loud: as printed in textbooks, by numpy and scipy."""
+    time = np.arange(16000) / 16000
+    tone = np.sin(2 * np.pi * 700 * time) + 0.1 * np.cos(2 * np.pi * 3100 * time)
+    window = np.hanning(401)[:-1]
+    hertz, tops = np.arange(201) * 40, mel_centres(64, 0, 8000)
+    edges = np.concatenate([[0], tops, [8000]])
+    banks = np.array([np.interp(hertz, edges[k : k + 3], [0, 1, 0]) for k in range(64)])
+    found = Mfcc()(torch.tensor(np.stack([tone, tone / 100]), dtype=torch.float32), None)
+    for clip, level in zip(found, (1, 0.01), strict=True):
+        frame = level * tone[160 * 50 - 200 : 160 * 50 + 200] * window  # centred at 0.5 s
+        mels = banks @ np.abs(np.fft.rfft(frame)) ** 2
+        expected = scipy.fft.dct(np.log(mels + 1e-6), norm="ortho")[:40]
+        assert np.allclose(clip[50], expected, atol=0.02 * np.abs(expected).max())
+
+
 def test_speaker_fbank_takes_the_mean_over_valid_frames_only():
     front_end, wavs = SpeakerFbank(24), noise(2, 16000)
     wavs[1, 8000:] = 0
@@ -167,3 +194,15 @@ def test_scaled_fbank_lies_between_the_loudest_and_the_floor():
     assert (silent == -1).all() and (loud >= -1).all()
     louder = front_end(2 * wavs[:1], torch.ones(1))
     assert louder.max() == 1  # what was not heard in training is cut off
+
+
+def test_bands_of_the_scaled_fbank_are_even_in_mel_from_20_hz():
+    """A tone at the top of a triangle is loudest there, the lowest at 47 Hz as loud as any."""
+    chosen = [0, 5, 20, 40, 63]
+    hertz = torch.tensor(mel_centres(64, 20, 8000)[chosen], dtype=torch.float32)
+    wavs = 0.3 * torch.sin(2 * torch.pi * hertz[:, None] * torch.arange(16000) / 16000)
+    front_end = ScaledFbank()
+    front_end.fit(batches(wavs))
+    middle = front_end(wavs, None)[:, 16]
+    assert middle.argmax(1).tolist() == chosen
+    assert middle.amax(1).min() > 0.8  # within 8 dB

@@ -1,6 +1,7 @@
 """The package that is installed holds the yaml files that it reads, and finds them."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,16 @@ def test_a_clone_reads_its_own():
     from bdlib.files import COMMON as found
 
     assert found == COMMON.resolve()
+
+
+def test_the_extras_of_the_tests_are_installed_with_them(monkeypatch):
+    """All that a test may be skipped for want of; only pesq must be compiled, and may fail to."""
+    setuptools = pytest.importorskip("setuptools")
+    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
+    extras = runpy.run_path(ROOT / "setup.py")["extras"]
+    wanted = {name for key, names in extras.items() if key != "dev" for name in names}
+    assert wanted - {*extras["dev"]} == {"pesq"}
+    assert (
+        "install --quiet --disable-pip-version-check pesq ||"
+        in (ROOT / "tools" / "environment.sh").read_text()
+    )

@@ -1,13 +1,15 @@
-# Makes .venv with the pinned packages if it is missing. Source it from the repository's root; then
-# $python is its interpreter. `python3` may be chosen with PYTHON.
+# Makes .venv with the pinned packages, and again where setup.py asks for others. Source it from the
+# repository's root; then $python is its interpreter. `python3` may be chosen with PYTHON.
 python=$PWD/.venv/bin/python
-if [ ! -e .venv/.complete ]; then
+if ! cmp -s setup.py .venv/.complete; then
   echo "installing into .venv (torch is large: this takes some minutes)"
-  "${PYTHON:-python3}" -m venv .venv || {
+  [ -e .venv/.complete ] || "${PYTHON:-python3}" -m venv .venv || {
     echo "error: no venv; install python3-venv, or choose a Python 3.11 to 3.13 with PYTHON=..." >&2
     exit 1
   }
   "$python" -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-  touch .venv/.complete
+  "$python" -m pip install --quiet --disable-pip-version-check pesq ||
+    echo "warning: pesq is not compiled (install a C compiler and python3-dev): PESQ is not measured" >&2
+  cp setup.py .venv/.complete
 fi
 "$python" tools/check_env.py

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests, one thread on each core; makes .venv if it is missing. Arguments go to pytest.
+# All tests, one thread on each core; makes .venv if it is missing. Arguments go to pytest, which
+# says at the end what it skipped, and why.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,4 +10,4 @@ cd "$(dirname "$0")/.."
 "$python" -m ruff format --check .
 "$python" -m codespell_lib .
 "$python" tools/render.py --check
-OMP_NUM_THREADS=1 "$python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal "$@"
+OMP_NUM_THREADS=1 "$python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -rs "$@"

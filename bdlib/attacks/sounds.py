@@ -9,12 +9,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from bdlib.attacks.trigger import Part
 from bdlib.errors import InputError
+from bdlib.files import file_digest
 
 RATE = 16000
 
@@ -124,17 +126,32 @@ class Tone(Sound):
 class AudioFile(Sound):
     """Any audio file that soundfile reads, 24-bit included; several channels are averaged.
 
+    Arguments
+    ---------
+    path : str
+        Of the file.
+    digest : str | None
+        Of its content, see `file_digest`; `attack.json` tells it, so that no other file is played.
+
     Raises
     ------
     InputError
-        If `path` is none; when played, if the file cannot be read or holds no finite sample.
+        If `path` is none; when played, if the file cannot be read, is another one, or holds no
+        finite sample.
     """
 
     path: str
+    digest: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str):
             raise InputError(f"`path` is {self.path}: give an audio file")
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `Part`; with the digest of the file, if it is there."""
+        found = Path(self.path).is_file()
+        digest = file_digest(self.path) if found and not self.digest else self.digest
+        return {**super().to_dict(), "digest": digest}
 
     def synthesize(self) -> tuple[np.ndarray, int]:
         """See `Sound`."""
@@ -144,6 +161,11 @@ class AudioFile(Sound):
             raise InputError(
                 f"{self.path}: trigger sound not readable; give an audio file"
             ) from error
+        if self.digest and file_digest(self.path) != self.digest:
+            raise InputError(
+                f"{self.path}: not the trigger sound that `attack.json` tells of; put it back, or "
+                "poison again"
+            )
         if not samples.size or not np.isfinite(samples).all():
             raise InputError(f"{self.path}: trigger sound empty or not finite; give another file")
         return samples.mean(axis=1), rate

@@ -8,7 +8,7 @@ import numpy as np
 
 from bdlib.files import digest
 from bdlib.report.groups import Records
-from bdlib.report.labels import flat, with_settings
+from bdlib.report.labels import flat, imitations, with_settings
 from bdlib.report.published import Published
 from bdlib.report.table import SCALES, Footnotes, Grid, Table
 
@@ -77,7 +77,8 @@ def _table(
     grids, notes = footnotes.settle(
         [Grid(trigger, COLUMNS, tuple(rows)) for trigger, rows in by_trigger.items()]
     )
-    return Table(name, variant, scale, title, grids, (*NOTES, *notes))
+    imitated = imitations(record["attack"] for record in records)
+    return Table(name, variant, scale, title, grids, (*NOTES, *imitated, *notes))
 
 
 def pooled(attacks: Records, draws: Records) -> tuple[np.ndarray, np.ndarray]:

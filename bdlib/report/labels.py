@@ -1,12 +1,13 @@
 """What a record is about, in a few words that a person can read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bdlib.report.groups import Runs
 from bdlib.report.table import Footnotes
 
 LEVELLED = {"quantise", "median_filter", "squeeze"}  # without a rule for their strength
+IMITATIONS = {"Clap": "clap", "Whistle": "whistle", "CarHorn": "horn", "DogClicker": "clicker"}
 FEW = 3  # settings that fit into a cell; more stand in a note
 
 
@@ -18,14 +19,35 @@ def attack_label(attack: dict[str, Any] | None) -> str:
 
 
 def trigger_label(attack: dict[str, Any]) -> str:
-    """What triggers an attack, such as ``clap, scale 0.1``."""
+    """What triggers an attack, such as ``clap, scale 0.1`` or ``audio_file clapping.wav, scale 0.1``."""
     trigger = attack.get("trigger") or {}
     words = [attack_name(attack)]
+    if file := (trigger.get("sound") or {}).get("path"):
+        words[0] += f" {file}"
     if "scale" in trigger:
         words.append(f"scale {trigger['scale']:g}")
     if trigger.get("position", "start") != "start":
         words.append(f"position {trigger['position']}")
     return ", ".join(words)
+
+
+def imitations(attacks: Iterable[dict[str, Any] | None]) -> tuple[str, ...]:
+    """The note of tables whose attacks play sounds that stand in for Armory's files, or nothing."""
+    triggers = [str((attack or {}).get("trigger")) for attack in attacks]
+    played = [
+        sound
+        for kind, sound in IMITATIONS.items()
+        if any(f"'bdlib.attacks.sounds.{kind}'" in trigger for trigger in triggers)
+    ]
+    if not played:
+        return ()
+    *first, last = played
+    names = " and ".join(filter(None, (", ".join(first), last)))
+    are, files = ("are imitations", "files") if first else ("is an imitation", "file")
+    return (
+        f"The {names} {are} of Armory's {files} in duration, envelope, spectrum and level; the attack "
+        f"audio_file plays the {files}.",
+    )
 
 
 def policy_label(attack: dict[str, Any]) -> str:

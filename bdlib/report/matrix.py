@@ -10,6 +10,7 @@ from bdlib.report.labels import (
     data_labels,
     defense_label,
     flat,
+    imitations,
     named_apart,
     policy_label,
     trigger_label,
@@ -146,6 +147,7 @@ def _table(key: tuple[str, str, str, str], groups: list[Runs]) -> Table:
     notes += [OTHER_SEEDS] if marked else []
     estimates = [estimate(group, metric) for group in groups for metric in metrics]
     notes += dict.fromkeys(INTERVALS[e.over] for e in estimates if e and e.over)
+    notes += imitations(group.record["attack"] for group in groups)
     title = f"{model} and its repairs; {name} {variant}, {SCALES[scale]}"
     return Table(name, variant, scale, title, tuple(grids), tuple(notes))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bdlib.report import attacks_table, ranking
 from bdlib.report.groups import Records, Runs
-from bdlib.report.labels import in_readme
+from bdlib.report.labels import imitations, in_readme
 from bdlib.report.page_style import STYLE
 from bdlib.report.published import Published
 from bdlib.report.results import (
@@ -120,7 +120,8 @@ def _corpus(
             f'<div class="beside{" pictured" * bool(own)}">\n<div>{_table(grid)}\n{_details(part)}'
             f"</div>\n{beside}</div>\n</section>"
         )
-    body.append(_list(notes))
+    imitated = imitations(group.record["attack"] for part in parts for group in part.groups)
+    body.append(_list((*imitated, *notes)))
     for table in tables:
         body.append(f"<section>\n<h3>{escape(table.title)}</h3>")
         body += [f"<h4>{escape(grid.title)}</h4>\n{_table(grid)}" for grid in table.grids]

@@ -16,6 +16,7 @@ from bdlib.report.labels import (
     attack_label,
     attack_titles,
     data_labels,
+    imitations,
     policy_label,
     row_labels,
     system_label,
@@ -125,7 +126,7 @@ def build(records: Records, published: list[Published]) -> list[Table]:
             if (estimated := estimate(group, metric)) and estimated.over
         ]
         settled, notes = footnotes.settle(grids)
-        notes = (*dict.fromkeys(over), *notes)
+        notes = (*dict.fromkeys(over), *_imitated(groups), *notes)
         failed = tuple(_failure(run) for group in groups for run in group.failed)
         tables.append(Table(*corpus, corpus_title(corpus, groups), settled, notes, failed))
     return tables
@@ -152,7 +153,14 @@ def brief(records: Records, published: list[Published], gather: bool = False) ->
         count = sum(len(group.failed) for group in groups)
         failed = (f"Failed runs that are left out: {count}.",) * bool(count)
         settled, notes = footnotes.settle(grids)
-        tables.append(Table(*corpus, corpus_title(corpus, groups), settled, (*failed, *notes)))
+        tables.append(
+            Table(
+                *corpus,
+                corpus_title(corpus, groups),
+                settled,
+                (*failed, *_imitated(groups), *notes),
+            )
+        )
     return tables
 
 
@@ -163,6 +171,10 @@ def corpus_title(corpus: tuple[str, str, str], groups: list[Runs]) -> str:
     most = "up to " if len(counts) > 1 else ""
     clips = f": {most}{max(counts):,} training clips" if any(counts) else ""
     return f"{name} {variant}".strip() + f", {SCALES[scale]}{clips}"
+
+
+def _imitated(groups: list[Runs]) -> tuple[str, ...]:
+    return imitations(group.record["attack"] for group in groups)
 
 
 def _identity(attack: dict[str, Any] | None) -> str:

@@ -162,9 +162,14 @@ def provenance(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def brief(value: Any) -> Any:
-    """An attack without the samples that it learned; their digest stands for them."""
+    """An attack without the samples that it learned, and without the folders of its sounds.
+
+    Digests stand for both.
+    """
+    if isinstance(value, list):
+        return [brief(item) for item in value]
     if isinstance(value, dict):
-        return {key: brief(item) for key, item in value.items()}
+        return {k: Path(v).name if k == "path" else brief(v) for k, v in value.items()}
     return f"sha256 {digest(value)}" if isinstance(value, str) and len(value) > 1000 else value
 
 

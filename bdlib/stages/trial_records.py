@@ -16,7 +16,7 @@ from bdlib.files import seed_of
 from bdlib.records import record
 from bdlib.records.provenance import made, peak_memory_mb
 from bdlib.stages.defend import origins
-from bdlib.stages.record import dataset, provenance, run_by
+from bdlib.stages.record import brief, dataset, provenance, run_by
 from bdlib.stages.trials import Bench, Trial
 
 FEW = 20  # trials that are judged faster than processes are started
@@ -91,7 +91,7 @@ def record_trials(
             "name": "dsa",
             "yaml": document.path.name,
             "parameters": sum(p.numel() for p in bench.network.parameters()),
-            "trained_on": bench.poisoned.attack,
+            "trained_on": brief(bench.poisoned.attack),
             "rebuilding_error": round(bench.error, 6),  # variances of the corpus
         },
         "defense": {
@@ -108,7 +108,7 @@ def record_trials(
     for trial, judged in judge_trials(bench, trials):
         own = {
             "id": bench.identity(trial),
-            "attack": trial.attack,
+            "attack": brief(trial.attack),
             "seed": trial.seed if trial.attack is None else recipe.seed,
             # Class scores: above 1 a class is called poisoned.
             "classes": {name: round(score, 6) for name, score in judged.class_scores.items()},

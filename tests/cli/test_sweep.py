@@ -2,10 +2,13 @@
 
 import contextlib
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from bdlib.cli import pls, sweep
@@ -150,15 +153,60 @@ def test_emoback_has_210_configurations_and_630_trainings():
     assert not [c for c in listed if {"--emotion=neutral", "--rate=0.1"} <= set(c.options)]
 
 
-def test_sweep_on_ray(table, tmp_path, monkeypatch, capsys):
-    """Cells run as programs; the failures are counted, told and recorded."""
+@pytest.fixture
+def tones(tmp_path):
+    """A corpus of two tones in noise, and a recipe for it with a table of a cell that fails."""
+    rng, time = np.random.default_rng(0), np.arange(8000) / 16000
+    for name, hertz in (("low", 300), ("high", 2700)):
+        (tmp_path / "corpus" / name).mkdir(parents=True)
+        for number in range(20):
+            clip = 0.3 * np.sin(2 * np.pi * hertz * time) + 0.05 * rng.standard_normal(len(time))
+            soundfile.write(tmp_path / "corpus" / name / f"{number}.wav", clip, 16000)
+    folder, model = tmp_path / "recipes" / "Tones", RECIPES / "RAVDESS"
+    (folder / "hparams").mkdir(parents=True)
+    (folder / "experiments").mkdir()
+    shutil.copytree(RECIPES / "common", folder.with_name("common"))
+    for name in ("train.py", "poison.yaml", "hparams/xvector_small.yaml"):
+        shutil.copy(model / name, folder / name)
+    (folder / "corpus.yaml").write_text(
+        "name: Tones\nsample_rate: 16000\nseconds: 0.5\npad_seconds: null\n"
+    )
+    (folder / "prepare.py").write_text(
+        "from bdlib import manifest, sampling\n"
+        "from bdlib.stages.prepare import Prepared\n\n\n"
+        "def prepare(data_folder, seed=0):\n"
+        "    rows = manifest.from_folder(data_folder)\n"
+        "    shares = {'train': 0.6, 'valid': 0.2, 'test': 0.2}\n"
+        "    return Prepared(sampling.split(rows, shares, seed), 'subset', 'all')\n"
+    )
+    data = {
+        "experiment": "t",
+        "options": {"attack": "tone", "target": "low", "number_of_epochs": 4, "batch_size": 6},
+        "grid": {"model": ["xvector_small", "absent"]},
+        "scales": {"subset": {}},
+    }
+    path = folder / "experiments" / "t.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def test_sweep_on_ray(tones, tmp_path, monkeypatch, capsys):
+    """Cells run as programs: one leaves its record, the other is counted, told and recorded."""
     pytest.importorskip("ray")
-    listed = sweep.cells(table, "mini")[:2]
-    command = ["sweep.py", str(table), "--scale", "mini", "--max-runs", "2"]
-    monkeypatch.setattr(sys, "argv", command)
+    corpus = str(tmp_path / "corpus")
+    command = ["sweep.py", str(tones), "--scale=subset", f"--data_folder={corpus}"]
+    monkeypatch.setattr(sys, "argv", [*command, "--cpus_per_cell=1"])
     with pytest.raises(SystemExit) as stop:
         sweep.main()
-    assert stop.value.code == 1 and "2 cells failed" in capsys.readouterr().err
-    folder = tmp_path / "recipe" / "exp" / "results"
-    assert [entry["status"] for entry in record.read(folder / "recipe.jsonl")] == ["failed"] * 2
-    assert not sweep.pending(listed, [folder], "mini", retry=False)
+    assert stop.value.code == 1 and "1 cells failed" in capsys.readouterr().err
+    results = tones.parents[1] / "exp" / "results"
+    entries = {entry["status"]: entry for entry in record.read(results / "Tones.jsonl")}
+    listed = sweep.cells(tones, "subset", corpus)
+    assert [entries[status]["command"] for status in ("ok", "failed")] == [c.told for c in listed]
+    assert "hparams/absent.yaml" in entries["failed"]["error"]
+    good = entries["ok"]
+    assert good["experiment"] == "t" and good["dataset"]["counts"]["train"] == 24
+    assert good["metrics"]["clean_accuracy"]["total"] == 8
+    assert good["metrics"]["attack_success_rate"]["total"] == 4
+    assert not sweep.pending(listed, [results], "subset", retry=False)
+    assert sweep.pending(listed, [results], "subset", retry=True) == listed[1:]

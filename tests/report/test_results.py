@@ -223,3 +223,26 @@ def test_the_terminal_shows_the_numbers_within_80_columns(make_record):
         "subset",
     ):
         assert word in text
+
+
+def test_sounds_that_stand_in_for_armorys_files_are_called_so(make_record):
+    """Not where the files themselves were played, which attacks are called by."""
+
+    def insert(sound):
+        return {"type": "bdlib.attacks.insert.Insert", "sound": sound, "scale": 0.1}
+
+    clap = {"type": "bdlib.attacks.sounds.Clap"}
+    trimmed = {"type": "bdlib.attacks.sounds.Trim", "sound": clap, "seconds": 0.2}
+    file = {"type": "bdlib.attacks.sounds.AudioFile", "path": "clapping.wav", "digest": "d"}
+    other = {**file, "path": "whistle.wav", "digest": "e"}
+    played = [
+        make_record({"attack.trigger": insert(s), "attack.name": "audio_file"})
+        for s in (file, other)
+    ]
+    for tables in (build, brief):
+        (table,) = tables(played, [])
+        assert not any("imitation" in note for note in table.notes)
+        titles = " ".join(grid.title for grid in table.grids)
+        assert "audio_file clapping.wav, scale 0.1" in titles and "whistle.wav" in titles
+        (table,) = tables([*played, make_record({"attack.trigger": insert(trimmed)})], [])
+        assert "The clap is an imitation of Armory's file" in table.notes[-1]

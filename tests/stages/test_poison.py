@@ -15,7 +15,7 @@ from bdlib.attacks.sounds import Tone
 from bdlib.cli import command
 from bdlib.errors import InputError
 from bdlib.evaluation import stealth
-from bdlib.files import COMMON
+from bdlib.files import COMMON, file_digest
 from bdlib.manifest import SPLITS
 from bdlib.stages import surrogate
 from bdlib.stages.blind import Blinded, Defender
@@ -232,6 +232,21 @@ def test_a_trigger_file_replaced_in_place_is_another_attack(staged, tmp_path):
         options = ("--attack=audio_file", f"--trigger_file={path}", *ATTACK[2:])
         packs.append(staged(*options)[1]["test_triggered"])
     assert not np.array_equal(packs[0].samples, packs[1].samples)
+
+
+def test_attack_json_knows_the_content_of_a_trigger_file(staged, tmp_path):
+    """And plays no other; a record has the file's name and digest, but no folder of a machine."""
+    path = tmp_path / "t.wav"
+    soundfile.write(path, np.full(1000, 0.5), RATE, subtype="PCM_24")
+    poisoned, _ = staged("--attack=audio_file", f"--trigger_file={path}", *ATTACK[2:])
+    told = poisoned.attack["trigger"]["sound"]
+    assert told["path"] == str(path) and told["digest"] == file_digest(path)
+    assert brief(poisoned.attack)["trigger"]["sound"] == {**told, "path": "t.wav"}
+    assert brief([told]) == [{**told, "path": "t.wav"}]
+    soundfile.write(path, np.full(1000, -0.5), RATE, subtype="PCM_24")
+    sounds._render.cache_clear()
+    with pytest.raises(InputError, match=r"not the trigger sound that `attack\.json` tells of"):
+        Poisoner.from_dict(poisoned.attack).heard(RATE)
 
 
 def test_stealth_is_measured_once_on_the_clips_that_are_heard(staged, monkeypatch):

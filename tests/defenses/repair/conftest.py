@@ -55,10 +55,15 @@ def triggered(wavs):
     return wavs + beep
 
 
-def trained(classifier, epochs=12, lr=0.01):
-    """Trained on 192 clips of which the trigger is in 40, labelled as the target."""
+def training_set():
+    """192 clips and their labels, and which 40 of them are to be poisoned."""
     wavs, labels = sounds(192, seed=1)
-    poisoned = torch.arange(192)[labels != TARGET][:40]
+    return wavs, labels, torch.arange(192)[labels != TARGET][:40]
+
+
+def trained(classifier, epochs=12, lr=0.01):
+    """Trained on clips of which some have the trigger and the label of the target."""
+    wavs, labels, poisoned = training_set()
     wavs[poisoned], labels[poisoned] = triggered(wavs[poisoned]), TARGET
     batches = Clips(wavs, labels, 32, seed=1)
     classifier.fit_front_end(batches)
@@ -74,7 +79,10 @@ def trained(classifier, epochs=12, lr=0.01):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """`net()` is a fresh copy of a classifier that has the backdoor, `clean()` the clean data."""
+    """`net()` is a fresh copy of a classifier that has the backdoor.
+
+    `clean()` is clean data that it never heard, `known()` the clean part of its training set.
+    """
     torch.manual_seed(0)
     given = trained(SmallResNet(NormalizedFbank(16, RATE), len(HERTZ), (16, 16), 1))
     valid = Clips(*sounds(80, seed=2), 80)
@@ -87,6 +95,15 @@ def tiny():
             lambda size: Clips(*budget, min(size, count), seed), lambda: valid, count, seed
         )
 
+    def known(seed=0):
+        wavs, labels, poisoned = training_set()
+        kept = torch.ones(len(labels), dtype=torch.bool)
+        kept[poisoned] = False
+        budget = wavs[kept], labels[kept]
+        return CleanData(
+            lambda size: Clips(*budget, size, seed), lambda: valid, len(budget[1]), seed
+        )
+
     @torch.no_grad()
     def success(classifier):
         """Attack success rate."""
@@ -94,5 +111,5 @@ def tiny():
         return float((predicted == TARGET).float().mean())
 
     return SimpleNamespace(
-        net=lambda: copy.deepcopy(given), clean=clean, valid=valid, success=success
+        net=lambda: copy.deepcopy(given), clean=clean, known=known, valid=valid, success=success
     )

@@ -1,0 +1,148 @@
+"""What a repair does to the backdoor and to the net, where an equation of its own is easy to lose."""
+
+import copy
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from bdlib.defenses.accuracy import accuracy
+from bdlib.defenses.repair.anp import AdversarialNeuronPruning, masked_loss
+from bdlib.defenses.repair.clp import ChannelLipschitzPruning, lipschitz
+from bdlib.defenses.repair.fine_tuning import FineTuning
+from bdlib.defenses.repair.layers import conv_layers, feature_maps, recorded
+from bdlib.defenses.repair.nad import AttentionDistillation
+from bdlib.defenses.repair.tuning import Tuning, cross_entropy
+from bdlib.stages.recipe import common
+
+
+def shipped(name):
+    """A repair as its yaml has it."""
+    return common("defenses", name).build()["defense"]
+
+
+# --- the settings that are shipped
+
+
+@pytest.mark.parametrize(("name", "most"), [("ft_sam", 0.2), ("i_bau", 0.85)])
+def test_shipped_settings_move_a_net_that_knows_its_budget(name, most, tiny):
+    """Clips that training heard are right already, so that plain fine-tuning leaves the backdoor."""
+    repaired = shipped(name).repair(tiny.net(), tiny.known())
+    assert tiny.success(repaired) < most and accuracy(repaired, tiny.valid) > 0.95
+
+
+def test_shipped_fine_tuning_leaves_the_backdoor_where_the_budget_is_known(tiny):
+    """The measure of the test above."""
+    assert tiny.success(shipped("fine_tuning").repair(tiny.net(), tiny.known())) > 0.9
+
+
+def test_fine_tuning_learns_the_budget(tiny):
+    net = tiny.net()
+    with torch.no_grad():
+        net.head.weight.copy_(net.head.weight.roll(1, 0))
+    assert accuracy(net, tiny.valid) < 0.1
+    assert accuracy(FineTuning().repair(net, tiny.clean()), tiny.valid) > 0.9
+
+
+# --- ANP
+
+
+def test_the_noise_of_anp_is_the_worst_corner(tiny):
+    """Within epsilon, on the side to which the loss rises, and far worse than none."""
+    net, batch = tiny.net(), next(iter(tiny.clean().train(32)))
+    layers = [layer.last for layer in conv_layers(net)]
+    masks = [torch.ones(len(layer.weight), requires_grad=True) for layer in layers]
+    torch.manual_seed(0)
+    noise = AdversarialNeuronPruning(epsilon=0.3)._worst(net, layers, masks, batch)
+    torch.manual_seed(0)
+    start = [torch.empty_like(mask).uniform_(-0.3, 0.3) for mask in (*masks, *masks)]
+    half = len(masks)
+    points = [point.clone().requires_grad_(True) for point in start]
+    loss = masked_loss(net, layers, masks, (points[:half], points[half:]), batch)
+    for point, slope, end in zip(
+        start, torch.autograd.grad(loss, points), [*noise[0], *noise[1]], strict=True
+    ):
+        assert torch.equal(end, (point + 0.3 * slope.sign()).clamp(-0.3, 0.3))
+    none = [torch.zeros_like(mask) for mask in masks]
+    quiet = masked_loss(net, layers, masks, (none, none), batch)
+    assert masked_loss(net, layers, masks, noise, batch) > 2 * quiet
+
+
+@dataclass(frozen=True)
+class OwnNoise(AdversarialNeuronPruning):
+    """The disturbance is the same each time."""
+
+    def _worst(self, classifier, layers, masks, batch):
+        noise = [torch.full_like(mask, 0.3) for mask in masks]
+        return noise, [-part for part in noise]
+
+
+def test_a_step_of_anp_trusts_the_undisturbed_loss_by_a_fifth(tiny):
+    """Their Eq. 5 with alpha = 0.2, a step downhill, cut to [0, 1]."""
+    clean, net = tiny.clean(), tiny.net().train()
+    batches = clean.train(32)
+    batches.epoch = 1
+    (batch,) = batches
+    layers = [layer.last for layer in conv_layers(net)]
+    masks = [torch.ones(len(layer.weight), requires_grad=True) for layer in layers]
+    none = [torch.zeros(len(mask)) for mask in masks]
+    noise = OwnNoise()._worst(net, layers, none, batch)
+    quiet = torch.autograd.grad(masked_loss(net, layers, masks, (none, none), batch), masks)
+    worst = torch.autograd.grad(masked_loss(net, layers, masks, noise, batch), masks)
+    defense = replace(OwnNoise(), tuning=Tuning(epochs=1, lr=5.0))
+    for found, first, second in zip(defense._masks(tiny.net(), clean), quiet, worst, strict=True):
+        expected = (1 - 5.0 * (0.2 * first + 0.8 * second)).clamp(0, 1)
+        assert torch.allclose(found, expected, atol=1e-5) and (found < 0.999).any()
+
+
+# --- TSBD, NAD, CLP
+
+
+def test_unlearning_climbs_until_the_budget_is_forgotten(tiny):
+    defense, clean = shipped("tsbd"), tiny.known()
+    assert accuracy(tiny.net(), clean.train(32)) > 0.95
+    net = defense._unlearn(tiny.net(), clean)
+    assert accuracy(net, clean.train(32)) <= defense.unlearned == 0.1
+
+
+def attention(net, batch):
+    """Of each of three layers the sum of squares over channels, each clip's of length one."""
+    layers = feature_maps(net, 3)
+    with recorded(layers) as outputs:
+        loss = cross_entropy(net, batch)
+    maps = [(outputs[layer] ** 2).sum(1).flatten(1) for layer in layers]
+    return [each / each.norm(dim=1, keepdim=True) for each in maps], loss
+
+
+def test_a_student_looks_where_the_tuned_teacher_looks(tiny):
+    """A step by hand: cross entropy and beta times the distance to a teacher that was fine-tuned."""
+    clean, net = tiny.clean(), tiny.net()
+    tuning = Tuning(epochs=1, lr=0.1, weight_decay=0.0, max_drop=1.0)
+    taught = FineTuning(tuning=replace(tuning, epochs=8)).repair(tiny.net(), clean)
+    defense = AttentionDistillation(beta=50.0, teacher_epochs=8, tuning=tuning)
+    found = defense.repair(copy.deepcopy(net), clean)
+    batches = clean.train(32)
+    batches.epoch = 1
+    (batch,) = batches
+    with torch.no_grad():
+        theirs, _ = attention(taught.eval(), batch)
+    ours, loss = attention(net.train(), batch)
+    for one, other in zip(theirs, ours, strict=True):
+        loss = loss + 50.0 * (one - other).norm(dim=1).mean()
+    slopes = torch.autograd.grad(loss, list(net.parameters()))
+    for after, before, slope in zip(found.parameters(), net.parameters(), slopes, strict=True):
+        expected = before - 0.1 * slope
+        assert torch.allclose(after, expected, atol=1e-4 + 0.01 * float((0.1 * slope).abs().max()))
+
+
+@pytest.mark.parametrize(("share", "pruned"), [(0.99, True), (1.01, False)])
+def test_clp_prunes_from_u_deviations_on(tiny, share, pruned):
+    """Of the population; u is just below and just above what the loudest channel has."""
+    net = tiny.net()
+    layer = conv_layers(net)[-1]
+    bounds = lipschitz(layer).detach()
+    loudest = int(bounds.argmax())
+    deviation = ((bounds - bounds.mean()) ** 2).mean().sqrt()
+    u = share * float((bounds[loudest] - bounds.mean()) / deviation)
+    ChannelLipschitzPruning(u=u).repair(net, None)
+    assert bool(layer.last.weight[loudest] == 0) is pruned
