@@ -1,7 +1,7 @@
 """A corpus, listened to once: embeddings, and what is measured on each clip beside them."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bdlib.errors import InputError
 from bdlib.scanning.sources import Source
 
 MOST_SECONDS = 600.0  # of a file that is read at once; of a longer one, the first ten minutes
+MOST_BYTES = 2**29  # of a file: nothing that is one clip of speech is larger
 CHUNK = 256  # clips that are in memory at once
 BANDS = 24  # of the long-term spectrum
 SILENT = 1e-3  # peak below -60 dB of full scale
@@ -217,6 +218,9 @@ def _clips(
     """Number, digest, samples (None where cached), rate and problem of each clip."""
     for place, (path, _, start, stop) in enumerate(source.rows.itertuples(index=False)):
         try:
+            size = (source.root / path).stat().st_size
+            if size > MOST_BYTES:
+                raise InputError(f"{size / 1e6:.0f} MB; cut it into clips")
             data = (source.root / path).read_bytes()
             key = content_digest(data, start, stop)
             if key in store.rows:
@@ -227,12 +231,10 @@ def _clips(
             what = getattr(error, "strerror", None) or error
             yield place, "", None, 0, f"{path}: {what}"
             continue
-        yield place, key, samples[: int(MOST_SECONDS * RATE)], rate, None
+        yield place, key, samples, rate, None
 
 
 def cropped_clips(heard: Heard) -> int:
     """How many clips are longer than what the encoder hears of them."""
     return int((heard.measure("seconds") > SECONDS).sum())
 
-
-Reader = Callable[[int], np.ndarray]

@@ -14,6 +14,7 @@ from bdlib.manifest import DATA_ROOT
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".sph"}
 SPLITS = {"train", "training", "valid", "validation", "dev", "eval", "test", "testing"}
 PATHS = ("path", "wav", "file_name", "file", "filename", "audio", "audio_path")
+NO_CLASS = "_background_noise_"  # of Speech Commands: minutes of noise, to be mixed in
 LABELS = ("label", "class", "command", "category", "target", "speaker", "spk_id")
 
 
@@ -101,10 +102,16 @@ def _inside(path: Path, root: Path) -> bool:
     return path.resolve().is_relative_to(root)
 
 
-def _files(folder: Path, root: Path) -> Iterator[Path]:
+def _folders(folder: Path) -> list[Path]:
+    """Those that may be classes; links to folders are not followed."""
+    inside = (p for p in sorted(folder.iterdir()) if p.is_dir() and not p.is_symlink())
+    return [p for p in inside if p.name[0] != "." and p.name != NO_CLASS]
+
+
+def _files(folder: Path) -> Iterator[Path]:
     """Files below a folder in sorted order; links to folders are not followed, so nothing loops."""
     for here, folders, names in os.walk(folder, followlinks=False):
-        folders[:] = sorted(name for name in folders if name[0] not in "._")
+        folders[:] = sorted(name for name in folders if name[0] != ".")
         yield from (Path(here) / name for name in sorted(names) if name[0] != ".")
 
 
@@ -122,14 +129,14 @@ def _folder(
             rows += [((prefix / path).as_posix(), *rest) for path, *rest in some]
             left_out += out
         return rows, left_out
-    tops = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name[0] not in "._"]
+    tops = _folders(root)
     splits = [p for p in tops if p.name.lower() in SPLITS]
     nested = bool(splits) and all(any(c.is_dir() for c in p.iterdir()) for p in splits)
     if nested and len(splits) == len(tops):
-        tops = [c for p in splits for c in sorted(p.iterdir()) if c.is_dir() and c.name[0] not in "._"]
+        tops = [c for p in splits for c in _folders(p)]
     rows, left_out = [], []
     for top in tops:
-        for file in _files(top, root):
+        for file in _files(top):
             if file.suffix.lower() not in SUFFIXES:
                 continue
             name = file.relative_to(root).as_posix()
