@@ -22,7 +22,10 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=["bdlib", "bdlib.*"]), "bdlib.recipes_common"],
     package_dir={"bdlib.recipes_common": "recipes/common"},  # found by `bdlib.files.COMMON`
-    package_data={"bdlib.recipes_common": ["*.yaml", "*/*.yaml"]},
+    package_data={
+        "bdlib.recipes_common": ["*.yaml", "*/*.yaml"],
+        "bdlib.scanning": ["page.css", "page.js"],
+    },
     entry_points={"console_scripts": ["bdlib = bdlib.cli.main:main"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
