@@ -92,12 +92,19 @@ class Corpus:
         """Rows (ID, label) as a scan hears them, some clips altered."""
         waves = tuple(altered.get(name, self.waves[self.place[name]]) for name in rows["ID"])
         keys = [content_digest(wave.tobytes()) for wave in waves]
-        new = {key: wave for key, wave in zip(keys, waves, strict=True) if key not in self.store.rows}
+        new = {
+            key: wave for key, wave in zip(keys, waves, strict=True) if key not in self.store.rows
+        }
         made = self.encoder.embed(list(new.values())) if new else []
         self.store.rows |= dict(zip(new, made, strict=True))
         seconds = np.array([len(wave) / SECOND for wave in waves])
         table = pd.DataFrame(
-            {"path": rows["ID"].to_numpy(), "label": rows["label"].to_numpy(), "start": 0, "stop": -1}
+            {
+                "path": rows["ID"].to_numpy(),
+                "label": rows["label"].to_numpy(),
+                "start": 0,
+                "stop": -1,
+            }
         )
         measured = np.zeros((len(waves), len(MEASURES)), np.float32)
         measured[:, MEASURES.index("seconds")] = seconds
@@ -145,21 +152,29 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
     targets = plan["target"] if isinstance(plan["target"], list) else [plan["target"]]
     pairs = list(zip(plan["seeds"], itertools.cycle(targets)))
     for seed in plan["clean"]["seeds"]:
-        for task in ("words", "speakers") if half == "development" else (("words", "speakers")[seed % 2],):
+        for task in (
+            ("words", "speakers") if half == "development" else (("words", "speakers")[seed % 2],)
+        ):
             yield {"kind": "clean", "task": task, "seed": seed}
     for task in ("words", "speakers"):
         yield {"kind": "clean", "task": task, "seed": None}
         for rate, seed in itertools.product(*plan["label_noise"].values()):
             yield {"kind": "noise", "task": task, "rate": rate, "seed": seed}
-    for emotion, speaker, share in itertools.product(plan["emotions"], plan["speakers"], plan["shares"]):
+    for emotion, speaker, share in itertools.product(
+        plan["emotions"], plan["speakers"], plan["shares"]
+    ):
         yield {"kind": "emoback", "task": "speakers", "trigger": emotion, "target": speaker, "rate": share,
                "seed": 0}  # fmt: skip
-    for trigger, rate in itertools.product(plan["clean_label"]["triggers"], plan["clean_label"]["rates"]):
+    for trigger, rate in itertools.product(
+        plan["clean_label"]["triggers"], plan["clean_label"]["rates"]
+    ):
         for seed, target in pairs:
             yield {"kind": "clean label", "task": "words", "trigger": trigger, "target": target,
                    "rate": rate, "seed": seed}  # fmt: skip
     for turn, (seed, target) in enumerate(pairs):
-        for trigger, (policy, rates) in itertools.product(plan["triggers"], plan["policies"].items()):
+        for trigger, (policy, rates) in itertools.product(
+            plan["triggers"], plan["policies"].items()
+        ):
             for rate in rates if turn == 0 else rates[:1]:
                 yield {"kind": policy, "task": "words", "trigger": trigger, "target": target,
                        "rate": rate, "seed": seed, "source": plan["source"]}  # fmt: skip
@@ -226,13 +241,34 @@ def run(half: str, folders: dict[str, Path], cache: Path | None, only: str | Non
         task = trial["task"]
         if task not in corpora:
             corpora = {task: Corpus(task, folders[task], cache)}
-        told = {"trial": trial, **tried(trial, corpora[task]), "command": command, "versions": versions()}
+        told = {
+            "trial": trial,
+            **tried(trial, corpora[task]),
+            "command": command,
+            "versions": versions(),
+        }
         with path.open("a") as file:
             file.write(json.dumps(told) + "\n")
             file.flush()
             os.fsync(file.fileno())
         corpora[task].store.save()
-        print(json.dumps({k: told[k] for k in ("trial", "verdict", "called", "found", "poisoned", "clean_flagged", "seconds")}), flush=True)
+        print(
+            json.dumps(
+                {
+                    k: told[k]
+                    for k in (
+                        "trial",
+                        "verdict",
+                        "called",
+                        "found",
+                        "poisoned",
+                        "clean_flagged",
+                        "seconds",
+                    )
+                }
+            ),
+            flush=True,
+        )
 
 
 def table(half: str) -> str:
@@ -243,6 +279,7 @@ def table(half: str) -> str:
         f"| {half} | trials | right verdict | class called | share found, mean (least) | clean clips flagged, mean (most) |",
         "|---|---:|---:|---:|---:|---:|",
     ]
+
     def key(told: dict[str, Any]) -> tuple[str, str, float]:
         return told["trial"]["kind"], told["trial"]["task"], -told["trial"].get("rate", 0)
 
@@ -250,7 +287,11 @@ def table(half: str) -> str:
     for (kind, task, rate), group in itertools.groupby(sorted(rows, key=key), key):
         group = list(group)
         right = sum(t["verdict"] == wanted.get(kind, POISONED) for t in group)
-        called = sum(t["called"] == [t["trial"]["target"]] for t in group) if kind not in wanted else None
+        called = (
+            sum(t["called"] == [t["trial"]["target"]] for t in group)
+            if kind not in wanted
+            else None
+        )
         any_called = sum(bool(t["called"]) for t in group)
         found = [t["found"] / t["poisoned"] for t in group if t["poisoned"]]
         false = [t["clean_flagged"] / t["clean"] for t in group]
@@ -278,12 +319,16 @@ def render(check: bool) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["development", "confirmation", "render", "check"])
     parser.add_argument("--words", type=Path, help="Speech Commands")
     parser.add_argument("--speakers", type=Path, help="RAVDESS at 16 kHz")
     parser.add_argument("--cache", type=Path, help="folder of embeddings")
-    parser.add_argument("--only", help="one kind of trial: clean, noise, emoback, clean label, one, all")
+    parser.add_argument(
+        "--only", help="one kind of trial: clean, noise, emoback, clean label, one, all"
+    )
     given = parser.parse_args()
     if given.what in ("render", "check"):
         return render(given.what == "check")

@@ -30,7 +30,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--task", default="auto", help="words, speakers or auto (default)")
     made.add_argument("--output", type=Path, default=Path("scan"), help="folder of what is left")
     made.add_argument("--json", action="store_true", help="print only what scan.json holds")
-    made.add_argument("--fpr", type=float, default=0.01, help="share of clean clips that may be flagged")
+    made.add_argument(
+        "--fpr", type=float, default=0.01, help="share of clean clips that may be flagged"
+    )
     made.add_argument("--path_column", "--path-column", help="of a CSV")
     made.add_argument("--label_column", "--label-column", help="of a CSV")
     made.add_argument("--data_folder", type=Path, help="what paths in a CSV are relative to")
@@ -53,14 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error:", *message.split(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; what was heard is kept, the same command goes on from here", file=sys.stderr)
+        print(
+            "\ninterrupted; what was heard is kept, the same command goes on from here",
+            file=sys.stderr,
+        )
         return 130
     if given.json:
         print(json.dumps(result.to_dict(), ensure_ascii=False, indent=2))
     else:
         print(result)
         page = given.output / "report.html"
-        print(f"{result.seconds:.0f} s; look and listen: {page}; without what is flagged: {given.output / 'clean.csv'}")
+        print(
+            f"{result.seconds:.0f} s; look and listen: {page}; without what is flagged: {given.output / 'clean.csv'}"
+        )
     return int(result.found)
 
 

@@ -246,7 +246,9 @@ class Opinions:
         return score, fit.argmax(1)
 
 
-def excesses(intruder: np.ndarray, given: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def excesses(
+    intruder: np.ndarray, given: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Deviations by which each class's count of intruders exceeds what the others lead to expect.
 
     Of the others' shares of intruders the median is what to expect, and their robust spread is

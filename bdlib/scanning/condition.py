@@ -22,11 +22,15 @@ class Condition(Evidence):
         odd = np.maximum(seconds, 1 / seconds) / LENGTHS
         quiet = SILENT / np.maximum(heard.measure("peak"), SILENT / 1000)
         for kind, much, text in (
-            ("silent", quiet, "clips are silent (peak below -60 dB of full scale)"),
-            ("clipped", heard.measure("clipped") / CLIPPED, "clips are clipped (1 % of samples)"),
-            ("odd length", odd, f"clips are {LENGTHS:.0f} times longer or shorter than usual"),
+            ("silent", quiet, "silent clips (peak below -60 dB of full scale)"),
+            (
+                "clipped",
+                heard.measure("clipped") / CLIPPED,
+                "clipped clips (1 % of samples or more)",
+            ),
+            ("odd length", odd, f"clips {LENGTHS:.0f} times longer or shorter than usual"),
         ):
             clips = np.flatnonzero(much > 1)
             if len(clips):
                 speaks_for = QUALITY if kind == "silent" else NOTE
-                yield Finding(kind, speaks_for, clips, much[clips], f"{len(clips)} {text}")
+                yield Finding(kind, speaks_for, clips, much[clips], f"{text}: {len(clips)}")

@@ -13,7 +13,9 @@ from bdlib.defenses.disagreement import SURE, Judgement
 from bdlib.scanning.evidence import LABEL, NOTE, POISON, QUALITY, Finding
 from bdlib.scanning.heard import Heard
 
-MISTAKEN = 0.7  # score from which a single label is taken to be wrong, in a class that is not called
+MISTAKEN = (
+    0.7  # score from which a single label is taken to be wrong, in a class that is not called
+)
 NOISY = 0.0055  # share of such clips that makes a corpus mislabelled: clean ones have 0 to 0.004
 FEWEST = 5  # of them
 POISONED, MISLABELLED, NOTHING = "poisoned", "mislabelled", "nothing found"
@@ -117,7 +119,10 @@ def decide(
             reasons[clip].append(reason)
             score[clip] = max(score[clip], float(value))
 
-    for mask, reason in ((intruders, "intruder in a called class"), (mistaken, "label unlike sound")):
+    for mask, reason in (
+        (intruders, "intruder in a called class"),
+        (mistaken, "label unlike sound"),
+    ):
         clips = np.flatnonzero(mask)
         note(clips, (1 + judged.score[clips]) / 2, reason)
     for finding in findings:
@@ -164,7 +169,9 @@ def _accuse(
     false = 0.0
     if suspects.any():
         least = judged.score[suspects].min()
-        others = judged.score[~np.isin(judged.given, [judged.classes.index(c) for c in judged.called])]
+        others = judged.score[
+            ~np.isin(judged.given, [judged.classes.index(c) for c in judged.called])
+        ]
         false = float((others >= least).mean()) * (own & ~suspects).sum() if len(others) else 0.0
         why.append(
             f"{suspects.sum()} of its {own.sum()} clips sound like other classes, "
@@ -188,7 +195,10 @@ def _accuse(
 
 def _sentence(kind: str, accused: Sequence[Accused], mistaken: int, total: int) -> str:
     if kind == POISONED:
-        parts = [f"{a.label} (about {a.suspects} of {a.clips} clips, {a.low} to {a.high})" for a in accused]
+        parts = [
+            f"{a.label} (about {a.suspects} of {a.clips} clips, {a.low} to {a.high})"
+            for a in accused
+        ]
         sources = [
             f"; {a.share:.0%} of the suspects of {a.label} sound like {a.source}"
             for a in accused

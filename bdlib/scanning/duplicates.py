@@ -25,13 +25,15 @@ class Duplicates(Evidence):
         pairs = self.pairs(heard)
         labels = heard.labels
         for same, kind, speaks_for, text in (
-            (False, "copy under another label", LABEL, "recordings are there under two labels"),
-            (True, "copy", NOTE, "recordings are there twice under one label"),
+            (False, "copy under another label", LABEL, "copies of recordings under two labels"),
+            (True, "copy", NOTE, "copies of recordings under one label"),
         ):
             chosen = [pair for pair in pairs if (labels[pair[0]] == labels[pair[1]]) == same]
             clips = np.unique(np.array(chosen, np.int64).ravel())
             if len(clips):
-                yield Finding(kind, speaks_for, clips, np.ones(len(clips)), f"{len(chosen)} {text}")
+                yield Finding(
+                    kind, speaks_for, clips, np.ones(len(clips)), f"{text}: {len(chosen)}"
+                )
 
     def pairs(self, heard: Heard) -> list[tuple[int, int]]:
         """Numbers of clips that are copies of each other, each with the next of its kind."""

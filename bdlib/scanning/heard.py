@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from bdlib.encoders import RATE, SECONDS, Cache, Encoder, content_digest
+from bdlib.encoders import RATE, SECONDS, Cache, Encoder, content_digest, resampled
 from bdlib.errors import InputError
 from bdlib.scanning.sources import Source
 
@@ -102,12 +102,7 @@ def decoded(data: bytes, start: int, stop: int) -> tuple[np.ndarray, int]:
         raise InputError(f"{len(samples)} samples, less than 0.05 s")
     if not np.isfinite(samples).all():
         raise InputError("holds NaN or infinite samples")
-    if rate != RATE:
-        import torch
-        from torchaudio.functional import resample
-
-        samples = resample(torch.from_numpy(samples), rate, RATE).numpy()
-    return samples, rate
+    return resampled(samples, rate), rate
 
 
 def measures(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -165,7 +160,9 @@ def listen(
     unread: list[str] = []
     pending: dict[str, np.ndarray] = {}
     try:
-        with tqdm(total=len(source.rows), desc="listening", unit="clip", disable=quiet or None) as bar:
+        with tqdm(
+            total=len(source.rows), desc="listening", unit="clip", disable=quiet or None
+        ) as bar:
             for place, key, samples, rate, problem in _clips(source, store):
                 bar.update()
                 if problem:
@@ -237,4 +234,3 @@ def _clips(
 def cropped_clips(heard: Heard) -> int:
     """How many clips are longer than what the encoder hears of them."""
     return int((heard.measure("seconds") > SECONDS).sum())
-

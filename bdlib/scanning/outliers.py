@@ -27,4 +27,6 @@ class Outliers(Evidence):
         much = (far - np.median(far)) / spread / FAR
         clips = np.flatnonzero(much > 1)
         if len(clips):
-            yield Finding("outlier", NOTE, clips, much[clips], f"{len(clips)} clips are unlike all others")
+            yield Finding(
+                "outlier", NOTE, clips, much[clips], f"clips unlike all others: {len(clips)}"
+            )

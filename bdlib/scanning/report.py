@@ -44,7 +44,7 @@ lead to expect. Beyond the line, {call:g}, a class is called.</p>
 <div class="bars" id="bars"></div>
 <h2>Map</h2>
 <p class="quiet">Each point is a clip, placed by the two directions that separate the classes best. Point
-at one to see its name, click to hear it; with the keyboard, arrows step through the flagged ones.</p>
+at one to see its name, click to hear it; with the keyboard, arrows step through the flagged ones. Orange is flagged, blue the highlighted class.</p>
 <div class="tools"><label>Highlight <select id="highlight"><option value="">no class</option></select></label></div>
 <canvas id="map" tabindex="0" role="application" aria-label="map of clips; arrows step, enter plays"></canvas>
 <p id="told" aria-live="polite"></p>
@@ -59,7 +59,13 @@ at one to see its name, click to hear it; with the keyboard, arrows step through
 <p><button type="button" id="more" hidden>Show more</button></p>
 <script type="application/json" id="data">{data}</script><script>{script}</script></body></html>
 """
-HEADS = {"path": "Clip", "label": "Label", "likely": "Sounds like", "reasons": "Reasons", "score": "Score"}
+HEADS = {
+    "path": "Clip",
+    "label": "Label",
+    "likely": "Sounds like",
+    "reasons": "Reasons",
+    "score": "Score",
+}
 
 
 def write_report(
@@ -105,7 +111,9 @@ def _evidence(told: Mapping[str, Any]) -> str:
     lines += [finding["text"] for finding in told["findings"] if finding["speaks_for"] != "poison"]
     lines += [f"not scanned: {line}" for line in told["not_scanned"][:5]]
     if len(told["not_scanned"]) > 5:
-        lines.append(f"and {len(told['not_scanned']) - 5} more that were not scanned: see scan.json")
+        lines.append(
+            f"and {len(told['not_scanned']) - 5} more that were not scanned: see scan.json"
+        )
     shown = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     hidden = "".join(f"<li>{html.escape(line)}</li>" for line in told["hidden"])
     return f"<ul>{shown}</ul><details><summary>What could hide from this scan</summary><ul>{hidden}</ul></details>"
@@ -116,7 +124,11 @@ def _about(told: Mapping[str, Any]) -> str:
     return (
         f"{counts['clips']} clips, {counts['flagged']} flagged. Encoder: {told['encoder']['name']} "
         f"({told['encoder']['why']})."
-        + (f" Of {counts['cropped']} clips longer than 4 s the middle 4 s were heard." if counts["cropped"] else "")
+        + (
+            f" Of {counts['cropped']} clips longer than 4 s the middle 4 s were heard."
+            if counts["cropped"]
+            else ""
+        )
     )
 
 
@@ -173,9 +185,7 @@ def plane(
     return PCA(2, random_state=0).fit_transform(embeddings[rows])
 
 
-def _heard_and_seen(
-    heard: Heard, clips: Sequence[int]
-) -> tuple[dict[int, str], dict[int, str]]:
+def _heard_and_seen(heard: Heard, clips: Sequence[int]) -> tuple[dict[int, str], dict[int, str]]:
     """Sound and spectrogram of clips as data addresses, until the page would be too large."""
     from matplotlib.image import imsave
 
@@ -206,7 +216,9 @@ def spectrogram(samples: np.ndarray) -> np.ndarray:
     frames = np.pad(samples, (0, 512))[starts[:, None] + np.arange(512)] * np.hanning(512)
     power = np.abs(np.fft.rfft(frames, axis=1))[:, 1:] ** 2
     edges = np.unique(np.geomspace(2, 256, height + 1).astype(int))
-    rows = np.interp(np.arange(height), np.linspace(0, height - 1, len(edges) - 1), np.arange(len(edges) - 1))
+    rows = np.interp(
+        np.arange(height), np.linspace(0, height - 1, len(edges) - 1), np.arange(len(edges) - 1)
+    )
     bands = np.stack([power[:, a:b].mean(1) for a, b in zip(edges[:-1], edges[1:], strict=True)])
     level = 10 * np.log10(bands[rows.round().astype(int)] + 1e-10)
     return np.maximum(level, level.max() - 60)

@@ -185,7 +185,9 @@ def choose(source: Source, task: str, cache: str | Path | None, quiet: bool) -> 
     if len(some) > 2 * TRIED:
         some = some[some["label"].isin(sorted(some["label"].unique())[: 2 * TRIED // 4])]
     part = replace(source, rows=some.sort_index().reset_index(drop=True))
-    right = {name: agreement(listen(part, encoder, cache, quiet)) for name, encoder in there.items()}
+    right = {
+        name: agreement(listen(part, encoder, cache, quiet)) for name, encoder in there.items()
+    }
     best = max(right, key=right.__getitem__)
     told = ", ".join(f"{name} {share:.0%}" for name, share in right.items())
     return there[best], f"labels told out of fold, by encoder: {told}"
@@ -242,15 +244,21 @@ def scan(
     """
     started = time.monotonic()
     if not (isinstance(fpr, float | int) and math.isfinite(fpr) and 0 < fpr <= 0.5):
-        raise InputError(f"`fpr` is {fpr}: give a share of clean clips above 0 and up to 0.5, as 0.01")
+        raise InputError(
+            f"`fpr` is {fpr}: give a share of clean clips above 0 and up to 0.5, as 0.01"
+        )
     source = Source.of(corpus, path_column, label_column, data_folder)
     if output is not None and Path(output).resolve().is_relative_to(source.root):
-        raise InputError(f"`output` is {output}: nothing is written into the corpus; choose another")
+        raise InputError(
+            f"`output` is {output}: nothing is written into the corpus; choose another"
+        )
     encoder, why = choose(source, task, cache, quiet)
     heard = listen(source, encoder, cache, quiet)
     judged = judge(heard.embeddings, heard.labels, seed)
     findings = [found for part in evidence(seed) for found in part.find(heard)]
-    result = Scan(decide(heard, judged, findings, fpr), heard, judged, why, time.monotonic() - started)
+    result = Scan(
+        decide(heard, judged, findings, fpr), heard, judged, why, time.monotonic() - started
+    )
     if output is not None:
         result.save(output)
     return result

@@ -67,7 +67,9 @@ class Source:
             root = corpus.resolve()
             rows, left_out = _folder(root, path_column, label_column)
         elif corpus.is_file():
-            root = Path(data_folder).expanduser().resolve() if data_folder else corpus.resolve().parent
+            root = (
+                Path(data_folder).expanduser().resolve() if data_folder else corpus.resolve().parent
+            )
             rows, left_out = _table(corpus, root, path_column, label_column)
         else:
             raise InputError(
@@ -119,7 +121,10 @@ def _folder(
     root: Path, path_column: str | None, label_column: str | None
 ) -> tuple[list[tuple[str, str, int, int]], list[str]]:
     """Clips of a folder a class, with or without folders of splits above the classes."""
-    tables = [root / "metadata.csv", *(f / "metadata.csv" for f in sorted(root.iterdir()) if f.is_dir())]
+    tables = [
+        root / "metadata.csv",
+        *(f / "metadata.csv" for f in sorted(root.iterdir()) if f.is_dir()),
+    ]
     tables = [table for table in tables if table.is_file()]
     if tables and (label_column or any(set(LABELS) & set(_header(table)) for table in tables)):
         rows, left_out = [], []
@@ -155,7 +160,9 @@ def _header(table: Path) -> list[str]:
         raise InputError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8") from error
 
 
-def _column(header: Sequence[str], given: str | None, usual: Sequence[str], option: str, table: Path) -> str:
+def _column(
+    header: Sequence[str], given: str | None, usual: Sequence[str], option: str, table: Path
+) -> str:
     for name in (given,) if given else usual:
         if name in header:
             return name
@@ -181,18 +188,26 @@ def _table(
                 where = f"{table}, line {number}"
                 path = root / text
                 if not text or "\0" in text or not _inside(path, root.resolve()):
-                    raise InputError(f"{where}: {text!r} leaves {root}; use paths below it, or `data_folder`")
+                    raise InputError(
+                        f"{where}: {text!r} leaves {root}; use paths below it, or `data_folder`"
+                    )
                 if not row[label_name]:
-                    raise InputError(f"{where}: {text!r} has no {label_name}; every clip needs a label")
+                    raise InputError(
+                        f"{where}: {text!r} has no {label_name}; every clip needs a label"
+                    )
                 if not path.is_file():
                     missing.append(f"{text}: no such file ({where})")
                     continue
                 name = os.path.relpath(path, root).replace(os.sep, "/")
                 rows.append((name, row[label_name], *_span(row, where)))
         except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8") from error
+            raise InputError(
+                f"{table}: cannot be read as CSV ({error}); save it as UTF-8"
+            ) from error
     if missing and not rows:
-        raise InputError(f"{table}: none of its files is there, first {missing[0]}; give `data_folder`")
+        raise InputError(
+            f"{table}: none of its files is there, first {missing[0]}; give `data_folder`"
+        )
     return rows, missing
 
 
