@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 
 from bdlib.errors import InputError
-from bdlib.files import atomic, file_digest
+from bdlib.files import atomic, digest, file_digest
 
 RATE = 16000  # Hz, of what an encoder hears
 SECONDS = 4.0  # of a longer clip, the middle this long is heard
+MADE = (
+    1  # to be raised when a change of this file changes embeddings: cached ones are then made anew
+)
 BATCH = 32  # clips of one length that are encoded at once
 
 
@@ -78,7 +81,7 @@ class Encoder(ABC):
     @cached_property
     def digest(self) -> str:
         """Of the weights and of what is done around them: what an embedding was made by."""
-        return file_digest(self.file, __file__)
+        return digest([MADE, file_digest(self.file)])
 
     def embed(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Embeddings (N, size), float32, of unit length.

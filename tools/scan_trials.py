@@ -25,8 +25,7 @@ import pandas as pd
 import soundfile
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bdlib.attacks.labels import AllToOne, CleanLabel, OneToOne
 from bdlib.attacks.natural import NaturalAttribute, Unaltered
@@ -40,6 +39,7 @@ from bdlib.scanning.scan import versions
 from bdlib.scanning.sources import Source
 from bdlib.stages.recipe import common
 
+ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "scan_trials.yaml"
 RESULTS = ROOT / "results" / "scan"
 DOC = ROOT / "docs" / "scan.md"
@@ -150,7 +150,7 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
     """The trials of a half, as plain settings."""
     plan = yaml.safe_load(LIST.read_text())[half]
     targets = plan["target"] if isinstance(plan["target"], list) else [plan["target"]]
-    pairs = list(zip(plan["seeds"], itertools.cycle(targets)))
+    pairs = list(zip(plan["seeds"], itertools.cycle(targets), strict=False))
     for seed in plan["clean"]["seeds"]:
         for task in (
             ("words", "speakers") if half == "development" else (("words", "speakers")[seed % 2],)

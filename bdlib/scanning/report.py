@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -219,6 +220,6 @@ def spectrogram(samples: np.ndarray) -> np.ndarray:
     rows = np.interp(
         np.arange(height), np.linspace(0, height - 1, len(edges) - 1), np.arange(len(edges) - 1)
     )
-    bands = np.stack([power[:, a:b].mean(1) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    bands = np.stack([power[:, a:b].mean(1) for a, b in itertools.pairwise(edges)])
     level = 10 * np.log10(bands[rows.round().astype(int)] + 1e-10)
     return np.maximum(level, level.max() - 60)
