@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -221,9 +222,9 @@ class Cache:
         self.rows: dict[str, np.ndarray] = {}
         self.stored = 0
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 self.rows = dict(zip(file["digests"].tolist(), file["rows"], strict=True))
-        except (OSError, ValueError, KeyError):  # none yet, or a broken one: it is made again
+        except (OSError, ValueError, KeyError, BadZipFile):  # none yet, or broken: made again
             self.rows = {}
         self.stored = len(self.rows)
 

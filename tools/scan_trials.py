@@ -43,8 +43,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "scan_trials.yaml"
 RESULTS = ROOT / "results" / "scan"
 DOC = ROOT / "docs" / "scan.md"
-COMMANDS = "yes no up down left right on off stop go".split()
-EMOTIONS = "neutral calm happy sad angry fearful disgust surprised".split()
+COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
+EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 SECOND = 16000
 
 
