@@ -14,7 +14,10 @@ FAR = 6.0  # robust deviations above the median
 
 @dataclass(frozen=True)
 class Outliers(Evidence):
-    """Mean cosine distance to the nearest clips, in robust deviations over the corpus."""
+    """Mean cosine distance to the nearest clips, against that of other clips of the class.
+
+    Of the logarithm; in robust deviations, which all classes share.
+    """
 
     def find(self, heard: Heard) -> Iterator[Finding]:
         """See `Evidence`."""
@@ -22,9 +25,11 @@ class Outliers(Evidence):
         if count <= NEIGHBOURS:
             return
         _, cosines = nearest(heard.embeddings, heard.embeddings, NEIGHBOURS, np.arange(count))
-        far = 1 - cosines.mean(1)
-        spread = 1.4826 * np.median(np.abs(far - np.median(far))) + 1e-9
-        much = (far - np.median(far)) / spread / FAR
+        far = np.log(np.maximum(1 - cosines.mean(1), 1e-6))
+        for label in np.unique(heard.labels):
+            own = heard.labels == label
+            far[own] -= np.median(far[own])
+        much = far / (1.4826 * np.median(np.abs(far)) + 1e-9) / FAR
         clips = np.flatnonzero(much > 1)
         if len(clips):
             yield Finding(

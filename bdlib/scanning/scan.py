@@ -179,7 +179,7 @@ def choose(source: Source, task: str, cache: str | Path | None, quiet: bool) -> 
         raise InputError("; ".join(missing))
     if len(there) == 1:
         (name, encoder), *_ = there.items()
-        return encoder, f"the only one here ({missing[0]})"
+        return encoder, f"the only one here ({'; '.join(missing)})"
     each = max(4, TRIED // source.rows["label"].nunique())
     some = source.rows.groupby("label").sample(frac=1, random_state=0).groupby("label").head(each)
     if len(some) > 2 * TRIED:

@@ -25,30 +25,37 @@ class Traits(Evidence):
     def find(self, heard: Heard) -> Iterator[Finding]:
         """See `Evidence`."""
         labels = heard.labels
-        columns = dict(self.columns(heard))
         for label in np.unique(labels):
             own = labels == label
-            best: tuple[float, str, np.ndarray, np.ndarray] | None = None
-            for name, values in columns.items():
+            best: dict[str, Finding] = {}
+            for group, name, values in self.columns(heard):
                 limit = np.quantile(values[~own], 1 - RARE)
                 clips = np.flatnonzero(own & (values > limit + 1e-6))
                 share = len(clips) / own.sum()
-                if len(clips) >= FEWEST and share > max(SHARE, best[0] if best else 0):
-                    best = share, name, clips, values[clips] - limit + 1
-            if best is not None:
-                share, name, clips, much = best
-                text = f"{share:.0%} of {label} have {name} that at most {RARE:.1%} of the other classes have"
-                yield Finding(name, NOTE, clips, much, text, str(label))
+                if len(clips) < FEWEST or share < SHARE:
+                    continue
+                if group not in best or len(clips) > len(best[group].clips):
+                    text = (
+                        f"{share:.0%} of {label} have {name} that at most {RARE:.1%} of the other "
+                        "classes have"
+                    )
+                    much = values[clips] - limit + 1
+                    best[group] = Finding(name, NOTE, clips, much, text, str(label))
+            yield from best.values()
 
     @staticmethod
-    def columns(heard: Heard) -> Iterator[tuple[str, np.ndarray]]:
-        """Names and values (N,) of what is compared; larger is more of it."""
-        yield "silence in front", heard.measure("leading")
-        yield "silence behind", heard.measure("trailing")
-        yield "zeros at an end", heard.measure("zeros")
+    def columns(heard: Heard) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Group, name and values (N,) of what is compared; larger is more of it."""
+        yield "silence in front", "silence in front", heard.measure("leading")
+        yield "silence behind", "silence behind", heard.measure("trailing")
+        yield "zeros at an end", "zeros at an end", heard.measure("zeros")
         level = 20 * np.log10(np.maximum(heard.measure("rms"), 1e-6))
-        yield "a high level", level
-        yield "a low level", -level
+        yield "a high level", "a high level", level
+        yield "a low level", "a low level", -level
         relative = heard.bands - heard.bands.mean(1, keepdims=True)
         for band, values in enumerate(relative.T):
-            yield f"a strong band at {(band + 0.5) * RATE / 2 / BANDS / 1000:.1f} kHz", values
+            yield (
+                "band",
+                f"a strong band at {(band + 0.5) * RATE / 2 / BANDS / 1000:.1f} kHz",
+                values,
+            )
