@@ -11,7 +11,10 @@ extras = {
     "sweep": ["ray"],
     "effects": ["pedalboard"],  # GPL; the JingleBack effect chains
     "stealth": ["pesq", "pystoi"],
-    "bench": ["adversarial-robustness-toolbox==1.20.1"],  # tools/bench/filters.py
+    "bench": [
+        "adversarial-robustness-toolbox==1.20.1",
+        "cleanlab==2.9.0",
+    ],  # tools/bench/{filters,scan}.py
 }
 extras["dev"] = [*extras["mini"], "codespell", "pre-commit", "pytest", "pytest-xdist", "ruff"]
 

@@ -36,7 +36,7 @@ def test_mislabelled_clips_call_no_class(share):
     wrong = drawn(labels, lambda given: given != "", round(share * len(labels)))
     draws = np.random.Generator(np.random.PCG64(3))
     for place in wrong:
-        labels[place] = draws.choice(CLASSES[CLASSES != labels[place]])
+        labels[place] = draws.choice(CLASSES[labels[place] != CLASSES])
     judged = judge(rows, labels)
     assert judged.called == ()
     assert (judged.score[wrong] > disagreement.SURE).mean() > 0.8

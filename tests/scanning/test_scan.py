@@ -187,7 +187,7 @@ def hostile(corpus):
 
 
 def test_names_of_every_kind(run, hostile):
-    status, out, _, output = run(hostile)
+    status, _, _, output = run(hostile)
     assert status == 1
     for name in ("flagged", "clean"):
         with (output / f"{name}.csv").open(newline="") as file:

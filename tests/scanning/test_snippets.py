@@ -7,7 +7,6 @@ from bdlib.attacks.insert import Insert
 from bdlib.attacks.sounds import Clap, DogClicker, Trim
 from bdlib.scanning.snippets import Snippets
 
-
 LABELS = np.repeat(["left", "no", "yes"], 30)
 
 
