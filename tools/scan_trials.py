@@ -319,6 +319,7 @@ def render(check: bool) -> int:
 
 
 def main() -> int:
+    """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
