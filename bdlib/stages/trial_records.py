@@ -29,11 +29,11 @@ def judge_trial(defense: VaePls, latents: np.ndarray, trial: Trial, seed: int) -
 
 def judge_trials(bench: Bench, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Judged]]:
     """Judge all trials, on all cores, in their order, each with chance of its own."""
+    # Before any thread takes tasks: an identity reads yaml, and its parser is one for all threads.
+    seeds = [seed_of("trial", bench.identity(trial)) for trial in trials]
     tasks = (
-        joblib.delayed(judge_trial)(
-            bench.defense, bench.latents, trial, seed_of("trial", bench.identity(trial))
-        )
-        for trial in trials
+        joblib.delayed(judge_trial)(bench.defense, bench.latents, trial, seed)
+        for trial, seed in zip(trials, seeds, strict=True)
     )
     jobs = -1 if len(trials) > FEW else 1
     done = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
