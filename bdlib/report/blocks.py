@@ -28,7 +28,7 @@ PAGES = {
 
 SYNTAX = (
     f"<!-- results:begin Dataset [{'|'.join(SCALES)} [variant]] [table={'|'.join(PAGES)}] "
-    "[attack=START OF ITS HEADING] [model=NAME,...] [clips=TRAINING CLIPS] -->, "
+    "[attack=START OF ITS HEADING] [model=NAME,...] [experiment=NAME] -->, "
     "or results:begin coverage"
 )
 
@@ -37,8 +37,8 @@ SYNTAX = (
 class Block:
     """What a block shows: of a data set all, or one scale, one variant, one kind of table.
 
-    `attack`, `model` and `clips` choose runs: those of attacks whose heading begins so (whole words),
-    of models by name, and on corpora with so many training clips. Tables over many attacks or models are left out then.
+    `attack`, `model` and `experiment` choose runs: those of attacks whose heading begins so (whole
+    words), of models by name, and of an experiment. Tables over many attacks or models are left out then.
     """
 
     dataset: str
@@ -47,7 +47,7 @@ class Block:
     table: str | None = None
     attack: str | None = None
     model: str | None = None
-    clips: str | None = None
+    experiment: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Block":
@@ -55,7 +55,7 @@ class Block:
         words = shlex.split(text)
         options = dict(word.split("=", 1) for word in words if "=" in word)
         names = [word for word in words if "=" not in word]
-        if not options.keys() <= {"table", "attack", "model", "clips"} or not 1 <= len(names) <= 3:
+        if not options.keys() <= {"table", "attack", "model", "experiment"} or not 1 <= len(names) <= 3:
             raise ValueError(text)
         if not set(names[1:2]) <= set(SCALES) or options.get("table", "runs") not in PAGES:
             raise ValueError(text)
@@ -79,7 +79,7 @@ class Block:
         runs = [record for record in records if in_readme(record["defense"])]
         chosen = [record for record in runs if self._asks_for(record)]
         tables = {"runs": results.brief(chosen, published, gather=True)}
-        if not (self.attack or self.model or self.clips):
+        if not (self.attack or self.model or self.experiment):
             tables["trainings"] = trainings.build(records)
             tables["repairs"] = [ranking.brief(table) for table in ranking.build(records)]
             judged = attacks_table.build(attacks, published)
@@ -103,7 +103,7 @@ class Block:
         return (
             (start is None or f"{heading},".startswith(f"{start},"))
             and (self.model is None or record["model"]["name"] in self.model.split(","))
-            and self.clips in (None, str(record["dataset"]["counts"].get("train")))
+            and self.experiment in (None, record["experiment"])
         )
 
 
