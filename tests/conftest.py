@@ -1,6 +1,9 @@
 """The trigger of every yaml, ready to be heard, something to hear it on, and made-up records."""
 
 import copy
+import os
+import runpy
+import sys
 
 import numpy as np
 import pandas as pd
@@ -77,6 +80,31 @@ def make_trigger(tmp_path, surrogate):
 def attack(request, make_trigger):
     """Name, trigger and sampling rate of every yaml."""
     return request.param, make_trigger(request.param), RATES.get(request.param, 16000)
+
+
+@pytest.fixture(scope="session")
+def in_process():
+    """Runs a file as a program in this process, because starting one takes longer than it works."""
+
+    def run(path, *arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(path.parent)
+            patch.syspath_prepend(str(path.parent))
+            patch.delitem(sys.modules, "prepare", raising=False)
+            patch.setattr(sys, "argv", [path.name, *arguments])
+            runpy.run_path(path.name, run_name="__main__")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mini_folder(tmp_path_factory):
+    """Where the mini corpora are made, by whichever of the test processes comes first."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    (shared / "mini").mkdir(exist_ok=True)
+    return shared / "mini"
 
 
 RECORD = {

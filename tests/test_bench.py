@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -77,15 +76,13 @@ def epoch(ways, name):
 
 
 @pytest.mark.parametrize("bench", BENCHES, ids=lambda path: path.stem)
-def test_quick_form(bench):
+def test_quick_form(bench, in_process, capsys):
     if bench.stem == "filters" and not importlib.util.find_spec("art"):
         pytest.skip("ART is not installed")
     if bench.stem == "scan" and not importlib.util.find_spec("cleanlab"):
         pytest.skip("cleanlab is not installed")
-    done = subprocess.run(
-        [sys.executable, bench, "--quick"], capture_output=True, text=True, check=True, timeout=120
-    )
-    figures = json.loads(done.stdout.splitlines()[-1])
+    in_process(bench, "--quick")
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["name"] == bench.stem and figures["over"] and figures["ratio"] > 0
     if bench.stem == "pipeline":
         # Far from what an idle machine gives, so that a busy one passes.

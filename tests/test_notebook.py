@@ -18,11 +18,11 @@ WORDS, CLIPS = ("left", "no", "right", "yes"), 40
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory):
+def walked(tmp_path_factory, mini_folder):
     """The names that the page's examples leave, run in a folder with four words of a mini corpus."""
     pytest.importorskip("espeakng_loader")
     folder, here = tmp_path_factory.mktemp("notebook"), Path.cwd()
-    corpus = make("SpeechCommands", tmp_path_factory.mktemp("mini") / "SpeechCommands")
+    corpus = make("SpeechCommands", mini_folder / "SpeechCommands")
     for word in WORDS:
         (folder / "words" / word).mkdir(parents=True)
         for path in sorted((corpus / word).glob("*.wav"))[:CLIPS]:

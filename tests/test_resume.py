@@ -112,6 +112,7 @@ def test_a_training_killed_in_mid_epoch_ends_as_one_that_was_not(start, tmp_path
         words = RECIPES / "SpeechCommands" / "hparams" / "keyword_resnet.yaml"
         yaml = on_ravdess(words, tmp_path / "keyword_resnet.yaml")
     options = ("--number_of_epochs=4", "--batch_size=4", "--seconds=1", "--lr=0.0005")
+    options += ("--n_mels=24",)
     undisturbed = start("train", yaml, tmp_path / "whole", *options)
     process = start("train", yaml, tmp_path / "killed", *options)
 

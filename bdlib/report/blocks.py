@@ -55,7 +55,10 @@ class Block:
         words = shlex.split(text)
         options = dict(word.split("=", 1) for word in words if "=" in word)
         names = [word for word in words if "=" not in word]
-        if not options.keys() <= {"table", "attack", "model", "experiment"} or not 1 <= len(names) <= 3:
+        if (
+            not options.keys() <= {"table", "attack", "model", "experiment"}
+            or not 1 <= len(names) <= 3
+        ):
             raise ValueError(text)
         if not set(names[1:2]) <= set(SCALES) or options.get("table", "runs") not in PAGES:
             raise ValueError(text)
