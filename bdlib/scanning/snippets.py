@@ -23,7 +23,7 @@ PARTNERS = 3  # others that a clip must share its sound with
 COPY = 0.5  # correlation of a copy, which duplicates are for
 PART = 0.9  # share of a template's energy that is kept: the time that the sound takes
 RARE = 0.01  # share of other classes' clips that may have the sound, and then sets the threshold
-COMMON = 8  # times as many as in other classes make it the class's own
+COMMON = 0.08  # share of the class's clips that must match above that threshold
 BATCH = 128
 
 
@@ -150,8 +150,8 @@ class Snippets:
         here, lag = correlations(self.spectra(inside), spectrum, self.length)
         there, _ = correlations(self.spectra(outside), spectrum, self.length)
         least = max(float(np.quantile(there, 1 - RARE)), float(np.median(there)) * 1.5)
-        has, elsewhere = here > least, float((there > least).mean())
-        if has.sum() < 2 * PARTNERS or has.mean() < COMMON * max(elsewhere, RARE):
+        has = here > least
+        if has.sum() < 2 * PARTNERS or has.mean() < COMMON:
             return None
         begin = int(torch.nonzero(template)[0])
         starts = (lag[has] + begin) % self.length
