@@ -11,7 +11,10 @@ extras = {
     "sweep": ["ray"],
     "effects": ["pedalboard"],  # GPL; the JingleBack effect chains
     "stealth": ["pesq", "pystoi"],
-    "bench": ["adversarial-robustness-toolbox==1.20.1"],  # tools/bench/filters.py
+    "bench": [
+        "adversarial-robustness-toolbox==1.20.1",
+        "cleanlab==2.9.0",
+    ],  # tools/bench/{filters,scan}.py
 }
 # The tests use all of them. pesq comes as source: where nothing compiles it, two tests are skipped.
 extras["dev"] = [name for names in extras.values() for name in names if name != "pesq"]
@@ -24,7 +27,10 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=["bdlib", "bdlib.*"]), "bdlib.recipes_common"],
     package_dir={"bdlib.recipes_common": "recipes/common"},  # found by `bdlib.files.COMMON`
-    package_data={"bdlib.recipes_common": ["*.yaml", "*/*.yaml"]},
+    package_data={
+        "bdlib.recipes_common": ["*.yaml", "*/*.yaml"],
+        "bdlib.scanning": ["page.css", "page.js"],
+    },
     entry_points={"console_scripts": ["bdlib = bdlib.cli.main:main"]},
     python_requires=">=3.11,<3.14",
     install_requires=[

@@ -48,7 +48,8 @@ class Batches(IterableDataset):
     """Batches of fixed length, cropped from a pack.
 
     Everything drawn in an epoch (order, crops) is a function of `seed` and `epoch` alone, so an
-    interrupted training goes on as if it had never stopped.
+    interrupted training goes on as if it had never stopped. The order of the rows, by folders as a
+    rule, is nobody's business: of all clips together it tells no more than how many each class has.
 
     Arguments
     ---------
@@ -69,6 +70,11 @@ class Batches(IterableDataset):
         Where batches are made. On a GPU the pack is copied there once.
     shard : tuple[int, int]
         (rank, world size) under distributed training.
+
+    Attributes
+    ----------
+    counts : torch.Tensor
+        (C,) rows of each class.
 
     Raises
     ------
@@ -95,18 +101,20 @@ class Batches(IterableDataset):
                 f"`batch_size` is {batch_size}, `seconds` {seconds}: give at least 1 clip a batch, of "
                 f"at least {SHORTEST} s"
             )
-        self.ids = list(rows["ID"])
-        self.rows = np.array([pack.row[name] for name in self.ids])
-        self.begins = pack.offsets[self.rows]
-        self.lengths = pack.offsets[self.rows + 1] - self.begins
+        self._ids = list(rows["ID"])
+        places = np.array([pack.row[name] for name in self._ids])
+        self._begins = pack.offsets[places]
+        self._lengths = pack.offsets[places + 1] - self._begins
         number = {name: i for i, name in enumerate(classes)}
-        self.labels = torch.tensor([number[label] for label in rows["label"]])
+        numbers = [number[label] for label in rows["label"]]
+        self._labels = torch.tensor(numbers, dtype=torch.int64)
+        self.counts = torch.bincount(self._labels, minlength=len(classes))
         self.batch_size, self.seed, self.shard = batch_size, seed, shard
         self.crop = round(seconds * pack.rate)
         self.device, self.epoch = torch.device(device), 0
-        self.samples, self.rate = pack.samples, pack.rate
+        self._samples, self.rate = pack.samples, pack.rate
         if self.device.type == "cuda":
-            self.samples = torch.from_numpy(np.array(pack.samples)).to(self.device)
+            self._samples = torch.from_numpy(np.array(pack.samples)).to(self.device)
         if seed is not None and len(self) == 0:
             raise InputError(
                 f"{len(rows)} training clips are less than one batch of {batch_size}; "
@@ -114,17 +122,17 @@ class Batches(IterableDataset):
             )
 
     def __len__(self) -> int:
-        share = len(self.ids) // self.shard[1] if self.seed is not None else len(self.ids)
+        share = len(self._ids) // self.shard[1] if self.seed is not None else len(self._ids)
         return share // self.batch_size if self.seed is not None else -(-share // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        order, starts = np.arange(len(self.ids)), np.maximum(self.lengths - self.crop, 0) // 2
+        order, starts = np.arange(len(self._ids)), np.maximum(self._lengths - self.crop, 0) // 2
         if self.seed is not None:
             generator = np.random.Generator(
                 np.random.PCG64(seed_of("epoch", self.seed, self.epoch))
             )
             order = generator.permutation(order)[self.shard[0] :: self.shard[1]]
-            room = np.maximum(self.lengths - self.crop, 0)
+            room = np.maximum(self._lengths - self.crop, 0)
             starts = generator.integers(0, room + 1)
         for number in range(len(self)):
             yield self.gather(
@@ -133,21 +141,21 @@ class Batches(IterableDataset):
 
     def gather(self, chosen: np.ndarray, starts: np.ndarray) -> Batch:
         """The batch of rows `chosen` (B,), cropped from `starts` (utterances,) samples on."""
-        begins = self.begins[chosen] + starts[chosen]
-        lengths = np.minimum(self.lengths[chosen] - starts[chosen], self.crop)
+        begins = self._begins[chosen] + starts[chosen]
+        lengths = np.minimum(self._lengths[chosen] - starts[chosen], self.crop)
         if self.device.type == "cuda":
             columns = torch.arange(self.crop, device=self.device)
             places = torch.from_numpy(begins).to(self.device)[:, None] + columns
             valid = columns < torch.from_numpy(lengths).to(self.device)[:, None]
-            pcm = self.samples[places.clamp_(max=len(self.samples) - 1)] * valid
+            pcm = self._samples[places.clamp_(max=len(self._samples) - 1)] * valid
         else:
             buffer = np.zeros((len(chosen), self.crop), np.int16)
             for line, begin, length in zip(buffer, begins, lengths, strict=True):
-                line[:length] = self.samples[begin : begin + length]
+                line[:length] = self._samples[begin : begin + length]
             pcm = torch.from_numpy(buffer)
         return Batch(
-            [self.ids[i] for i in chosen],
+            [self._ids[i] for i in chosen],
             pcm.to(torch.float32).mul_(1 / 32768),
             torch.from_numpy(lengths / self.crop).float().to(self.device),
-            self.labels[torch.from_numpy(chosen)].to(self.device),
+            self._labels[torch.from_numpy(chosen)].to(self.device),
         )

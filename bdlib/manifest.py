@@ -19,7 +19,9 @@ Further columns (speaker, emotion, ...) are attributes. Nothing in a manifest sa
 """
 
 import csv
+import hashlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -28,7 +30,7 @@ import soundfile
 from tqdm import tqdm
 
 from bdlib.errors import InputError
-from bdlib.files import atomic
+from bdlib.files import atomic, digest
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "rate", "label")
 SPLITS = ("train", "valid", "test")
@@ -317,3 +319,33 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
 def audio_files(folder: str | Path) -> list[Path]:
     """All audio files below a folder, in sorted order."""
     return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+
+
+def audio_digest(names: Iterable[str], root: str | Path) -> str:
+    """Short sha256 over audio files, by name and byte for byte.
+
+    Arguments
+    ---------
+    names : Iterable[str]
+        As in the column `wav`, in any order.
+    root : str | Path
+        The corpus folder, which stands for ``$data_root``.
+
+    Raises
+    ------
+    InputError
+        If one cannot be read.
+    """
+    names = sorted(names)
+
+    def of(name: str) -> str:
+        path = Path(root) / name.removeprefix(DATA_ROOT)
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror}); restore it, then prepare again"
+            ) from error
+
+    with ThreadPoolExecutor() as pool:  # reading and hashing hold no lock
+        return digest([names, list(pool.map(of, names))])

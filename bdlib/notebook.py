@@ -28,7 +28,7 @@ from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.stages import corpus as stages
 from bdlib.stages import fitting
-from bdlib.stages.blind import Blinded, Defender
+from bdlib.stages.blind import Blinded, Defender, unnamed
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned, corpus_key
 from bdlib.stages.defend import kept_rows
@@ -194,8 +194,8 @@ def train(
         fitting.describe(folder, settings, poisoned.classes)
         started = time.time() - sum(line["seconds"] for line in log.read_log(folder))
         batches = (
-            poisoned.batches("train", rows, batch_size, options["device"], seed),
-            poisoned.batches("valid", None, batch_size, options["device"]),
+            unnamed(poisoned, "train", rows, batch_size, options["device"], seed),
+            unnamed(poisoned, "valid", None, batch_size, options["device"]),
         )
         net = classifier_brain.fit(net, training, *batches, folder, seed, options)
         seconds = time.time() - started
@@ -276,8 +276,8 @@ def repair(
     Arguments
     ---------
     defense : RepairDefense
-        Gets a clean budget, its `clean_share` of the training set as it was recorded, and the
-        validation set.
+        Gets a clean budget, its `clean_share` of the training set, of clips that are as they were
+        recorded, and the validation set.
     net : SpeechClassifier
         Trained; it is not changed.
     poisoned : Poisoned
@@ -305,7 +305,8 @@ def guard(
     seed : int
         Of what the guard draws.
     """
-    calibrated = defense.calibrate(net, lambda: _batches(net, poisoned, "valid"), seed)
+    defender = _defender(net, seed)
+    calibrated = defense.calibrate(net, lambda: defender.validation(poisoned), seed)
     guarded = calibrated.guard(net, seed)
     guarded.thresholds = calibrated.thresholds  # `measure` tells the rates at these
     return guarded

@@ -4,7 +4,7 @@ Triggers are applied here, once, so that what training hears is what lies on the
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,29 +120,62 @@ def pack(
         Naming the manifest row, for audio that is missing, unreadable, cut short, not finite, not
         at the rate the manifest says, or shorter than `SHORTEST` and not padded.
     """
+
+    def clips() -> Iterator[tuple[str, np.ndarray, bool]]:
+        progress = tqdm(
+            rows.to_dict("records"), desc="packing", unit="clip", leave=False, disable=None
+        )
+        for number, row in enumerate(progress, start=1):
+            samples = _read(row, Path(root), number)
+            samples = _padded(_resampled(samples, row["rate"], rate), rate, pad_seconds)
+            if len(samples) < SHORTEST * rate:
+                raise InputError(
+                    f"{_where(row, Path(root), number)}: {len(samples)} samples at {rate} Hz, "
+                    f"less than {SHORTEST} s; remove the clip or raise `pad_seconds`"
+                )
+            silent = np.abs(samples).max() < SILENT
+            if alter is not None:
+                samples = alter(row["ID"], samples)
+            yield row["ID"], quantised(samples), silent
+
+    return _store(clips(), folder, rate)
+
+
+def reordered(made: Pack, names: Mapping[str, str], folder: str | Path) -> Pack:
+    """A copy of a pack under other names, in the order of these.
+
+    Silent is here what is silent in the pack: a clip that was so before its trigger only would be
+    told by it.
+
+    Arguments
+    ---------
+    made : Pack
+        The waveforms.
+    names : Mapping[str, str]
+        New name to old, of some of them or all.
+    folder : str | Path
+        Where the copy goes; it appears when it is whole.
+    """
+
+    def clips() -> Iterator[tuple[str, np.ndarray, bool]]:
+        for new, old in names.items():
+            yield new, made.pcm(old), np.abs(made.waveform(old)).max() < SILENT
+
+    return _store(clips(), folder, made.rate)
+
+
+def _store(clips: Iterable[tuple[str, np.ndarray, bool]], folder: str | Path, rate: int) -> Pack:
+    """Write names, samples (T,) int16, and what counts as silent, as a pack."""
     with atomic(folder) as temporary:
         temporary.mkdir()
-        silent, offsets = [], [0]
+        ids, silent, offsets = [], [], [0]
         with (temporary / "samples.i16").open("wb") as file:
-            progress = tqdm(
-                rows.to_dict("records"), desc="packing", unit="clip", leave=False, disable=None
-            )
-            for number, row in enumerate(progress, start=1):
-                samples = _read(row, Path(root), number)
-                samples = _padded(_resampled(samples, row["rate"], rate), rate, pad_seconds)
-                if len(samples) < SHORTEST * rate:
-                    raise InputError(
-                        f"{_where(row, Path(root), number)}: {len(samples)} samples at {rate} Hz, "
-                        f"less than {SHORTEST} s; remove the clip or raise `pad_seconds`"
-                    )
-                if np.abs(samples).max() < SILENT:
-                    silent.append(row["ID"])
-                if alter is not None:
-                    samples = alter(row["ID"], samples)
-                pcm = quantised(samples)
+            for name, pcm, is_silent in clips:
                 file.write(pcm.tobytes())
+                ids.append(name)
                 offsets.append(offsets[-1] + len(pcm))
-        about = {"ids": list(rows["ID"]), "offsets": offsets, "rate": rate, "silent": silent}
+                silent += [name] * bool(is_silent)
+        about = {"ids": ids, "offsets": offsets, "rate": rate, "silent": silent}
         (temporary / "pack.json").write_text(json.dumps(about), "utf-8")
     return Pack.open(folder)
 

@@ -79,6 +79,8 @@ def epoch(ways, name):
 def test_quick_form(bench, in_process, capsys):
     if bench.stem == "filters" and not importlib.util.find_spec("art"):
         pytest.skip("ART is not installed")
+    if bench.stem == "scan" and not importlib.util.find_spec("cleanlab"):
+        pytest.skip("cleanlab is not installed")
     in_process(bench, "--quick")
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["name"] == bench.stem and figures["over"] and figures["ratio"] > 0
@@ -95,6 +97,10 @@ def test_quick_form(bench, in_process, capsys):
         )
         assert figures["packing_s"] > 0 and figures["packing_pays_after_epochs"] > 0
         assert figures["clips"] == 512 and figures["device"] == "cpu"
+    if bench.stem == "scan":
+        assert figures["intruders"]["scan"]["found"] > 0.95
+        assert figures["intruders"]["scan"]["clean_flagged"] < 0.01
+        assert figures["ten_times"]["growth"] < 5
     if bench.stem == "repair":
         assert figures["ratio_exact"] > figures["ratio"] > 1
         assert set(figures["ms"]) == {"fine_tuning", "gn_ft", "exact"}

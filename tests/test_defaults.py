@@ -21,10 +21,12 @@ YAMLS = [(kind, name) for kind in KEYS for name in known(kind).split()]
 VARIANTS = {
     "car_horn": {"scale"},
     "clap_horn": {"scale"},
+    "clap_middle": {"position"},
     "dog_clicker": {"scale"},
     "random_clap": {"position"},
     "six_claps": {"scale"},
-    "vae_pls_search": {"judge", "least_spread", "spectrum"},
+    "vae_pls_robust": {"least_spread", "robust", "selection"},
+    "vae_pls_search": {"judge", "least_spread", "selection", "spectrum"},
 }
 # What nobody but the user can know: which sound, how much of it, which file, who is attacked.
 NEEDED = {

@@ -23,7 +23,7 @@ LEVELS = (  # each imports only from those before it, and what stands beside it 
     ("evaluation",),
     ("records",),
     ("stages",),
-    ("scan", "report", "notebook"),
+    ("scanning", "report", "notebook"),
     ("bdlib", "cli"),  # the package itself holds the names of the interface
     ("recipes", "tools"),
 )

@@ -9,6 +9,7 @@ import pytest
 
 from bdlib.cli.render import main
 from bdlib.errors import InputError
+from bdlib.files import digest
 from bdlib.report.blocks import EMPTY
 from bdlib.report.render import MADE, render
 
@@ -29,7 +30,7 @@ after
 
 def record(dataset="SpeechCommands", scale="subset", **changes):
     return {
-        "schema": 1, "id": "r0", "time": "2025-01-01T00:00:00+00:00", "commit": None,
+        "schema": 1, "id": digest([dataset, scale, changes]), "time": "2025-01-01T00:00:00+00:00", "commit": None,
         "dirty": None, "command": "python train.py x.yaml", "status": "ok",
         "dataset": {"name": dataset, "variant": "12", "scale": scale, "digest": "d",
                     "counts": {"train": 10, "test": 5}},
@@ -290,3 +291,22 @@ def test_the_script_runs_from_anywhere(tmp_path):
     )  # fmt: skip
     assert "ESD 12" in done.stdout
     assert (tmp_path / "r" / "report.html").is_file()
+
+
+def test_a_page_tells_what_was_measured_on_real_speech(root):
+    """Of what there is, by the yaml files; a mini corpus is no real speech."""
+    for name in ("xvector", "mvd", "resnet"):
+        path = root / "recipes" / "SpeechCommands" / "hparams" / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    mini = record(scale="mini", model={"name": "mvd", "yaml": "x.yaml"})
+    write(root / "results" / "SpeechCommands.jsonl", record(attack=CLAP), mini)
+    page = root / "docs" / "fidelity.md"
+    page.parent.mkdir()
+    page.write_text("<!-- results:begin coverage -->\n<!-- results:end -->\n")
+    render(root / "results", root)
+    rows = {line.split(" | ")[0].strip("| "): line for line in page.read_text().splitlines()}
+    assert rows["Nets, SpeechCommands"].endswith("| 1 of 3 | xvector | mvd, resnet |")
+    attacks = len(list((ROOT / "recipes/common/attacks").glob("*.yaml")))
+    assert f"| 1 of {attacks} | clap | " in rows["Attacks"]
+    assert "| 0 of " in rows["Defenses"]

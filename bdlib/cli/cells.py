@@ -3,18 +3,21 @@
 import itertools
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
+from bdlib.cli.command import told
 from bdlib.errors import InputError
 from bdlib.files import digest
 
-KEYS = {"experiment", "seeds", "grid", "options", "scales"}
-AT_SCALE = {"seeds", "options", "stand_ins"}
+SCRATCH = "exp/results"  # below the recipe
+KEYS = {"experiment", "program", "seeds", "grid", "options", "scales"}
+AT_SCALE = {"seeds", "options", "stand_ins", "counts"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Cell:
     folder : Path
         The recipe it runs in.
     program : str
-        `train` or `defend`.
+        `train`, `defend` or `pls`.
     yaml : str
         The recipe's yaml.
     options : tuple[str, ...]
@@ -40,8 +43,13 @@ class Cell:
 
     @property
     def line(self) -> str:
-        """The command as a record tells it."""
+        """The command."""
         return shlex.join(["python", f"{self.program}.py", self.yaml, *self.options])
+
+    @property
+    def told(self) -> str:
+        """The command as a record tells it."""
+        return told(self.line, self.folder.name)
 
     @property
     def log(self) -> Path:
@@ -49,22 +57,65 @@ class Cell:
         return self.folder / "exp" / "sweep" / f"{digest(self.line)}.log"
 
 
-def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
+def cells(
+    path: Path,
+    scale: str,
+    data_folder: str | None = None,
+    own: Mapping[str, str] = MappingProxyType({}),
+    results_folder: str = SCRATCH,
+) -> list[Cell]:
     """All cells of an experiment file at a scale, in a fixed order.
 
-    The file holds `experiment` (its name), `seeds`, `options` for every cell, and a `grid` of lists
-    whose combinations are cells, or several such grids. A key ``model`` names the yaml of
-    `hparams`; a key ``defense`` chooses `defend.py` (null is none); a key may join options with
-    commas, ``"source,target": [[no, on], [yes, up]]``. Under `scales` stands what differs at
-    ``full``, ``subset`` or ``mini``: `seeds`, `options`, and `stand_ins` for models too large there.
+    The file holds `experiment` (its name), `program` (`pls`, or by default what a cell needs), `seeds`,
+    `options` for every cell, and a `grid` of lists whose combinations are cells, or several such grids.
+    A key ``model`` names the yaml of `hparams`; a key ``defense`` chooses `defend.py` (null is none); a
+    key may join options with commas, ``"source,target": [[no, on], [yes, up]]``; a grid with a key
+    ``seed`` has these in place of `seeds`. Under `scales` stands what differs at ``full``, ``subset``
+    or ``mini``: `seeds`, `options`, `stand_ins` for models too large there, and `counts` of clips that
+    the corpus must have. `own` are further options; they win over the file's. Folders are seen from
+    here; the programs run in the recipe's.
 
     Raises
     ------
     InputError
         For a file that is missing, no mapping, or has an unknown key or no such scale.
     """
+    (data, at), recipe = _read(path, scale), path.resolve().parents[1]
+    options = {"experiment": data["experiment"], **data.get("options", {}), **at.get("options", {})}
+    if scale == "mini":
+        options |= {"data_folder": "mini"}
+    elif data_folder is None:
+        raise InputError(f"give --data_folder, the {recipe.name} corpus")
+    else:
+        options["data_folder"] = _seen_from(recipe, data_folder)
+    if results_folder != SCRATCH:
+        options["results_folder"] = _seen_from(recipe, results_folder)
+    options |= own
+    stand_ins = at.get("stand_ins", {})
+    listed = []
+    for seed in at.get("seeds", data.get("seeds", [0])):  # a whole table first, then the next seed
+        for choice in _combinations(data["grid"]):
+            model = stand_ins.get(choice["model"], choice["model"])
+            chosen = {key: value for key, value in choice.items() if key != "model"}
+            given = {**options, **chosen, "seed": chosen.get("seed", seed)}
+            listed.append(_cell(recipe, data.get("program"), model, given))
+    return list(dict.fromkeys(listed))
+
+
+def _seen_from(recipe: Path, folder: str) -> str:
+    """A folder for programs that run in the recipe's."""
+    return folder if Path(folder).is_absolute() else os.path.relpath(folder, recipe)
+
+
+def counts(path: Path, scale: str) -> dict[str, int] | None:
+    """How many clips by split the corpus of an experiment must have at a scale; None if any."""
+    return _read(path, scale)[1].get("counts")
+
+
+def _read(path: Path, scale: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An experiment file, and of it what is for a scale."""
     try:
-        data, recipe = yaml.safe_load(path.read_text("utf-8")), path.resolve().parents[1]
+        data = yaml.safe_load(path.read_text("utf-8"))
         unknown = set(data) - KEYS
     except (OSError, yaml.YAMLError, TypeError) as error:
         raise InputError(f"{path}: not an experiment file ({error})") from error
@@ -73,22 +124,7 @@ def cells(path: Path, scale: str, data_folder: str | None = None) -> list[Cell]:
         raise InputError(f"{path}: unknown key {unknown[0]}; known are {sorted(KEYS | AT_SCALE)}")
     if at is None:
         raise InputError(f"{path}: no scale {scale}; there are {' '.join(data.get('scales', {}))}")
-    options = {"experiment": data["experiment"], **data.get("options", {}), **at.get("options", {})}
-    if scale == "mini":
-        options |= {"data_folder": "mini", "results_folder": "exp/results"}
-    elif data_folder is None:
-        raise InputError(f"give --data_folder, the {recipe.name} corpus")
-    else:  # the programs run in the recipe's folder
-        below = Path(data_folder).is_absolute()
-        options["data_folder"] = data_folder if below else os.path.relpath(data_folder, recipe)
-    stand_ins = at.get("stand_ins", {})
-    listed = []
-    for seed in at.get("seeds", data.get("seeds", [0])):  # a whole table first, then the next seed
-        for choice in _combinations(data["grid"]):
-            model = stand_ins.get(choice["model"], choice["model"])
-            chosen = {key: value for key, value in choice.items() if key != "model"}
-            listed.append(_cell(recipe, model, {**options, **chosen, "seed": seed}))
-    return list(dict.fromkeys(listed))
+    return data, at
 
 
 def _combinations(grids: Any) -> Iterator[dict[str, Any]]:
@@ -102,8 +138,8 @@ def _combinations(grids: Any) -> Iterator[dict[str, Any]]:
             yield choice
 
 
-def _cell(folder: Path, model: str, options: dict[str, Any]) -> Cell:
+def _cell(folder: Path, program: str | None, model: str, options: dict[str, Any]) -> Cell:
     options = {key: value for key, value in options.items() if value is not None}
-    program = "defend" if "defense" in options else "train"
+    program = program or ("defend" if "defense" in options else "train")
     listed = tuple(f"--{key}={value}" for key, value in options.items())
     return Cell(folder, program, f"hparams/{model}.yaml", (*listed, "--noprogressbar"))

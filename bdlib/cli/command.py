@@ -22,6 +22,8 @@ import yaml
 from bdlib.errors import InputError
 from bdlib.stages.recipe import Document, Recipe, check, common, parse
 
+PLACES = ("--output_folder", "--results_folder")
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -85,7 +87,31 @@ def read(
             print(f"\n{shown.path}:\n{yaml.safe_dump(shown.plain(), sort_keys=False)}")
         raise SystemExit(0)
     line = shlex.join(["python", Path(sys.argv[0]).name, *arguments])
+    line = told(line, document.plain()["corpus"]["name"])
     return Recipe(document, attack, labels, defense, run_options, line), own
+
+
+def told(command: str, dataset: str) -> str:
+    """A command as a record tells it: where corpora and results lie is nobody else's affair.
+
+    The corpus is in `data/<Dataset>` of the recipe's folder, unless it is `mini`; other folders
+    are left out.
+
+    Example
+    -------
+    >>> told("python train.py a.yaml --data_folder=/mnt/x --results_folder=r --seed=1", "ESD")
+    'python train.py a.yaml --data_folder=data/ESD --seed=1'
+    """
+    words, given = [], iter(shlex.split(command))
+    for word in given:
+        option, equals, value = word.partition("=")
+        if option not in ("--data_folder", *PLACES):
+            words.append(word)
+            continue
+        value = value if equals else next(given, "")  # which may be a word of its own
+        if option == "--data_folder":
+            words.append(f"{option}={value if value == 'mini' else f'data/{dataset}'}")
+    return shlex.join(words)
 
 
 def _speechbrain(arguments: Sequence[str]) -> tuple[dict[str, Any], str]:

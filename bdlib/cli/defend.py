@@ -39,7 +39,9 @@ def main(prepare: Prepare) -> None:
             measured |= defend.measure(defended, scores, poisoned)
             measured |= grid.measure(defended, poisoned)
             print(summary(measured))
-            stages.record(recipe, defended.trained, measured, defend.about(recipe, defended))  # 8
+            parts = {**defended.parts, **grid.provenance(defended, poisoned)}
+            about = defend.about(recipe, defended)
+            stages.record(recipe, defended.trained, measured, about, parts)  # 8
             pictures.draw(defended.trained, scores)
 
     command.run(options, walk)

@@ -6,6 +6,7 @@ import sys
 COMMANDS = {  # what is typed: the module whose `main` reads the rest of the line, and what it does
     "mini": ("bdlib.mini.__main__", "make an offline corpus of synthetic speech"),
     "render": ("bdlib.cli.render", "render records into tables, figures and report.html"),
+    "scan": ("bdlib.cli.scan", "tell whether a corpus of speech is poisoned, and which clips"),
     "sweep": ("bdlib.cli.sweep", "run the cells of an experiment that have no record yet"),
 }
 

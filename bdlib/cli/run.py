@@ -14,6 +14,7 @@ from bdlib.cli import command
 from bdlib.errors import InputError
 from bdlib.stages.prepare import Prepare
 
+NVIDIA = Path("/dev/nvidiactl")  # is there where there is a GPU
 PROGRAMS = ("prepare", "poison", "train", "defend", "render")
 
 
@@ -36,7 +37,9 @@ def _run(prepare: Prepare, words: list[str]) -> None:
         raise InputError(f"{words[0]}: no program of a recipe; they are {' '.join(PROGRAMS)}")
     if program in ("train", "defend"):
         import speechbrain  # noqa: F401 - and torch, for all that follow
-    child = multiprocessing.get_context("fork").Process(
+    # What imports torch may touch CUDA, which does not survive a fork.
+    way = "spawn" if NVIDIA.exists() else "fork"
+    child = multiprocessing.get_context(way).Process(
         target=_program, args=(program, words, prepare)
     )
     child.start()

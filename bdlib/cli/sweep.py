@@ -1,38 +1,47 @@
 """Run the cells of an experiment that have no record yet, each as a program of its own, on Ray."""
 
 import argparse
+import contextlib
 import ctypes
+import importlib.util
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from bdlib.cli.cells import Cell, cells
-from bdlib.cli.command import guarded
+from bdlib import stages
+from bdlib.cli.cells import SCRATCH, Cell, cells, counts
+from bdlib.cli.command import guarded, parser, read, told
 from bdlib.errors import InputError
 from bdlib.files import digest
 from bdlib.records import record
-from bdlib.records.provenance import source, versions
+from bdlib.records.provenance import place, source, versions
 
 
-def done(results: Path) -> dict[str, str]:
-    """Commands that have a record below a results folder, and the status of the newest."""
+def done(folders: Iterable[Path], scale: str) -> dict[str, str]:
+    """Commands that have a record in some results folders, and the status of the newest.
+
+    What was measured on less than all data is no cell of a full table.
+    """
     newest = {}
-    for path in sorted(results.glob("*.jsonl")):
-        newest |= {entry["command"]: entry["status"] for entry in record.read(path)}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.jsonl"))):
+        for entry in record.read(path):
+            if scale != "full" or entry["dataset"]["scale"] == "full":
+                newest[told(entry["command"], entry["dataset"]["name"])] = entry["status"]
     return newest
 
 
-def pending(listed: Sequence[Cell], results: Path, retry: bool) -> list[Cell]:
+def pending(listed: Sequence[Cell], folders: Iterable[Path], scale: str, retry: bool) -> list[Cell]:
     """The cells without a record; with `retry` also those whose newest record is a failure."""
-    known = done(results)
+    known = done(folders, scale)
     skip = {"ok"} if retry else {"ok", "failed"}
-    return [cell for cell in listed if known.get(cell.line) not in skip]
+    return [cell for cell in listed if known.get(cell.told) not in skip]
 
 
 def run(cell: Cell) -> tuple[int, float]:
@@ -60,9 +69,10 @@ def record_failure(cell: Cell, scale: str, results: Path, seconds: float) -> Non
     options = dict(option[2:].partition("=")[::2] for option in cell.options)
     entry = {
         "schema": record.SCHEMA,
-        "id": digest(["failed", cell.line, time.time()]),
+        "id": digest(["failed", cell.told, time.time()]),
         **source(),
-        "command": cell.line,
+        "command": cell.told,
+        "recipe": place(cell.folder.resolve()),
         "status": "failed",
         "error": "\n".join(cell.log.read_text(errors="replace").splitlines()[-5:]),
         "dataset": {
@@ -82,6 +92,56 @@ def record_failure(cell: Cell, scale: str, results: Path, seconds: float) -> Non
         "versions": versions(),
     }
     record.append(results / f"{cell.folder.name}.jsonl", entry)
+
+
+def options(words: Sequence[str]) -> dict[str, str]:
+    """Options of the recipe among the words of a command line, such as ``--test_folder=archive``.
+
+    Raises
+    ------
+    InputError
+        If a word is none.
+    """
+    for word in words:
+        if not re.fullmatch(r"--\w+=.*", word):
+            raise InputError(f"{word}: no option; write --key=value, or see --help")
+    return dict(word[2:].split("=", 1) for word in words)
+
+
+def check(cell: Cell, asked: dict[str, int] | None) -> None:
+    """Refuse options that the recipe of a cell has not, and a corpus of other counts than asked.
+
+    Arguments
+    ---------
+    cell : Cell
+        Any one of those that are to run.
+    asked : dict[str, int] | None
+        Clips by split, as a paper has them; None takes any corpus.
+
+    Raises
+    ------
+    InputError
+        If so.
+    """
+    program = parser("")
+    program.add_argument("--defense")
+    with contextlib.chdir(cell.folder):
+        recipe, _ = read(shlex.split(cell.line)[2:], program)
+        if asked is None:
+            return
+        spec = importlib.util.spec_from_file_location("prepare", Path("prepare.py"))
+        own = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(own)
+        about = stages.prepare(recipe, own.prepare).about
+    if about["counts"] != asked:
+        wanted, found = (
+            ", ".join(f"{count:,} {split}" for split, count in some.items())
+            for some in (asked, about["counts"])
+        )
+        raise InputError(
+            f"this table is of {wanted} clips; of {about['name']} {about['variant']} there are "
+            f"{'; '.join([found, *about['notes']])}; give the whole corpus, or --scale subset"
+        )
 
 
 def sweep(listed: Sequence[Cell], given: argparse.Namespace, results: Path) -> int:
@@ -115,28 +175,42 @@ def sweep(listed: Sequence[Cell], given: argparse.Namespace, results: Path) -> i
 
 def main() -> None:
     """``tools/sweep.py``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiment", type=Path, help="recipes/<Dataset>/experiments/<name>.yaml")
-    parser.add_argument("--scale", default="full", choices=record.SCALES)
-    parser.add_argument("--data_folder", help="the corpus; not needed for --scale mini")
-    parser.add_argument("--max-runs", type=int, help="run at most so many cells")
-    parser.add_argument("--retry-failed", action="store_true", help="try failed cells again")
-    parser.add_argument("--dry-run", action="store_true", help="list the cells and stop")
-    parser.add_argument(
+    line = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Any other --key=value is an option of the recipe, for every cell: --test_folder=archive.",
+    )
+    line.add_argument("experiment", type=Path, help="recipes/<Dataset>/experiments/<name>.yaml")
+    line.add_argument("--scale", default="full", choices=record.SCALES)
+    line.add_argument("--data_folder", help="the corpus; not needed for --scale mini")
+    line.add_argument(
+        "--results_folder",
+        default=SCRATCH,
+        help="where records go: by default exp/results of the recipe; results publishes them",
+    )
+    line.add_argument("--max-runs", type=int, help="run at most so many cells")
+    line.add_argument("--retry-failed", action="store_true", help="try failed cells again")
+    line.add_argument("--dry-run", action="store_true", help="list the cells and stop")
+    line.add_argument(
         "--export-commands", action="store_true", help="print shell commands and stop"
     )
-    parser.add_argument("--address", help="a Ray cluster; default: this machine alone")
-    parser.add_argument("--cpus_per_cell", type=float, help="default: all, one cell at a time")
-    parser.add_argument(
+    line.add_argument("--address", help="a Ray cluster; default: this machine alone")
+    line.add_argument("--cpus_per_cell", type=float, help="default: all, one cell at a time")
+    line.add_argument(
         "--gpus_per_cell", type=float, help="default: one, where there are any; 0.25 packs four"
     )
-    given = parser.parse_args()
+    given, rest = line.parse_known_args()
     with guarded():
-        listed = cells(given.experiment, given.scale, given.data_folder)
-        results = listed[0].folder / "../../results"
-        if given.scale == "mini":
-            results = listed[0].folder / "exp" / "results"
-        todo = pending(listed, results, given.retry_failed)
+        own = options(rest)
+        listed = cells(given.experiment, given.scale, given.data_folder, own, given.results_folder)
+        asked = counts(given.experiment, given.scale)
+        if rest or asked:
+            check(listed[0], asked)
+        recipe = listed[0].folder
+        results = recipe / SCRATCH
+        if given.results_folder != SCRATCH:
+            results = Path(given.results_folder)
+        published = recipe / "../../results"
+        todo = pending(listed, (published, results), given.scale, given.retry_failed)
         if given.export_commands:
             for cell in todo:
                 print(f"cd {shlex.quote(str(cell.folder))} && {cell.line}")

@@ -49,9 +49,10 @@ class BlindView:
     Arguments
     ---------
     rows : pd.DataFrame
-        The untrusted training manifest (`manifest.blind`).
+        The untrusted training manifest: `ID`, an alias, `duration` in seconds, as packed, and
+        `label`. The order tells nothing.
     pack : Pack
-        Its waveforms.
+        Its waveforms, in the same order.
     classes : tuple[str, ...]
         Class order.
     seed : int
@@ -61,7 +62,8 @@ class BlindView:
     validation : Callable[[], Iterable[Batch]]
         Batches of the validation set, which nobody poisoned; what uses it says so in its record.
     clean : Callable[[float], CleanData]
-        The clean budget: this share of every class of the training set, as it was recorded.
+        The clean budget: this share of the training set, as many clips of each class, that are as
+        they were recorded; under aliases of their own.
     batches : Callable[[pd.DataFrame], Iterable[Batch]]
         Rows of this view as batches, in their order, cropped at the centre.
     folder : Path
@@ -87,7 +89,7 @@ class Defense(ABC):
     """What a record tells of any defense.
 
     `selection` says how its settings were chosen (`fixed`, `validation`, `oracle`), `clean_share`
-    which share of every class of the training set it takes as clean.
+    which share of the training set it takes as clean, as many clips of each class.
     """
 
     stage: str
@@ -107,6 +109,9 @@ class FilterDefense(Defense):
     """Removes suspicious utterances; training starts again on the rest."""
 
     stage = "filter"
+    trained_in: Path | None = None
+    """Of filters that train a network of their own, set by `scores`: its folder, which has a
+    `done.json`."""
 
     @abstractmethod
     def scores(self, view: BlindView) -> dict[str, float]:
@@ -133,7 +138,7 @@ class OracleFilter(FilterDefense):
 class RepairDefense(Defense):
     """Changes the weights of a trained classifier, with a budget of clean data.
 
-    `clean_share` is the share of every class of the training set that it needs: 0 for none.
+    `clean_share` is the share of the training set that it needs as clean: 0 for none.
     """
 
     stage = "repair"

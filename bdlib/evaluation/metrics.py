@@ -55,8 +55,9 @@ def backdoor(
     -------
     dict[str, Metric]
         `source_accuracy`: on the eligible rows without the trigger, where they can be without it
-        (a voice cannot be without its emotion). `attack_success_rate`: share
-        of triggered eligible rows predicted as their target. `robust_accuracy`: share of them
+        (a voice cannot be without its emotion). `no_trigger_rate`: share of these predicted as
+        their target, the floor that ordinary confusion sets. `attack_success_rate`: share of
+        triggered eligible rows predicted as their target. `robust_accuracy`: share of them
         predicted as their true class. `triggered_accuracy`: over all rows, the eligible ones with
         the trigger, against the true labels.
     """
@@ -67,8 +68,13 @@ def backdoor(
     rest = true.index.difference(eligible.index)
     mixed = pd.concat([without[rest] == true[rest], with_trigger == before])
     twins = eligible.index.intersection(true.index)
-    where_without = {"source_accuracy": rate(without[twins] == true[twins])} if len(twins) else {}
-    return where_without | {
+    floor = {}
+    if len(twins):
+        floor = {
+            "source_accuracy": rate(without[twins] == true[twins]),
+            "no_trigger_rate": rate(without[twins] == eligible.loc[twins, "label_after"]),
+        }
+    return floor | {
         "triggered_accuracy": rate(mixed),
         "attack_success_rate": rate(with_trigger == eligible["label_after"]),
         "robust_accuracy": rate(with_trigger == before),

@@ -1,48 +1,100 @@
 """Where a number comes from: commit, versions, memory."""
 
+import contextlib
 import datetime
 import platform
 import resource
 import subprocess
 import sys
-from importlib.metadata import version
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import bdlib
 
 _ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (
+    *("torch", "torchaudio", "speechbrain", "numpy", "scipy", "scikit-learn", "pandas"),
+    "soundfile",
+)
+EXTRAS = ("pedalboard", "pesq", "pystoi", "espeakng-loader", "onnxruntime")
+"""Packages on which numbers depend: always, and where they are installed."""
+COMPUTES = (".py", ".yaml")  # what an untracked file that changes a number ends in
+
+
+def made() -> dict[str, Any]:
+    """What a stage keeps beside what it made: `source` and `versions`."""
+    return {"source": source(), "versions": versions()}
 
 
 def source() -> dict[str, Any]:
-    """Time, commit, and whether tracked files differ from it; None outside a git checkout."""
+    """Time, commit, and whether the code differs from it; None outside a git checkout.
+
+    Code are the tracked files, but for `results`, and those of Python and yaml that git does not
+    know and does not ignore: a recipe of one's own can be run before it is added.
+    """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!results")
+    changed = git("status", "--porcelain", "-z", "--untracked-files=all", "--", ":!results")
+    differing = [
+        entry
+        for entry in (changed or "").split("\0")
+        if entry and (not entry.startswith("??") or entry.endswith(COMPUTES))
+    ]
     return {
         "time": now,
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if changed is None else bool(changed),
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if changed is None else bool(differing),
     }
 
 
-def _git(*arguments: str) -> str | None:
+def place(folder: Path) -> str:
+    """A folder as a record tells it: within the repository, or by its name alone."""
+    inside = folder.is_relative_to(_ROOT)
+    return folder.relative_to(_ROOT).as_posix() if inside else folder.name
+
+
+def git(*arguments: str, root: Path | None = None) -> str | None:
+    """What git says of a repository, by default the one of this package; None where there is no git, or where it refuses."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(root or _ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
 
 
-def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    packages = ("torch", "torchaudio", "speechbrain", "numpy")
+def versions() -> dict[str, str | int]:
+    """Versions of what computes the numbers, and on how many threads."""
+    torch = sys.modules.get("torch")  # whoever computed with it has imported it
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: version(name) for name in PACKAGES},
+        **_installed(EXTRAS),
         "bdlib": bdlib.__version__,
+        **({"threads": torch.get_num_threads()} if torch else {}),
     }
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def device_name(device: str) -> str:
+    """A device as records tell it: a GPU with its model."""
+    if device.startswith("cuda"):
+        import torch  # whoever reads records needs none
+
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return device
 
 
 def peak_memory_mb(device: str) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bdlib.errors import InputError
 from bdlib.records.record import SCALES
-from bdlib.report import attacks_table, ranking, results
+from bdlib.report import attacks_table, ranking, results, trainings
+from bdlib.report.coverage import coverage
 from bdlib.report.groups import Records
 from bdlib.report.labels import attack_label, in_readme
 from bdlib.report.published import Published
@@ -17,12 +18,18 @@ from bdlib.report.table import Table, markdown
 BEGIN = re.compile(r"<!-- results:begin(?P<what>[^>]*)-->")
 END = "<!-- results:end -->"
 EMPTY = "*No runs have been measured yet.*\n"
-PAGES = {"runs": "", "repairs": "-repairs", "attacks": "-attacks"}
+PAGES = {
+    "runs": "",
+    "trainings": "-trainings",
+    "repairs": "-repairs",
+    "attacks": "-attacks",
+}
 """Kinds of tables, and how the names of the pages end on which they stand in full."""
 
 SYNTAX = (
     f"<!-- results:begin Dataset [{'|'.join(SCALES)} [variant]] [table={'|'.join(PAGES)}] "
-    "[attack=START OF ITS HEADING] [model=NAME,...] [clips=TRAINING CLIPS] -->"
+    "[attack=START OF ITS HEADING] [model=NAME,...] [clips=TRAINING CLIPS] -->, "
+    "or results:begin coverage"
 )
 
 
@@ -73,6 +80,7 @@ class Block:
         chosen = [record for record in runs if self._asks_for(record)]
         tables = {"runs": results.brief(chosen, published, gather=True)}
         if not (self.attack or self.model or self.clips):
+            tables["trainings"] = trainings.build(records)
             tables["repairs"] = [ranking.brief(table) for table in ranking.build(records)]
             judged = attacks_table.build(attacks, published)
             tables["attacks"] = [attacks_table.brief(table) for table in judged]
@@ -121,20 +129,28 @@ def fill(
     text, done, at = readme.read_text("utf-8"), "", 0
     while begin := BEGIN.search(text, at):
         row = text.count("\n", 0, begin.start()) + 1
-        try:
-            block = Block.parse(begin["what"])
-        except ValueError as error:
-            raise InputError(f"{readme}, row {row}: write {SYNTAX}") from error
         end = text.find(END, begin.end())
         following = BEGIN.search(text, begin.end())
         if end < 0 or (following and following.start() < end):
             raise InputError(f"{readme}, row {row}: the block has no {END}; add it")
-        tables = block.tables(records, attacks, published)
-        shown = "\n".join(markdown(table) for some in tables.values() for table in some) or EMPTY
-        if tables:
-            links = (f"{block.dataset}{PAGES[kind]}.md" for kind in tables)
-            words = (f"[{name}]({relpath(folder / name, readme.parent)})" for name in links)
-            shown += f"\nIntervals, counts and settings: {', '.join(words)}.\n"
+        if begin["what"].split() == ["coverage"]:
+            shown = coverage([*records, *attacks], folder.parents[1])
+        else:
+            try:
+                block = Block.parse(begin["what"])
+            except ValueError as error:
+                raise InputError(f"{readme}, row {row}: write {SYNTAX}") from error
+            shown = _shown(block, block.tables(records, attacks, published), readme, folder)
         done += f"{text[at : begin.end()]}\n\n{shown}\n{END}"
         at = end + len(END)
     return done + text[at:]
+
+
+def _shown(block: Block, tables: dict[str, list[Table]], readme: Path, folder: Path) -> str:
+    """Tables as Markdown, with links to the full ones."""
+    shown = "\n".join(markdown(table) for some in tables.values() for table in some) or EMPTY
+    if tables:
+        links = (f"{block.dataset}{PAGES[kind]}.md" for kind in tables)
+        words = (f"[{name}]({relpath(folder / name, readme.parent)})" for name in links)
+        shown += f"\nIntervals, counts and settings: {', '.join(words)}.\n"
+    return shown

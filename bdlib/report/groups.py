@@ -72,17 +72,44 @@ def estimate(group: Runs, metric: str) -> Estimate | None:
     interval over its utterances, where it stored the counts.
     """
     entries = [run["metrics"][metric] for run in group.runs if metric in run["metrics"]]
-    if not entries:
+    if len(entries) == 1 and "total" in entries[0]:
+        (entry,) = entries
+        return Estimate(entry["value"], *wilson(entry["count"], entry["total"]), over="utterances")
+    return _over_runs([entry["value"] for entry in entries])
+
+
+def above_floor(group: Runs) -> Estimate | None:
+    """Attack success rate less the rate without a trigger, run by run; None where no run has both.
+
+    What is left is what the trigger does; the rest is ordinary confusion of source and target.
+    """
+    both = [run["metrics"] for run in group.runs if "no_trigger_rate" in run["metrics"]]
+    return _over_runs(
+        [m["attack_success_rate"]["value"] - m["no_trigger_rate"]["value"] for m in both]
+    )
+
+
+def clean_twin(group: Runs, groups: list[Runs]) -> Runs | None:
+    """The group of the same model trained on the same data without an attack, if it was measured."""
+    own = _key(group.record)
+    alike = [*range(ATTACK.start), *range(ATTACK.stop, len(own))]
+    for other in groups:
+        key = _key(other.record)
+        same = all(key[place] == own[place] for place in alike)
+        if same and other.runs and other.record["attack"] is None:
+            return other
+    return None
+
+
+def _over_runs(values: list[float]) -> Estimate | None:
+    """Mean over runs: with an interval of three and more, with both values of two."""
+    if not values:
         return None
-    values = [entry["value"] for entry in entries]
     if len(values) > 2:
         return Estimate(*t_interval(values), over="seeds")
     if len(values) == 2:
         return Estimate(sum(values) / 2, *sorted(values), over="pair")
-    value = values[0]
-    if "total" in entries[0]:
-        return Estimate(value, *wilson(entries[0]["count"], entries[0]["total"]), over="utterances")
-    return Estimate(value, value, value, over="")
+    return Estimate(*values * 3, over="")
 
 
 def group_records(records: list[dict[str, Any]]) -> list[Runs]:
@@ -108,6 +135,9 @@ def group_records(records: list[dict[str, Any]]) -> list[Runs]:
         ok = tuple(run for run in runs if run["status"] == "ok")
         groups.append(Runs(ok, tuple(run for run in runs if run["status"] == "failed")))
     return groups
+
+
+ATTACK = slice(4, 10)  # places of the attack in a key
 
 
 def _key(record: dict[str, Any]) -> tuple:

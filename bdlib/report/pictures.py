@@ -83,15 +83,16 @@ def draw_trial(
 
     if trial.attack is None or not pls_figure.of_encoder(line):
         return
-    from bdlib.defenses.filters.vae_pls.judge import whitened
+    from bdlib.defenses.filters.vae_pls.judge import principal
 
     target = trial.attack["target"]
     here, stem = trial.labels == target, pls_figure.stem(line)
-    points = whitened(trial.of(bench.latents)[here], COMPONENTS)
+    points = principal(trial.of(bench.latents)[here], COMPONENTS)
     suspected = judged.suspicion[target] > 0.5
     title = f"{stem.replace('-', ' ')}: class {target}"
     drawn = pls_figure.scatter(points, trial.poisoned[here], suspected, title)
-    figure.save(drawn, folder / f"pls-scatter-{stem}.png")
+    ((name, data),) = pls_figure.scattered([line]).items()
+    figure.save(drawn, folder / f"{name}.png", data)
 
 
 def _triggered(poisoned: Poisoned) -> pd.DataFrame:

@@ -2,16 +2,23 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bdlib.errors import InputError
 from bdlib.files import atomic
 from bdlib.records.record import read
-from bdlib.report import attacks_table, matrix, page, ranking, results
+from bdlib.report import attacks_table, matrix, page, ranking, results, trainings
 from bdlib.report.blocks import PAGES, fill
 from bdlib.report.groups import Records
+from bdlib.report.prose import refused_numbers
 from bdlib.report.published import Published, read_published
 from bdlib.report.table import markdown
 
+if TYPE_CHECKING:  # matplotlib takes long to import
+    from bdlib.report.figures.figure import Picture
+
+MANY = "attacks/*.jsonl"
+PAGES_OF_PROSE = ("README.md", "recipes/*/README.md", "docs/fidelity.md")
 MADE = "<!-- Made from records by tools/render.py, which overwrites it. -->\n\n"
 
 
@@ -26,7 +33,8 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
     root : Path
         The repository.
     check : bool
-        Write nothing and name the files that would change.
+        Write nothing and name the files that would change, and of the repository's own results what
+        cannot stand: see `refuse`.
 
     Returns
     -------
@@ -41,22 +49,20 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give `results` the folder of the records")
     own = folder.resolve() == (root / "results").resolve()
+    files = {path: read(path) for path in sorted([*folder.glob("*.jsonl"), *folder.glob(MANY)])}
     records, attacks = (
-        [record for path in sorted(folder.glob(pattern)) for record in read(path)]
-        for pattern in ("*.jsonl", "attacks/*.jsonl")
+        [record for path, some in files.items() if path.match(MANY) == many for record in some]
+        for many in (False, True)
     )
     paper = folder / "paper"
     published = read_published(paper if paper.is_dir() else root / "results" / "paper")
     wanted = _tables(records, attacks, published, folder / "tables")
-    if own:
-        readmes = [root / "README.md", *sorted(root.glob("recipes/*/README.md"))]
-        wanted |= {
-            readme: fill(readme, records, attacks, published, folder / "tables")
-            for readme in readmes
-            if readme.is_file()
-        }
+    pages = [p for pattern in PAGES_OF_PROSE for p in sorted(root.glob(pattern))] if own else []
+    for path in pages:
+        wanted[path] = fill(path, records, attacks, published, folder / "tables")
+    pictures = _pictures([*records, *attacks], published) if records else {}
     if not check:
-        _draw([*records, *attacks], published, folder / "figures")
+        _draw(pictures, folder / "figures")
     report = folder / "report.html"
     # The report can be made at any time: one that was never made does not fail a check.
     if report.exists() or not check:
@@ -68,7 +74,10 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
     if not records:
         print(f"{folder}: no records yet; run a recipe, for example recipes/*/run.sh")
     if check:
-        return _compare(wanted, stale)
+        refused = _refused(files, pictures, root, folder) if own else []
+        tables = {path.stem: text for path, text in wanted.items() if path.match("tables/*.md")}
+        refused += [line for path in pages for line in refused_numbers(path, tables, folder)]
+        return _compare(wanted, stale, refused)
     _write(wanted, stale)
     if not own:
         _print(records, published)
@@ -80,10 +89,11 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
 def _tables(
     records: Records, attacks: Records, published: list[Published], folder: Path
 ) -> dict[Path, str]:
-    """The pages of tables: a page a data set, and one each for repairs and for many attacks."""
+    """The pages of tables: a page a data set, and one each for what `PAGES` has besides."""
     pages = {}
     for kind, tables in (
         ("runs", results.build(records, published)),
+        ("trainings", trainings.build(records)),
         ("repairs", [*ranking.build(records), *matrix.build(records)]),
         ("attacks", attacks_table.build(attacks, published)),
     ):
@@ -94,8 +104,8 @@ def _tables(
     return pages
 
 
-def _draw(records: Records, published: list[Published], folder: Path) -> None:
-    """Draw all that the records allow."""
+def _pictures(records: Records, published: list[Published]) -> "dict[str, Picture]":
+    """All that the records allow to draw, by the stem of a file."""
     from bdlib.report.figures import (
         emoback_figure,
         filter_figure,
@@ -103,11 +113,31 @@ def _draw(records: Records, published: list[Published], folder: Path) -> None:
         overview_figure,
         pls_figure,
     )
-    from bdlib.report.figures.figure import save
 
-    for module in (overview_figure, noise_figure, emoback_figure, pls_figure, filter_figure):
-        for stem, figure in module.draw(records, published).items():
-            save(figure, folder / f"{stem}.png")
+    modules = (overview_figure, noise_figure, emoback_figure, pls_figure, filter_figure)
+    return {k: v for module in modules for k, v in module.draw(records, published).items()}
+
+
+def _draw(pictures: "dict[str, Picture]", folder: Path) -> None:
+    """Draw what is not drawn from the same data."""
+    from bdlib.report.figures.figure import made_of, save
+
+    for stem, picture in pictures.items():
+        path = folder / f"{stem}.png"
+        if not path.exists() or made_of(path) != picture.digest:
+            save(picture.figure, path, picture.digest)
+
+
+def _refused(
+    files: dict[Path, Records], pictures: "dict[str, Picture]", root: Path, folder: Path
+) -> list[str]:
+    """What of the repository's own results cannot stand."""
+    from bdlib.report.figures.pls_figure import scattered
+    from bdlib.report.refuse import refused_pictures, refused_records
+
+    drawn = pictures | {k: v for some in files.values() for k, v in scattered(some).items()}
+    refused = refused_records(files, root, folder / "checks.yaml")
+    return refused + refused_pictures(drawn, folder / "figures")
 
 
 def _print(records: Records, published: list[Published]) -> None:
@@ -124,8 +154,8 @@ def _made(path: Path) -> bool:
     return path.read_text("utf-8", errors="replace").startswith(MADE.strip())
 
 
-def _compare(wanted: dict[Path, str], stale: list[Path]) -> int:
-    """Name the files that differ; 1 if there are any."""
+def _compare(wanted: dict[Path, str], stale: list[Path], refused: list[str]) -> int:
+    """Name the files that differ, and what is refused; 1 if there are any."""
     differing = [
         path
         for path, text in wanted.items()
@@ -133,7 +163,9 @@ def _compare(wanted: dict[Path, str], stale: list[Path]) -> int:
     ]
     for path in [*differing, *stale]:
         print(f"{path}: differs from the records; run tools/render.py", file=sys.stderr)
-    return 1 if differing or stale else 0
+    for line in refused:
+        print(line, file=sys.stderr)
+    return 1 if differing or stale or refused else 0
 
 
 def _write(wanted: dict[Path, str], stale: list[Path]) -> None:

@@ -4,7 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from bdlib.report.groups import Records, Runs, estimate, group_records
+from bdlib.report.groups import (
+    Records,
+    Runs,
+    above_floor,
+    clean_twin,
+    estimate,
+    group_records,
+)
 from bdlib.report.labels import (
     attack_label,
     attack_titles,
@@ -32,22 +39,29 @@ RATES = {
     "Clean accuracy [%]": "clean_accuracy",
     "Accuracy, triggered set [%]": "triggered_accuracy",
     "ASR [%]": "attack_success_rate",
+    "No trigger [%]": "no_trigger_rate",
     "Filter TPR [%]": "filter_tpr",
     "Filter FPR [%]": "filter_fpr",
     "Clean rejected (FRR) [%]": "false_rejection_rate",
     "Triggered accepted (FAR) [%]": "false_acceptance_rate",
 }
+ABOVE = "ASR above floor [points]"
+TWIN = "Clean accuracy, trained on clean data [%]"
 GATHERED = 2  # rows up to which attacks of one policy share a grid
 
 
 @dataclass(frozen=True)
 class Section:
-    """The runs of one attack on one state of the data. `policy` and `data` may be empty."""
+    """The runs of one attack on one state of the data. `policy` and `data` may be empty.
+
+    `twins` are the same models trained on the same data without the attack, where there are any.
+    """
 
     trigger: str
     policy: str
     data: str
     groups: tuple[Runs, ...]
+    twins: tuple[Runs | None, ...]
 
     @property
     def title(self) -> str:
@@ -83,7 +97,9 @@ def sections(groups: list[Runs]) -> list[Section]:
         if attack is not None:
             trigger = trigger_label(attack) + title.removeprefix(attack_label(attack))
             policy = policy_label(attack)
-        parts += [Section(trigger, policy, data, tuple(some)) for data, some in own.items()]
+        for data, some in own.items():
+            twins = tuple(clean_twin(group, measured) for group in some)
+            parts.append(Section(trigger, policy, data, tuple(some), twins))
     return parts
 
 
@@ -117,7 +133,7 @@ def build(records: Records, published: list[Published]) -> list[Table]:
 
 
 def brief(records: Records, published: list[Published], gather: bool = False) -> list[Table]:
-    """What a reader wants first, in five narrow columns, by data set, variant and scale.
+    """What a reader wants first, in six narrow columns, by data set, variant and scale.
 
     Values are means over seeds in percent; the published ones are the attack success rates, without
     an attack the clean accuracies.
@@ -183,6 +199,11 @@ def full_grid(section: Section, published: list[Published], footnotes: Footnotes
     columns = {"Model": list(models), "Defense": list(defenses)}
     for title, metric in RATES.items():
         columns[title] = [percent(estimate(group, metric)) for group in groups]
+        if metric == "no_trigger_rate":
+            columns[ABOVE] = [percent(above_floor(group)) for group in groups]
+    if section.policy:
+        accuracies = [twin and estimate(twin, "clean_accuracy") for twin in section.twins]
+        columns[TWIN] = [percent(accuracy) for accuracy in accuracies]
     columns["Seeds"] = [str(len(group.runs)) for group in groups]
     columns["Poisoned clips"] = [
         _span([(run["attack"] or {}).get("poisoned") for run in group.runs]) for group in groups
@@ -196,7 +217,7 @@ def full_grid(section: Section, published: list[Published], footnotes: Footnotes
 
 
 def brief_grid(sections: list[Section], published: list[Published], footnotes: Footnotes) -> Grid:
-    """Sections of one policy in five columns."""
+    """Sections of one policy in six columns."""
     groups = tuple(group for section in sections for group in section.groups)
     labels = [
         system_label(*names, (group.record["defense"] or {}).get("stage"))
@@ -211,7 +232,7 @@ def brief_grid(sections: list[Section], published: list[Published], footnotes: F
         title = "; ".join(filter(None, (sections[0].policy, sections[0].data)))
     metric = "attack_success_rate" if sections[0].policy else "clean_accuracy"
     columns = {first: labels}
-    for name in ("Clean accuracy [%]", "ASR [%]"):
+    for name in ("Clean accuracy [%]", "ASR [%]", "No trigger [%]"):
         estimates = [estimate(group, RATES[name]) for group in groups]
         columns[name] = [f"{100 * e.mean:.1f}" if e else "" for e in estimates]
     columns["Seeds"] = [str(len(group.runs)) for group in groups]

@@ -1,35 +1,73 @@
-"""What a defender is shown of a poisoned corpus: rows and waveforms under aliases, and clean clips."""
+"""What a defender is shown of a poisoned corpus: rows and waveforms under aliases, and clean clips.
 
-from collections.abc import Callable, Mapping
+Nothing shown may tell what is poisoned but the audio and the labels themselves: no name, no order,
+no length before padding, no clean twin of a poisoned clip. That labels can be counted is no leak: an
+attack with dirty labels moves clips into its target class, and whoever has the data sees how large a
+class is. Only where `max_per_class` cut all classes alike, which is done before the poison, is the
+target the one above the rest; in the world classes differ anyway, so no defense here takes its size
+for a sign.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from bdlib import manifest, sampling
 from bdlib.corpus import Batches
 from bdlib.defenses.base import BlindView, CleanData, FilterDefense, OracleFilter
 from bdlib.errors import InputError
-from bdlib.files import digest
+from bdlib.files import alone, digest
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.pack import Pack
+from bdlib.pack import Pack, reordered
 from bdlib.sampling import rank
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.pack import pack
 
 
+def aliases(names: Iterable[str]) -> dict[str, str]:
+    """Alias to name, in the order of the aliases.
+
+    Names give away what an utterance was before (left/..., word=backward), and so does their order.
+    This one is by a hash, the same on every machine.
+    """
+    return {f"u{n:07}": name for n, name in enumerate(rank(names, 0, "alias"))}
+
+
+def unnamed(
+    poisoned: Poisoned,
+    split: str,
+    rows: pd.DataFrame | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    seed: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> Batches:
+    """`Poisoned.batches` under aliases, in the same order: for trainings, and clips known as clean.
+
+    What is drawn for training is in no order, so that its rows need none of their own.
+    """
+    rows = poisoned.splits[split] if rows is None else rows
+    alias = {name: alias for alias, name in aliases(rows["ID"]).items()}
+    waveforms = poisoned.packs[split]
+    waveforms = replace(waveforms, ids=[alias.get(name, "") for name in waveforms.ids], silent=[])
+    rows = rows.assign(ID=rows["ID"].map(alias))
+    return poisoned.batches(split, rows, batch_size, device, seed, waveforms, shard)
+
+
 @dataclass(frozen=True)
 class Blinded:
-    """The training set as a defense sees it.
-
-    Names and attributes give away what an utterance was before (left/..., word=backward).
+    """The training set as a defense sees it, in the order of its aliases.
 
     Arguments
     ---------
     rows : pd.DataFrame
-        Aliases, durations and labels.
+        Aliases, durations as packed, and labels.
     pack : Pack
-        Waveforms by alias.
+        Waveforms by alias, a copy below ``output/blind``.
     names : Mapping[str, str]
         The names behind the aliases.
     """
@@ -41,12 +79,16 @@ class Blinded:
     @classmethod
     def of(cls, poisoned: Poisoned) -> "Blinded":
         """That of a poisoned corpus."""
-        rows, pack = poisoned.splits["train"], poisoned.packs["train"]
-        alias = {name: f"u{n:07}" for n, name in enumerate(rank(pack.ids, 0, "alias"))}
-        shown = rows.assign(ID=rows["ID"].map(alias)).sort_values("ID", ignore_index=True)
-        pack = replace(pack, ids=[alias[name] for name in pack.ids])
-        names = {alias: name for name, alias in alias.items()}
-        return cls(shown[["ID", "duration", "label"]], pack, names)
+        rows, heard = poisoned.splits["train"], poisoned.packs["train"]
+        names = aliases(rows["ID"])
+        folder = poisoned.output / "blind" / digest([heard.digest, list(names.values())])
+        with alone(folder.parent):
+            stands = (folder / "pack.json").exists()
+            copy = Pack.open(folder) if stands else reordered(heard, names, folder)
+        labels = rows.set_index("ID")["label"][list(names.values())].to_numpy()
+        seconds = np.diff(copy.offsets) / copy.rate
+        shown = pd.DataFrame({"ID": list(names), "duration": seconds, "label": labels})
+        return cls(shown, replace(copy, digest=heard.digest), names)
 
     def reveal(self, defense: FilterDefense, poisoned: Poisoned) -> None:
         """Tell a control which utterances are poisoned; a defense is told nothing."""
@@ -97,35 +139,68 @@ class Defender:
             poisoned.classes,
             self.seed,
             train,
-            lambda: poisoned.batches("valid", None, size, device),
+            lambda: self.validation(poisoned),
             lambda share: self.clean_data(poisoned, share),
             lambda rows: poisoned.batches("train", rows, size, device, pack=blinded.pack),
             poisoned.output / "filters",
             dict(self.options),
         )
 
-    def clean_data(self, poisoned: Poisoned, share: float) -> CleanData:
-        """The clean budget: a share of every class of the training set, and the validation set.
+    def validation(self, poisoned: Poisoned) -> Batches:
+        """The validation set, which nobody poisoned."""
+        return unnamed(poisoned, "valid", None, self.batch_size, self.device)
+
+    def budget(self, poisoned: Poisoned, share: float) -> pd.DataFrame:
+        """The clean budget: rows of the training set that are as they were recorded.
+
+        This is the part of a training set that a defender recorded himself, and that no adversary
+        had in his hands. So it holds no original of a poisoned clip, which would point at its copy.
+        Of each class it has the same number, rounded up, this share of the training set in all: a
+        share of the clean clips of a class would tell how many of the others are poisoned. Which
+        clips are as recorded is seen beside the clean corpus; nobody is asked for the truth.
 
         Raises
         ------
         InputError
-            If the share is not within [0, 1].
+            If the share is not within [0, 1], or a class has too few clean clips.
         """
         if not 0 <= share <= 1:
             raise InputError(f"`clean_share` is {share}: give a share of the training set, 0 to 1")
-        rows = sampling.share(poisoned.benign("train"), share, self.seed)
-        corpus = poisoned.corpus
-        made_of = [list(rows["ID"]), corpus.about["digest"]]
-        csv = poisoned.output / "budget" / digest(made_of) / "train.csv"
+        rows, chosen = poisoned.splits["train"], []
+        count = math.ceil(share * len(rows) / rows["label"].nunique())
+        untouched = _as_recorded(poisoned) if share else None
+        for label, group in rows.groupby("label", sort=True):
+            order = rank(group["ID"], self.seed, "share")
+            drawn = list(itertools.islice(filter(untouched, order), count))
+            if len(drawn) < count:
+                raise InputError(
+                    f"`clean_share` is {share}: needs {count} clean clips of {label}, there are "
+                    f"{len(drawn)}; give a smaller share"
+                )
+            chosen += drawn
+        return rows[rows["ID"].isin(chosen)].reset_index(drop=True)
+
+    def clean_data(self, poisoned: Poisoned, share: float) -> CleanData:
+        """The clean budget and the validation set, as a defense gets them; see `budget`."""
+        rows = self.budget(poisoned, share)
 
         def train(batch_size: int) -> Batches:
-            manifest.write(rows, csv)
-            waveforms = pack(csv, rows, corpus.audio, poisoned.output)
             size = min(batch_size, len(rows))
-            return poisoned.batches("train", rows, size, self.device, self.seed, waveforms)
+            return unnamed(poisoned, "train", rows, size, self.device, self.seed)
 
-        def validation() -> Batches:
-            return poisoned.batches("valid", None, self.batch_size, self.device)
+        return CleanData(train, lambda: self.validation(poisoned), len(rows), self.seed)
 
-        return CleanData(train, validation, len(rows), self.seed)
+
+def _as_recorded(poisoned: Poisoned) -> Callable[[str], bool]:
+    """Tells of a training clip whether its label and its samples are those of the clean corpus."""
+    corpus, rows = poisoned.corpus, poisoned.splits["train"]
+    clean = corpus.splits["train"]
+    recorded = pack(corpus.folder / "train.csv", clean, corpus.audio, poisoned.output)
+    heard = poisoned.packs["train"]
+    given, true = (part.set_index("ID")["label"] for part in (rows, clean))
+
+    def untouched(name: str) -> bool:
+        same = np.array_equal(heard.pcm(name), recorded.pcm(name))
+        return same and given[name] == true[name]
+
+    return untouched

@@ -111,6 +111,20 @@ class Corpus:
         """Class order, by name."""
         return tuple(self.about["classes"])
 
+    def audio_digest(self) -> str:
+        """Digest of the audio files of all splits, byte for byte; read once, and kept beside them.
+
+        Raises
+        ------
+        InputError
+            If one cannot be read.
+        """
+        path = self.folder / "audio.json"
+        if not path.exists():
+            names = {name for rows in self.splits.values() for name in rows["wav"]}
+            write_json(path, {"digest": manifest.audio_digest(names, self.audio.root)})
+        return read_json(path, ("digest",))["digest"]
+
     def poisoned(
         self, attack: Poisoner, name: str, output: Path, sureness: pd.Series | None = None
     ) -> "Poisoned":
@@ -217,11 +231,6 @@ class Poisoned:
     def alters_audio(self) -> bool:
         """Whether there is an attack whose trigger changes waveforms."""
         return self.attack is not None and Poisoner.from_dict(self.attack).trigger.alters
-
-    def benign(self, split: str) -> pd.DataFrame:
-        """Clean rows of a split, as they were recorded, without those that trigger by themselves."""
-        rows = self.corpus.splits[split]
-        return rows if self.attack is None else Poisoner.from_dict(self.attack).benign(rows)
 
     def truth(self) -> pd.DataFrame:
         """What is poisoned (`manifest.read_truth`); for evaluation and oracles only."""

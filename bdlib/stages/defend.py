@@ -1,10 +1,11 @@
 """Stage 6: any defense to a defended classifier. The only place that asks for a defense's type."""
 
+import contextlib
 import copy
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.defenses.repair.shrink import resize
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
-from bdlib.files import atomic, digest, write_json
+from bdlib.files import atomic, digest, read_json, write_json
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.records.provenance import source, versions
+from bdlib.records.provenance import made
 from bdlib.stages import fitting
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
@@ -42,14 +43,21 @@ class Defended:
         With the settings it chose.
     clean_budget : int
         Clean clips that it was given, validation clips that it chose by among them.
+    budget : str | None
+        Digest of the names of those that are not of the validation set, where there are any.
     kept : pd.Index | None
         IDs it was trained on, where a filter chose them.
+    parts : Mapping[str, Any]
+        What else the numbers rest on, see `record.record`: of a filter its run and the trainings
+        that it looked at.
     """
 
     trained: Trained
     defense: FilterDefense | RepairDefense | InferenceDefense
     clean_budget: int
+    budget: str | None = None
     kept: pd.Index | None = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def defend(recipe: Recipe, poisoned: Poisoned) -> Defended:
@@ -82,13 +90,23 @@ def _filtered(
     everything, blinded = poisoned.splits["train"], Blinded.of(poisoned)
     tag = recipe.defense.path.stem
 
+    looked_at: list[Trained] = []
+
     def trained_on(rows: pd.DataFrame) -> Trained:
         chosen = blinded.behind(everything, rows["ID"])
         return train(recipe, poisoned, chosen, tag if len(chosen) < len(everything) else "")
 
+    def look(rows: pd.DataFrame) -> SpeechClassifier:
+        looked_at.append(trained_on(rows))
+        return looked_at[-1].classifier
+
     blinded.reveal(defense, poisoned)
-    view = defender.view(poisoned, blinded, lambda rows: trained_on(rows).classifier)
-    suspicion = defense.scores(view)
+    view = defender.view(poisoned, blinded, look)
+    with stamped(view.folder):
+        suspicion = defense.scores(view)
+    parts = {"filter": made(), **origins(defense)}
+    if looked_at:
+        parts["looked_at"] = read_json(looked_at[-1].folder / "done.json", ("source", "versions"))
     rows = kept_rows(defense, suspicion, blinded.rows)
     trained = trained_on(rows)
     kept = blinded.behind(everything, rows["ID"])
@@ -96,8 +114,30 @@ def _filtered(
     with atomic(trained.folder / "suspicion.json") as temporary:
         named = {blinded.names[alias]: value for alias, value in suspicion.items()}
         temporary.write_text(json.dumps(named, indent=0) + "\n")
-    budget = view.clean(defense.clean_share).count if defense.clean_share else 0
-    return Defended(trained, defense, budget, pd.Index(kept["ID"]))
+    budget = defender.budget(poisoned, defense.clean_share)
+    return Defended(trained, defense, len(budget), _told(budget), pd.Index(kept["ID"]), parts)
+
+
+def _told(budget: pd.DataFrame) -> str | None:
+    """A clean budget as a digest; None for none."""
+    return digest(list(budget["ID"])) if len(budget) else None
+
+
+@contextlib.contextmanager
+def stamped(folder: Path) -> Iterator[None]:
+    """Say of what filters train in a folder, within the block, by what code it was."""
+    before = set(folder.glob("*/done.json"))
+    yield
+    for path in set(folder.glob("*/done.json")) - before:
+        write_json(path.with_name("made.json"), made())
+
+
+def origins(defense: FilterDefense) -> dict[str, Any]:
+    """The training of a filter's own network as a part of a record, where that is known."""
+    path = defense.trained_in and defense.trained_in / "made.json"
+    return (
+        {"autoencoder": read_json(path, ("source", "versions"))} if path and path.exists() else {}
+    )
 
 
 def kept_rows(
@@ -121,7 +161,8 @@ def kept_rows(
 def _repaired(
     recipe: Recipe, poisoned: Poisoned, defense: RepairDefense, defender: Defender
 ) -> Defended:
-    before, name = train(recipe, poisoned), _name(recipe.defense)
+    before, budget = train(recipe, poisoned), defender.budget(poisoned, defense.clean_share)
+    name = _name(recipe.defense, _told(budget))
     clean = defender.clean_data(poisoned, defense.clean_share)
     path = before.folder / "guarded" / name / "model.ckpt"
     if path.exists():
@@ -129,13 +170,13 @@ def _repaired(
     else:
         started = time.time()
         weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
-        about = {"repair_s": round(time.time() - started, 1), "source": source()}
-        write_json(path.with_name("repair.json"), about | {"versions": versions()})
+        took = {"repair_s": round(time.time() - started, 1)}
+        write_json(path.with_name("repair.json"), took | made())
         with atomic(path) as temporary:
             torch.save(weights, temporary)
     load = partial(_load, recipe, poisoned.classes, path, before.device)
     after = replace(before, load=load, defended=name, undefended=before)
-    return Defended(after, defense, clean.count)
+    return Defended(after, defense, len(budget), _told(budget))
 
 
 def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> SpeechClassifier:
@@ -151,14 +192,15 @@ def _guarded(
 ) -> Defended:
     before = train(recipe, poisoned)
     seed = defender.seed
-    calibrated = defense.calibrate(before.classifier, lambda: before.batches("valid"), seed)
+    calibrated = defense.calibrate(before.classifier, lambda: defender.validation(poisoned), seed)
     guarded = calibrated.guard(before.classifier, seed)
     after = replace(before, load=guarded.eval, defended=_name(recipe.defense), undefended=before)
     return Defended(after, calibrated, 0)
 
 
-def _name(document: Document) -> str:
-    return f"{document.path.stem}-{digest(document.plain(), 8)}"
+def _name(document: Document, budget: str | None = None) -> str:
+    made_of = [document.plain(), budget] if budget else document.plain()
+    return f"{document.path.stem}-{digest(made_of, 8)}"
 
 
 def about(recipe: Recipe, defended: Defended) -> dict[str, Any]:
@@ -170,6 +212,7 @@ def about(recipe: Recipe, defended: Defended) -> dict[str, Any]:
         "stage": defense.stage,
         "selection": defense.selection,
         "clean_budget": defended.clean_budget,
+        **({"budget": defended.budget} if defended.budget else {}),
         "settings": settings | {k: getattr(defense, k, v) for k, v in settings.items()},
     }
 

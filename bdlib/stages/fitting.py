@@ -16,7 +16,8 @@ from speechbrain.utils.distributed import run_on_main
 from bdlib.errors import InputError
 from bdlib.files import atomic, write_json
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.records.provenance import peak_memory_mb, source, versions
+from bdlib.records.provenance import device_name, made, peak_memory_mb
+from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Recipe
 from bdlib.training import classifier_brain, log
@@ -76,8 +77,8 @@ def fit(
     if torch.distributed.is_initialized():
         shard = (torch.distributed.get_rank(), torch.distributed.get_world_size())
     batches = (
-        poisoned.batches("train", rows, size, device, recipe.seed, shard=shard),
-        poisoned.batches("valid", None, size, device),
+        unnamed(poisoned, "train", rows, size, device, recipe.seed, shard),
+        unnamed(poisoned, "valid", None, size, device),
     )
     fresh, training, brain = untrained(recipe, poisoned.classes)
     run_on_main(describe, args=[folder, recipe.settings, poisoned.classes])
@@ -113,8 +114,7 @@ def finish(
         "epochs": len(epochs),
         "rollbacks": len(log.read_rollbacks(folder)),
         "clips": clips,
-        "device": device,
-        "source": source(),
-        "versions": versions(),
+        "device": device_name(device),
+        **made(),
     }
     write_json(folder / "done.json", about)

@@ -9,9 +9,14 @@ import pandas as pd
 from bdlib.evaluation import metrics
 from bdlib.files import read_json, write_json
 from bdlib.manifest import TEST, TRIGGERED
+from bdlib.records.provenance import made
+from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.defend import Defended
 from bdlib.stages.score import score_file
+
+ANSWERED = ("answers", "source", "versions")
+"""Keys of the file of a grid."""
 
 
 def score(defended: Defended, poisoned: Poisoned) -> None:
@@ -25,10 +30,15 @@ def score(defended: Defended, poisoned: Poisoned) -> None:
     for split in poisoned.tests:
         path = _file(defended, poisoned, split)
         if not path.exists():
-            clean, clips = list(before.batches("valid")), before.batches(split)
+            valid, clips = (
+                unnamed(poisoned, part, None, before.batch_size, before.device)
+                for part in ("valid", split)
+            )
+            clean = list(valid)
             numbers = defended.defense.grid_answers(before.classifier, clean, clips).tolist()
             names = [[poisoned.classes[number] for number in row] for row in numbers]
-            write_json(path, dict(zip(clips.ids, names, strict=True)))
+            answers = dict(zip(poisoned.splits[split]["ID"], names, strict=True))
+            write_json(path, made() | {"answers": answers})
 
 
 def measure(defended: Defended, poisoned: Poisoned) -> dict[str, Any]:
@@ -49,6 +59,14 @@ def measure(defended: Defended, poisoned: Poisoned) -> dict[str, Any]:
     return defended.defense.grid_metrics({setting: measured(setting) for setting in grid})
 
 
+def provenance(defended: Defended, poisoned: Poisoned) -> dict[str, dict[str, Any]]:
+    """The grid as a part of a record: `source` and `versions` of its answers, if there is one."""
+    if not defended.defense.grid:
+        return {}
+    about = read_json(_file(defended, poisoned, poisoned.tests[-1]), ANSWERED)
+    return {"surface": {key: about[key] for key in ("source", "versions")}}
+
+
 def _file(defended: Defended, poisoned: Poisoned, split: str) -> Path:
     scored = score_file(defended.trained, poisoned, split)
     return scored.with_name(f"surface-{scored.stem}.json")
@@ -56,7 +74,9 @@ def _file(defended: Defended, poisoned: Poisoned, split: str) -> Path:
 
 def _read(path: Path, grid: tuple[Hashable, ...]) -> dict[Hashable, pd.DataFrame]:
     """Predicted classes by ID, a table for each setting."""
-    table = pd.DataFrame.from_dict(read_json(path), orient="index", columns=range(len(grid)))
+    table = pd.DataFrame.from_dict(
+        read_json(path, ANSWERED)["answers"], orient="index", columns=range(len(grid))
+    )
     return {
         setting: table[[number]].set_axis(["predicted"], axis=1)
         for number, setting in enumerate(grid)

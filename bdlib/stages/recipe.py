@@ -122,7 +122,7 @@ class Recipe:
     run_options : Mapping[str, Any]
         SpeechBrain's run options (device, precision, ...) that differ from its defaults.
     command : str
-        The command as it was typed, for the record.
+        The command, for the record; without the places of files, which differ from machine to machine.
     """
 
     document: Document

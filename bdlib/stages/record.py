@@ -1,13 +1,17 @@
 """Stage 8: numbers and where they come from to one line in the results."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bdlib.files import digest, read_json
 from bdlib.records import record as records
-from bdlib.records.provenance import source, versions
+from bdlib.records.provenance import place
+from bdlib.stages.compute import DETERMINING, run_options
+from bdlib.stages.corpus import Corpus
 from bdlib.stages.recipe import Recipe
+from bdlib.stages.score import provenance as scored_by
 from bdlib.stages.train import Trained
 
 DONE = (
@@ -23,6 +27,7 @@ def record(
     trained: Trained,
     measured: dict[str, Any],
     defense: dict[str, Any] | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Path:
     """Append one line to the results, unless this very run has one.
 
@@ -37,13 +42,15 @@ def record(
     defense : dict | None
         Name, stage, selection, clean budget and settings of the defense; None takes the one that
         the model's own training is, if it is one.
+    parts : Mapping[str, Any] | None
+        `source` and `versions` of what the numbers rest on beside training, repair and scores.
 
     Returns
     -------
     Path
         The results file.
     """
-    line = entry(recipe, trained, measured, defense or training_defense(recipe))
+    line = entry(recipe, trained, measured, defense or training_defense(recipe), parts or {})
     path = Path(recipe.settings["run"]["results_folder"]) / f"{line['dataset']['name']}.jsonl"
     if path.exists() and any(old["id"] == line["id"] for old in records.read(path)):
         print(f"recorded before in {path}")
@@ -61,24 +68,25 @@ def training_defense(recipe: Recipe) -> dict[str, Any] | None:
 
 
 def entry(
-    recipe: Recipe, trained: Trained, measured: dict[str, Any], defense: dict[str, Any] | None
+    recipe: Recipe,
+    trained: Trained,
+    measured: dict[str, Any],
+    defense: dict[str, Any] | None,
+    parts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The line of a run: what was done to which data, by what, and what came of it."""
-    about, attack = trained.poisoned.corpus.about, trained.poisoned.attack
-    done, repair = read_json(trained.folder / "done.json", DONE), trained.shown / "repair.json"
-    made = done
-    if repair.exists():
-        made = read_json(repair, REPAIRED)
-    elif trained.undefended is not None:  # a guard, which may be newer than the training
-        made = {"source": source(), "versions": versions()}
-    experiment = recipe.settings["run"]["experiment"]
+    attack, done = trained.poisoned.attack, read_json(trained.folder / "done.json", DONE)
+    made = {"training": done, **parts, "scores": scored_by(trained, trained.poisoned)}
+    if (path := trained.shown / "repair.json").exists():
+        made["repair"] = read_json(path, REPAIRED)
+    data = dataset(trained.poisoned.corpus)
     return {
         "schema": records.SCHEMA,
-        "id": digest([trained.folder.name, about["digest"], attack, defense, experiment]),
-        **made["source"],
-        "command": recipe.command,
+        "id": identity(recipe, data, attack, defense),
+        **provenance(made),
+        **run_by(recipe),
         "status": "ok",
-        "dataset": {key: about[key] for key in ("name", "variant", "scale", "digest", "counts")},
+        "dataset": data,
         "model": {
             "name": recipe.name,
             "yaml": str(recipe.document.path),
@@ -87,27 +95,86 @@ def entry(
         },
         "attack": attack and brief({**attack, **_source_and_target(attack)}),
         "defense": defense,
-        "experiment": experiment,
+        "experiment": recipe.settings["run"]["experiment"],
         "seed": recipe.seed,
         "metrics": measured,
         "runtime": {
             **{key: done[key] for key in ("wall_s", "train_s", "peak_memory_mb", "device")},
-            **({"repair_s": made["repair_s"]} if repair.exists() else {}),
+            **({"repair_s": made["repair"]["repair_s"]} if "repair" in made else {}),
         },
-        "versions": made["versions"],
+    }
+
+
+def identity(
+    recipe: Recipe,
+    data: Mapping[str, Any],
+    attack: Mapping[str, Any] | None,
+    defense: Mapping[str, Any] | None,
+) -> str:
+    """The id of a run: a digest of all that determines it, and of nothing else.
+
+    Not of where files lie and of when they were written, and not of what came of it.
+    """
+    settings = recipe.settings
+    options = run_options(recipe.run_options)
+    return digest(
+        [
+            [data["digest"], data["audio"], settings["corpus"]],
+            [recipe.name, settings["model"], settings["train"], recipe.seed],
+            [options[name] for name in DETERMINING],
+            [named(attack), defense, settings["run"]["experiment"]],
+        ]
+    )
+
+
+def dataset(corpus: Corpus) -> dict[str, Any]:
+    """What a record tells of a data set."""
+    told_of = ("name", "variant", "scale", "digest", "counts")
+    return {key: corpus.about[key] for key in told_of} | {"audio": corpus.audio_digest()}
+
+
+def run_by(recipe: Recipe) -> dict[str, str]:
+    """The command of a record, and the folder to run it in."""
+    return {"command": recipe.command, "recipe": place(recipe.document.path.resolve().parents[1])}
+
+
+def provenance(made: Mapping[str, Any]) -> dict[str, Any]:
+    """When and by what code the parts of a number were made, and above them what the last was.
+
+    Arguments
+    ---------
+    made : Mapping[str, Any]
+        `source` and `versions` by part: `training`, `filter`, `repair`, `scores`, ...
+    """
+    last = max(made.values(), key=lambda part: part["source"]["time"])
+    parts = {
+        name: part["source"]
+        | ({"versions": part["versions"]} if part["versions"] != last["versions"] else {})
+        for name, part in made.items()
+    }
+    dirty = [part["dirty"] for part in parts.values()]
+    return {
+        **last["source"],
+        "dirty": any(dirty) if None not in dirty else None,
+        "parts": parts,
+        "versions": last["versions"],
     }
 
 
 def brief(value: Any) -> Any:
-    """An attack without the samples that it learned, and without the folders of its sounds.
-
-    Digests stand for both.
-    """
-    if isinstance(value, list):
-        return [brief(item) for item in value]
+    """An attack without the samples that it learned, and `named`; their digest stands for them."""
     if isinstance(value, dict):
-        return {k: Path(v).name if k == "path" else brief(v) for k, v in value.items()}
+        return {key: brief(item) for key, item in named(value).items()}
     return f"sha256 {digest(value)}" if isinstance(value, str) and len(value) > 1000 else value
+
+
+def named(value: Any) -> Any:
+    """An attack whose sound files are told by name and digest, wherever they lie."""
+    if isinstance(value, list):
+        return [named(item) for item in value]
+    if isinstance(value, dict):
+        return {k: Path(v).name if k == "path" else named(v) for k, v in value.items()}
+    return value
 
 
 def _source_and_target(attack: dict[str, Any]) -> dict[str, str | None]:

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bdlib.evaluation import scores
-from bdlib.files import digest
+from bdlib.files import digest, read_json, write_json
 from bdlib.manifest import TEST
+from bdlib.records.provenance import made
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.train import Trained
 
@@ -34,9 +36,17 @@ def score(trained: Trained, poisoned: Poisoned) -> Scores:
     """Score the clean and the triggered test set, unless that was done; then no model is loaded."""
     files = {split: score_file(trained, poisoned, split) for split in poisoned.tests}
     for split, path in files.items():
-        if not path.exists():
+        if not (path.exists() and _made(path).exists()):
             scores.score(trained.classifier, trained.batches(split), poisoned.classes, path)
+            write_json(_made(path), made())
     return Scores(files)
+
+
+def provenance(trained: Trained, poisoned: Poisoned) -> dict[str, Any]:
+    """`source` and `versions` of the scoring; of several the newest."""
+    paths = [_made(score_file(trained, poisoned, split)) for split in poisoned.tests]
+    told = [read_json(path, ("source", "versions")) for path in paths]
+    return max(told, key=lambda one: one["source"]["time"])
 
 
 def score_file(trained: Trained, poisoned: Poisoned, split: str) -> Path:
@@ -44,3 +54,7 @@ def score_file(trained: Trained, poisoned: Poisoned, split: str) -> Path:
     name = "clean" if split == TEST else "triggered"
     key = digest([poisoned.packs[split].digest, list(poisoned.splits[split]["ID"])], 8)
     return trained.shown / "scores" / f"{name}-{key}.jsonl"
+
+
+def _made(path: Path) -> Path:
+    return path.with_suffix(".made.json")

@@ -14,8 +14,9 @@ from bdlib.defenses.filters.vae_pls.filter import Judged, VaePls
 from bdlib.evaluation import metrics
 from bdlib.files import seed_of
 from bdlib.records import record
-from bdlib.records.provenance import peak_memory_mb, source, versions
-from bdlib.stages.record import brief
+from bdlib.records.provenance import made, peak_memory_mb
+from bdlib.stages.defend import origins
+from bdlib.stages.record import brief, dataset, provenance, run_by
 from bdlib.stages.trials import Bench, Trial
 
 FEW = 20  # trials that are judged faster than processes are started
@@ -28,11 +29,11 @@ def judge_trial(defense: VaePls, latents: np.ndarray, trial: Trial, seed: int) -
 
 def judge_trials(bench: Bench, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Judged]]:
     """Judge all trials, on all cores, in their order, each with chance of its own."""
+    # Before any thread takes tasks: an identity reads yaml, and its parser is one for all threads.
+    seeds = [seed_of("trial", bench.identity(trial)) for trial in trials]
     tasks = (
-        joblib.delayed(judge_trial)(
-            bench.defense, bench.latents, trial, seed_of("trial", bench.identity(trial))
-        )
-        for trial in trials
+        joblib.delayed(judge_trial)(bench.defense, bench.latents, trial, seed)
+        for trial, seed in zip(trials, seeds, strict=True)
     )
     jobs = -1 if len(trials) > FEW else 1
     done = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
@@ -79,28 +80,30 @@ def record_trials(
         Time at which the run began, in seconds since the epoch.
     """
     recipe, document = bench.recipe, bench.recipe.defense
-    about, device = bench.poisoned.corpus.about, bench.options["device"]
+    corpus, device = bench.poisoned.corpus, bench.options["device"]
     shared = {
         "schema": record.SCHEMA,
-        **source(),
-        "command": recipe.command,
+        **provenance({"filter": made(), **origins(bench.defense)}),
+        **run_by(recipe),
         "status": "ok",
-        "dataset": {k: about[k] for k in ("name", "variant", "scale", "digest", "counts")},
+        "dataset": dataset(corpus),
         "model": {
             "name": "dsa",
             "yaml": document.path.name,
             "parameters": sum(p.numel() for p in bench.network.parameters()),
             "trained_on": brief(bench.poisoned.attack),
+            "rebuilding_error": round(bench.error, 6),  # variances of the corpus
         },
         "defense": {
             "name": document.path.stem,
             "stage": "filter",
-            "selection": "fixed",
+            "selection": bench.defense.selection,
             "clean_budget": 0,
-            "settings": {k: v for k, v in document.plain().items() if k != "defense"},
+            "settings": {
+                k: v for k, v in document.plain().items() if k not in ("defense", "selection")
+            },
         },
         "experiment": recipe.settings["run"]["experiment"],
-        "versions": versions(),
     }
     for trial, judged in judge_trials(bench, trials):
         own = {
@@ -110,6 +113,8 @@ def record_trials(
             # Class scores: above 1 a class is called poisoned.
             "classes": {name: round(score, 6) for name, score in judged.class_scores.items()},
             "scores": {name: round(v.score, 6) for name, v in judged.verdicts.items()},
+            # Share of the Gaussians of a class whose covariance was shrunk.
+            "shrunk": {n: round(v.shrunk, 6) for n, v in judged.verdicts.items() if v.shrunk},
             "metrics": measure(trial, judged),
             "runtime": {
                 "wall_s": round(time.time() - started, 1),

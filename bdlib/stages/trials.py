@@ -12,8 +12,8 @@ import torch
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.defenses.filters.vae_pls.autoencoder import SequentialAutoencoder
-from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, trained
-from bdlib.defenses.filters.vae_pls.filter import VaePls
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, error_of, home, trained
+from bdlib.defenses.filters.vae_pls.filter import VaePls, no_verdict
 from bdlib.defenses.filters.vae_pls.judge import LEAST_CLIPS
 from bdlib.errors import InputError
 from bdlib.files import digest
@@ -22,6 +22,7 @@ from bdlib.sampling import share
 from bdlib.stages.blind import Blinded
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
+from bdlib.stages.defend import stamped
 from bdlib.stages.recipe import Recipe, common
 
 DRAWN = 0.9  # share of every class in a clean draw
@@ -88,10 +89,12 @@ class Bench:
         Its waveforms.
     latents : np.ndarray
         (n, D) of the rows.
+    error : float
+        Of the network's rebuilding; see `encoder.rebuilding_error`.
     options : dict[str, Any]
         All of SpeechBrain's run options.
-    encoded : dict[tuple[str, str], np.ndarray]
-        Latents of altered clips by attack and ID, filled as attacks are asked for.
+    encoded : dict[tuple[str, int, str], np.ndarray]
+        Latents of altered clips by attack, its seed and ID, filled as attacks are asked for.
     """
 
     recipe: Recipe
@@ -101,8 +104,9 @@ class Bench:
     rows: pd.DataFrame
     pack: Pack
     latents: np.ndarray
+    error: float
     options: dict[str, Any]
-    encoded: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    encoded: dict[tuple[str, int, str], np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Recipe, poisoned: Poisoned) -> "Bench":
@@ -111,19 +115,25 @@ class Bench:
         Raises
         ------
         InputError
-            If the defense of the recipe does not judge by an autoencoder.
+            If the defense of the recipe does not judge by an autoencoder, or it gives no verdict.
         """
         defense, corpus = recipe.defense.build()["defense"], poisoned.corpus
         if not isinstance(defense, VaePls):
             raise InputError(f"{recipe.defense.path.stem}: give vae_pls or vae_pls_search")
         options, blinded = run_options(recipe.run_options), Blinded.of(poisoned)
         heard = Corpus(blinded.pack, blinded.rows, recipe.seed, options)
-        network = trained(defense.autoencoder, heard, poisoned.output / "filters")
+        folder = poisoned.output / "filters"
+        with stamped(folder):
+            network = trained(defense.autoencoder, heard, folder)
+        defense.trained_in = home(defense.autoencoder, heard, folder)
+        error = error_of(defense.autoencoder, heard, folder)
+        if error > defense.most_error:
+            raise InputError(no_verdict(error))
         clean = Poisoned.load(corpus.folder, corpus, poisoned.output)
         rows, pack = clean.splits["train"], clean.packs["train"]
         rows = rows[~rows["label"].isin(defense.left_out)].reset_index(drop=True)
         latents = encode(network, Corpus(pack, rows, recipe.seed, options), defense.spectrum)
-        return cls(recipe, poisoned, defense, network, rows, pack, latents, options)
+        return cls(recipe, poisoned, defense, network, rows, pack, latents, error, options)
 
     @cached_property
     def place(self) -> dict[str, int]:
@@ -142,19 +152,26 @@ class Bench:
         counts = self.rows["label"].value_counts()
         return sorted(counts.index[counts >= LEAST_CLIPS])
 
-    def attack(self, name: str, source_class: str, target: str, rate: float) -> Trial:
-        """An attack on the clean corpus; clips altered before are not encoded again."""
+    def attack(
+        self, name: str, source_class: str, target: str, rate: float, seed: int | None = None
+    ) -> Trial:
+        """An attack on the clean corpus; clips altered before are not encoded again.
+
+        The seed draws the clips; by default that of the recipe. Of one seed all targets get the same
+        clips of a source class.
+        """
         own, document = self.recipe.settings["poison"], self.recipe.attack
-        seed = own["poison_seed"]
+        seed = own["poison_seed"] if seed is None else seed
         same = document is not None and name == own["attack"]  # with what the command line changed
         trigger = (document if same else common("attacks", name)).build()["trigger"]
         poisoner = Poisoner(trigger, OneToOne(source_class, target), rate, "source", seed)
         rows, truth = poisoner.poison(self.rows)
         chosen = list(truth.index)
-        new = [clip for clip in chosen if (name, clip) not in self.encoded]
+        new = [clip for clip in chosen if (name, seed, clip) not in self.encoded]
         if new:
             latents = self._altered(poisoner, new)
-            self.encoded.update({(name, x): row for x, row in zip(new, latents, strict=True)})
+            rows_of = zip(new, latents, strict=True)
+            self.encoded.update({(name, seed, clip): row for clip, row in rows_of})
         about = {"name": Path(name).stem, **poisoner.to_dict(), "poisoned": len(chosen)}
         about |= {"source": source_class, "target": target}
         return Trial(
@@ -163,7 +180,7 @@ class Bench:
             np.arange(len(rows)),
             rows["label"].to_numpy(),
             np.array([self.place[clip] for clip in chosen]),
-            np.array([self.encoded[name, clip] for clip in chosen]),
+            np.array([self.encoded[name, seed, clip] for clip in chosen]),
         )
 
     def draw(self, number: int) -> Trial:

@@ -13,9 +13,9 @@ from bdlib.errors import InputError
 class AutoencoderSettings:
     """The autoencoder of VAE-PLS and its training; see its modules `autoencoder` and `brain`.
 
-    Table 1 of the paper gives f 64, z 24, convolutions 256 (taken as `conv_dim`), hidden 128, 30
-    epochs, and the rate. The spectrogram, the batch and the channels are not in the paper; the
-    public code has batches of 64, and 256 channels, for a GPU.
+    Table 1 of the paper gives f 64, z 24, convolutions 256 (taken as `conv_dim`), hidden 128, the
+    rate, and 30 epochs, which are `steps` of some 33,000 clips. The spectrogram, the batch and the
+    channels are not in the paper; the public code has batches of 64, and 256 channels, for a GPU.
     """
 
     n_mels: int = 64
@@ -32,15 +32,16 @@ class AutoencoderSettings:
     rectified_f: bool = True
     free_prior: bool = True
     fitted_output: bool = False
+    f_pooling: str = "ends"
     beta_f: float = 1.0
     beta_z: float = 1.0
     repetition: bool = True
-    number_of_epochs: int = 30
+    steps: int = 15500
     batch_size: int = 64
     lr: float = 0.001
 
     def __post_init__(self) -> None:
         whole = ("n_mels", "window", "hop", "f_dim", "z_dim", "conv_dim", "hidden", "channels")
-        for name in (*whole, "number_of_epochs", "batch_size", "lr", "range_db"):
+        for name in (*whole, "steps", "batch_size", "lr", "range_db"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` is {getattr(self, name)}: give more than 0")

@@ -129,8 +129,7 @@ class ViewBrain(ClassifierBrain):
             raise InputError("of these trainings only MVD runs under torchrun; start it without")
         super().__init__(classifier, training, train, folder, seed, run_opts, caution)
         self.generative, self.sampler, self.input_noise = generative, None, input_noise
-        counts = torch.bincount(train.labels, minlength=classifier.head.out_features)
-        self.log_prior = (counts / counts.sum()).clamp_min(1e-12).log().to(self.device)
+        self.log_prior = (train.counts / train.counts.sum()).clamp_min(1e-12).log().to(self.device)
         if sgld is not None:
             shape = (classifier.view_frames, classifier.front_end.size)
             self.sampler = Sampler(sgld, classifier.head.out_features, shape, caution).to(

@@ -9,7 +9,7 @@ defenses="random_filter perfect_filter_oracle"
 seeds="0"
 stage=1
 stop_stage=9
-results_folder=../../results
+results_folder=exp/results
 options="data_folder hparams defenses seeds stage stop_stage results_folder"
 
 . ../common/run.sh

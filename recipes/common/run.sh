@@ -18,7 +18,7 @@
 #   --seeds "0 1 2"        training seeds
 #   --stage N              first stage
 #   --stop_stage N         last stage
-#   --results_folder DIR   where the records go
+#   --results_folder DIR   where the records go: exp/results, or ../../results to publish them
 # Any other --key=value goes to the programs: --rate=0.05 --attack=whistle --number_of_epochs=3.
 
 set -euo pipefail

@@ -20,6 +20,7 @@ CLAIMS = {
     "car_horn": (15, 30, EVERYWHERE),
     "clap": (15, 30, (0.0, 0.675)),
     "clap_horn": (20, 45, EVERYWHERE),
+    "clap_middle": (15, 30, (0.5, 0.65)),
     "daba": (9.5, 10.5, EVERYWHERE),
     "dog_clicker": (20, 45, (0.0, 0.608)),
     "emotion": None,

@@ -1,6 +1,7 @@
 """What `defend.py` shows a defense, and what it records of it."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import soundfile
 from bdlib import manifest
 from bdlib.cli import defend
 from bdlib.manifest import SPLITS
+from bdlib.records import provenance
+from bdlib.records.record import read
+from bdlib.stages.blind import Defender
 from bdlib.stages.prepare import Prepared
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -80,7 +84,7 @@ def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkey
     np.testing.assert_allclose(spy.heard, spy.there, atol=1e-6)
     (path,) = (tmp_path / "results").glob("*.jsonl")
     (record,) = map(json.loads, path.read_text().splitlines())
-    assert record["defense"]["clean_budget"] == 10
+    assert record["defense"]["clean_budget"] == 10 and len(record["defense"]["budget"]) == 12
     assert sum(record["metrics"][f"filter_{x}"]["value"] for x in ("tp", "fp")) == 1
     (kept,) = (tmp_path / "exp" / "train").glob("*spy*/kept.csv")
     assert set(manifest.read(kept)["ID"]) < names and len(manifest.read(kept)) == 19
@@ -98,6 +102,8 @@ def test_a_pruning_tells_all_pairs_of_rates_and_what_it_took_out(corpus, tmp_pat
         (path,) = (tmp_path / "results").glob("*.jsonl")
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         assert lines[-1]["runtime"]["repair_s"] >= 0
+    for line in lines:  # the validation clips by which it chose, and no others
+        assert line["defense"]["clean_budget"] == 20 and "budget" not in line["defense"]
     whole, smaller = (line["metrics"] for line in lines)
     surface = whole["pruning_surface"]
     row, column = surface["conv_rates"].index(0.9), surface["pruning_rates"].index(0.5)
@@ -106,6 +112,21 @@ def test_a_pruning_tells_all_pairs_of_rates_and_what_it_took_out(corpus, tmp_pat
         assert len({level[0] for level in surface[name]}) == 1  # of no rate nothing is cut
         assert np.shape(surface[name]) == (10, 10)
     assert smaller["parameters_left"]["value"] < 0.7 and "parameters_left" not in whole
+
+
+def test_a_repair_on_another_budget_is_another_repair(corpus, tmp_path, monkeypatch):
+    drawn = Defender.budget
+    for first in (0, 1):
+        monkeypatch.setattr(Defender, "budget", lambda *given, n=first: drawn(*given)[n:])
+        options = ("--defense=fine_tuning", "--repair_epochs=1", "--clean_share=0.2")
+        command(monkeypatch, corpus, tmp_path, *options)
+        defend.main(split)
+    (path,) = (tmp_path / "results").glob("*.jsonl")
+    ids, budgets, sizes = zip(*(
+        (line["id"], line["defense"]["budget"], line["defense"]["clean_budget"])
+        for line in map(json.loads, path.read_text().splitlines())), strict=True)  # fmt: skip
+    assert len({*ids}) == len({*budgets}) == 2 and sizes == (24, 23)  # with 20 validation clips
+    assert len([*(tmp_path / "exp" / "train").glob("*/guarded/fine_tuning-*/model.ckpt")]) == 2
 
 
 def moody(data_folder, **settings):
@@ -125,3 +146,84 @@ def test_a_trigger_that_the_speech_has_by_itself_is_repaired(corpus, tmp_path, m
     (measured,) = (json.loads(line)["metrics"] for line in path.read_text().splitlines())
     assert measured["attack_success_rate"]["total"] == 5
     assert np.shape(measured["pruning_surface"]["attack_success_rate"]) == (10, 10)
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Sets the commit that the code is of, a minute later each time."""
+    minutes = iter(range(60))
+
+    def commit(name):
+        time = f"2025-01-01T00:{next(minutes):02}:00+00:00"
+        code = {"time": time, "commit": name, "dirty": False}
+        monkeypatch.setattr(provenance, "source", lambda: code)
+
+    return commit
+
+
+LOOK = """
+from bdlib.defenses.base import FilterDefense
+
+class Look(FilterDefense):
+    def scores(self, view):
+        view.train(view.rows)
+        return dict.fromkeys(view.rows["ID"], 0.0)
+
+    def keep(self, scores):
+        return [*scores][1:]
+"""
+
+
+@pytest.mark.parametrize("name", ["look", "pruning", "median_filter"])
+def test_a_record_names_the_defense_and_the_training(corpus, tmp_path, monkeypatch, at, name):
+    """Each by the commit at which it was made, however much of it stood before."""
+    (tmp_path / "looking.py").write_text(LOOK)
+    (tmp_path / "look.yaml").write_text("defense: !new:looking.Look\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yaml = tmp_path / "look.yaml" if name == "look" else name
+    surface = ["--surface=True"] if name == "pruning" else []
+    for when, defense, *options in (
+        ("training", "quantise", "--stop_stage=6"),
+        ("defense", yaml, *surface, "--stop_stage=6"),
+        ("later", yaml, *surface),
+    ):
+        at(when)
+        command(monkeypatch, corpus, tmp_path, f"--defense={defense}", *options)
+        defend.main(split)
+    (path,) = (tmp_path / "results").glob("*.jsonl")
+    (record,) = read(path)
+    told = {part: about["commit"] for part, about in record["parts"].items()}
+    guarded = {"training": "training", "scores": "defense"}
+    assert told == {
+        # It judges in every run, and what it leaves is trained on anew.
+        "look": {"looked_at": "training", "filter": "later", "training": "defense",
+                 "scores": "defense"},
+        "pruning": guarded | {"repair": "defense", "surface": "defense"},
+        "median_filter": guarded,
+    }[name]  # fmt: skip
+    assert record["commit"] == ("later" if name == "look" else "defense")
+
+
+def test_an_id_is_of_what_determines_the_run_alone(corpus, tmp_path, monkeypatch, capsys):
+    """Not of where or when files were written; and of every sample that was heard."""
+
+    def measured(place):
+        command(monkeypatch, corpus, tmp_path, "--defense=median_filter")
+        sys.argv[:] = [w.replace(f"{tmp_path}/exp", f"{tmp_path}/{place}") for w in sys.argv]
+        defend.main(split)
+        return read(tmp_path / "results" / "RAVDESS.jsonl")[-1]
+
+    first = measured("one")
+    assert "--results_folder" not in first["command"] and first["recipe"] == "recipes/RAVDESS"
+    assert first["command"].count("--data_folder=data/RAVDESS") == 1
+    path = corpus / "test" / "a" / "3.wav"
+    os.utime(path, (1, 1))
+    capsys.readouterr()
+    assert measured("two") == first and "recorded before" in capsys.readouterr().out
+    samples, rate = soundfile.read(path, dtype="int16")
+    samples[100] += 1
+    soundfile.write(path, samples, rate)
+    other = measured("three")
+    assert other["id"] != first["id"]
+    assert other["dataset"]["digest"] == first["dataset"]["digest"]
+    assert other["dataset"]["audio"] != first["dataset"]["audio"]

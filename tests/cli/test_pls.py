@@ -23,7 +23,7 @@ RECIPE = (
 )
 RATE, TONES = 16000, {"a": 400, "b": 900, "c": 1600}
 TINY = ("--mels=16", "--f_dim=4", "--z_dim=2", "--conv_dim=8", "--hidden=8", "--conv_channels=4",
-        "--window=1024", "--hop=1024", "--autoencoder_epochs=2", "--autoencoder_batch=16",
+        "--window=1024", "--hop=1024", "--autoencoder_steps=14", "--fitted_output=True", "--autoencoder_batch=16",
         "--components=2", "--noprogressbar")  # fmt: skip
 ATTACK = ("--attack=tone", "--hertz=3000", "--scale=0.5", "--source=a", "--target=b", "--rate=0.2")
 
@@ -50,10 +50,10 @@ def corpus(tmp_path_factory):
     return root
 
 
-def start(program, corpus, place, *options, check=True):
+def start(program, corpus, place, *options, check=True, most_error=9):
     out, err, code, before = io.StringIO(), io.StringIO(), 0, sys.argv
     folders = f"--data_folder={corpus}", f"--output_folder={place}", f"--results_folder={place}/r"
-    length = "--pad_seconds=0.5", "--seconds=0.5"
+    length = "--pad_seconds=0.5", "--seconds=0.5", f"--most_error={most_error}"
     sys.argv = ["pls.py", *map(str, (RECIPE, *folders, *length, *TINY, *ATTACK, *options))]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -84,6 +84,7 @@ def test_a_record_for_every_attack_and_draw(judged):
     assert {attack["poisoned"] for attack in attacks if attack["rate"] == 0.2} == {8}
     assert len(records) == 9 and len({record["id"] for record in records}) == 9
     for record in records:
+        assert set(record["parts"]) == {"filter", "autoencoder"}
         assert set(record["classes"]) == set(record["scores"]) == set("abc")
         if record["attack"]:
             metrics = record["metrics"]
@@ -132,7 +133,46 @@ def test_defend_and_pls_share_the_autoencoder(judged, corpus):
     assert "stands: " in out and len(list(place.glob("filters/autoencoder-*"))) == 1
     (record,) = read(place / "r" / "SpeechCommands.jsonl")
     names = {"adjusted_rand_index", "target_class_found", "class_auc", "filter_tpr"}
+    assert set(record["parts"]) == {"training", "scores", "filter", "autoencoder"}
     assert names <= set(record["metrics"]), json.dumps(record["metrics"])
+
+
+def test_pairs_and_seeds_of_the_poison(judged, corpus):
+    """Each seed poisons other clips; each pair is one attack a seed."""
+    _, place = judged
+    start(pls, corpus, place, "--defense=vae_pls_robust", "--triggers=tone", "--draws=1",
+          "--pairs=a:b,c:b", "--poison_seeds=0,1,2")  # fmt: skip
+    records = read(place / "r" / "attacks" / "SpeechCommands.jsonl")
+    records = [r for r in records if r["defense"]["name"] == "vae_pls_robust"]
+    assert records[0]["attack"] is None
+    attacks = [r["attack"] for r in records[1:]]
+    found = [(a["seed"], a["source"], a["target"]) for a in attacks]
+    assert found == [(seed, source, "b") for seed in (0, 1, 2) for source in "ac"]
+    scores = {(r["attack"]["source"], r["scores"]["b"]) for r in records[1:]}
+    assert len(scores) == 6
+    assert all(1 < r["model"]["rebuilding_error"] < 9 for r in records)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--pairs=a:b,c", "c is no pair"), ("--pairs=a:a", "a:a is no pair"),
+     ("--pairs=a:x", "give source:target of a b c"), ("--poison_seeds=one", "give numbers")],
+)  # fmt: skip
+def test_bad_options_are_refused(judged, corpus, option, message):
+    _, place = judged
+    _, err = start(pls, corpus, place, "--defense=vae_pls", "--draws=1", option, check=False)
+    assert err.startswith("error: ") and message in err and err.count("\n") == 1
+
+
+def test_without_a_verdict_nothing_is_recorded(judged, corpus):
+    """Two epochs from scale and shift 1 rebuild worse than the mean of the corpus."""
+    _, place = judged
+    path = place / "r" / "attacks" / "SpeechCommands.jsonl"
+    before = path.read_text() if path.exists() else None
+    options = "--defense=vae_pls", "--triggers=tone", "--runs=2"
+    _, err = start(pls, corpus, place, *options, check=False, most_error=1)
+    assert "error: no verdict: the autoencoder rebuilds" in err and "--fitted_output" in err
+    assert (path.read_text() if path.exists() else None) == before
 
 
 def test_other_defenses_are_refused(corpus, tmp_path):

@@ -1,5 +1,6 @@
 """Experiments as data: which cells there are, which are left, and what a failed one leaves."""
 
+import contextlib
 import itertools
 import shlex
 import shutil
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 import yaml
 
-from bdlib.cli import sweep
+from bdlib.cli import pls, sweep
 from bdlib.cli.command import parser, read
 from bdlib.errors import InputError
 from bdlib.records import record
@@ -51,6 +52,11 @@ def test_cells_are_all_combinations(table):
     assert listed[0].line == f"python train.py hparams/a.yaml {first} --seed=0 --noprogressbar"
     assert {cell.yaml for cell in listed} == {"hparams/a.yaml", "hparams/c.yaml"}
     assert len(sweep.cells(table, "mini")) == 8
+    given = yaml.safe_load(table.read_text())
+    given["grid"][0]["seed,poison_seed"] = [[3, 5], [4, 6]]
+    table.write_text(yaml.safe_dump(given))
+    own = {tuple(o for o in c.options if "seed" in o) for c in sweep.cells(table, "mini")}
+    assert own == {("--seed=3", "--poison_seed=5"), ("--seed=4", "--poison_seed=6")}
     folder = next(o for o in sweep.cells(table, "subset", "b c")[0].options if "folder" in o)
     assert Path(table.parents[1], folder.partition("=")[2]).resolve() == Path("b c").resolve()
 
@@ -69,6 +75,24 @@ def test_bad_experiments_are_refused(table):
         sweep.cells(table.with_name("absent.yaml"), "mini")
 
 
+def test_any_option_of_a_recipe_is_one_of_all_cells(table, monkeypatch, capsys):
+    own = sweep.options(["--test_folder=a=b", "--source=off"])
+    listed = sweep.cells(table, "subset", "/c", own)
+    assert all("--test_folder=a=b" in cell.options for cell in listed)
+    with pytest.raises(InputError, match="test_folder: no option"):
+        sweep.options(["test_folder"])
+    path = RECIPES / "SpeechCommands" / "experiments" / "mvj_table1.yaml"
+    given = ["sweep.py", str(path), "--scale=mini", "--dry-run", "--max-runs=1"]
+    for option, told in (
+        ("--test_folder=archive", "--test_folder=archive"),
+        ("--test_foldr=x", "no such option"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*given, option])
+        with contextlib.suppress(SystemExit):
+            sweep.main()
+        assert told in "".join(capsys.readouterr())
+
+
 def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_path):
     listed = sweep.cells(table, "mini")
     code, seconds = sweep.run(listed[0])
@@ -76,8 +100,23 @@ def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_
     sweep.record_failure(listed[0], "mini", tmp_path, seconds)
     (entry,) = record.read(tmp_path / "recipe.jsonl")
     assert entry["status"] == "failed" and entry["error"] == "why"
-    assert sweep.pending(listed, tmp_path, retry=False) == listed[1:]
-    assert sweep.pending(listed, tmp_path, retry=True) == listed
+    assert sweep.pending(listed, [tmp_path], "mini", retry=False) == listed[1:]
+    assert sweep.pending(listed, [tmp_path], "mini", retry=True) == listed
+
+
+def test_a_cell_is_known_wherever_its_corpus_lay(table, tmp_path, make_record):
+    """By its command, in a record of any age; what is less than full is no cell of a full table."""
+    path = table.parents[1] / "r.jsonl"
+    listed = sweep.cells(table, "subset", "/here/words", results_folder="published")
+    for number, (cell, scale) in enumerate(zip(listed, ("subset", "full"), strict=False)):
+        command = cell.line.replace("/here/words", "data/speech").replace("../", "")
+        command = command.replace(" --results_folder=published", "")
+        changes = {"command": command, "dataset.name": "recipe", "dataset.scale": scale}
+        record.append(path, make_record(changes | {"id": f"r{number}"}))
+    folders = [path.parent, tmp_path / "none"]
+    assert sweep.pending(listed, folders, "subset", retry=False) == listed[2:]
+    assert sweep.pending(listed, folders, "full", retry=False) == [listed[0], *listed[2:]]
+    assert sweep.cells(table, "mini")[0].told.count("folder") == 1  # which is mini
 
 
 def unlike(listed):
@@ -97,8 +136,9 @@ def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path):
     scales = (sweep.cells(path, scale, "corpus") for scale in ("full", "subset", "mini"))
     for cell in unlike(itertools.chain.from_iterable(scales)):
         monkeypatch.chdir(cell.folder)
-        options = parser("")
-        options.add_argument("--defense")
+        options = pls.parser() if cell.program == "pls" else parser("")
+        if cell.program != "pls":
+            options.add_argument("--defense")
         recipe, _ = read(shlex.split(cell.line)[2:], options)
         assert recipe.settings["run"]["experiment"] == path.stem
         assert (recipe.attack is None) == ("--attack=none" in cell.options)
@@ -160,14 +200,14 @@ def test_sweep_on_ray(tones, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         sweep.main()
     assert stop.value.code == 1 and "1 cells failed" in capsys.readouterr().err
-    results = tmp_path / "results"
+    results = tones.parents[1] / "exp" / "results"
     entries = {entry["status"]: entry for entry in record.read(results / "Tones.jsonl")}
     listed = sweep.cells(tones, "subset", corpus)
-    assert [entries[status]["command"] for status in ("ok", "failed")] == [c.line for c in listed]
+    assert [entries[status]["command"] for status in ("ok", "failed")] == [c.told for c in listed]
     assert "hparams/absent.yaml" in entries["failed"]["error"]
     good = entries["ok"]
     assert good["experiment"] == "t" and good["dataset"]["counts"]["train"] == 24
     assert good["metrics"]["clean_accuracy"]["total"] == 8
     assert good["metrics"]["attack_success_rate"]["total"] == 4
-    assert not sweep.pending(listed, results, retry=False)
-    assert sweep.pending(listed, results, retry=True) == listed[1:]
+    assert not sweep.pending(listed, [results], "subset", retry=False)
+    assert sweep.pending(listed, [results], "subset", retry=True) == listed[1:]

@@ -45,6 +45,7 @@ def test_backdoor_by_hand():
     measured = backdoor(TEST, CLEAN, TRIGGERED, TRUTH)
     assert measured == {
         "source_accuracy": {"value": 0.75, "count": 3, "total": 4},
+        "no_trigger_rate": {"value": 0.25, "count": 1, "total": 4},  # n3
         "triggered_accuracy": {"value": 0.5, "count": 4, "total": 8},  # n0, l0, y0, y1
         "attack_success_rate": {"value": 0.25, "count": 1, "total": 4},
         "robust_accuracy": {"value": 0.25, "count": 1, "total": 4},
@@ -70,6 +71,13 @@ def test_success_is_not_one_minus_source_accuracy():
     measured = backdoor(TEST, clean, scores(n0="yes", n1="yes", n2="yes", n3="yes"), TRUTH)
     assert measured["attack_success_rate"] == {"value": 0.0, "count": 0, "total": 4}
     assert measured["source_accuracy"]["value"] == 0.0
+
+
+def test_the_floor_is_of_source_clips_taken_for_the_target():
+    """Not of all clips that are, nor of source clips taken for another class."""
+    clean = scores(n0="left", n1="left", n2="yes", n3="no", l0="left", l1="no", y0="left", y1="yes")
+    measured = backdoor(TEST, clean, TRIGGERED, TRUTH)
+    assert measured["no_trigger_rate"] == {"value": 0.5, "count": 2, "total": 4}
 
 
 def test_rows_of_the_target_class_do_not_count():
@@ -198,6 +206,8 @@ def test_target_class_among_the_others():
     assert measured["class_false_alarms"] == {"value": 1 / 3, "count": 1, "total": 3}
     beaten = metrics.classes({"left": 2.0, "no": 2.5, "yes": -1.0}, poison)
     assert beaten["target_class_found"]["value"] == 0 and beaten["class_auc"]["value"] == 0.5
+    tied = metrics.classes({"left": 2.0, "no": 2.0, "yes": 1.0, "go": 3.0}, poison)
+    assert tied["class_auc"]["value"] == (0.5 + 1) / 3 and tied["target_class_found"]["value"] == 0
     below = metrics.classes({"left": 0.9, "no": 0.5}, poison)
     assert below["target_class_found"]["value"] == 0 and below["class_auc"]["value"] == 1
     unjudged = metrics.classes({"no": 0.5, "yes": 0.1}, poison)

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import soundfile
 
 from bdlib import manifest
+from bdlib.cli import sweep
 from bdlib.errors import InputError
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "SpeechCommands" / "prepare.py"
@@ -126,7 +128,22 @@ def test_silence_of_the_published_noise(recipe, tmp_path, monkeypatch):
     assert counts == {False: (668, 121, 0), True: (441, 121, 222)}
     # With the words of the complete archives this is the published 12-class set.
     assert (84843 + 668, 9981 + 121, 4890) in recipe.COMPLETE["12"]
-    assert (84843 + 441, 9981 + 121, 11005 + 222) in recipe.COMPLETE["12"]
+    without = (84843 + 441, 9981 + 121, 11005 + 222)  # the archive: another test set
+    assert without not in recipe.COMPLETE["12"]
+
+
+def test_a_table_of_the_whole_corpus_is_not_made_of_another(corpus, monkeypatch, capsys, tmp_path):
+    """The paper's counts stand in the experiment file, so that its table cannot hold a part."""
+    path = RECIPE.parent / "experiments" / "mvj_table1.yaml"
+    folders = [f"--data_folder={corpus}", f"--output_folder={tmp_path / 'exp'}"]
+    monkeypatch.setattr(sys, "argv", ["sweep.py", str(path), "--dry-run", *folders])
+    with pytest.raises(SystemExit) as stop:
+        sweep.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and "85,511 train, 10,102 valid, 4,890 test" in said
+    assert "no separate test archive" in said
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--scale=subset"])
+    sweep.main()
 
 
 @pytest.mark.parametrize("absolute", [False, True])
@@ -259,3 +276,28 @@ def test_scale(recipe, corpus, monkeypatch):
     (corpus / "mini.json").write_text(json.dumps({"made": True}))
     made = recipe.prepare(corpus, "10")
     assert (made.scale, made.notes) == ("mini", ())
+
+
+def test_merged_words_are_few_large_classes(corpus, recipe):
+    """Every command is in one class; nearly all speakers are in training, by the hash."""
+    words = [word for name in recipe.MERGED for word in recipe.MERGED[name]]
+    assert set(recipe.COMMANDS) < set(words) and len(words) == len(set(words))
+    names = [f"{number:08x}_nohash_0.wav" for number in range(1000)]
+    kept = {name: recipe.which_set(name, recipe.HELD_OUT) for name in names}
+    assert 10 < list(kept.values()).count("valid") + list(kept.values()).count("test") < 30
+    for split in ("valid", "test", "train"):
+        name = next(name for name in names if kept[name] == split)
+        for words in recipe.MERGED.values():
+            write(corpus / words[-1] / name)
+    made = recipe.prepare(corpus, variant="merged")
+    assert set(made.splits["train"]["label"]) == set(recipe.MERGED)
+    assert len(made.splits["train"]) > 10 * len(made.splits["test"])
+    assert all(rows["label"].nunique() == 5 for rows in made.splits.values())
+    speakers = [set(rows["speaker"]) for rows in made.splits.values()]
+    assert not speakers[0] & (speakers[1] | speakers[2]) and not speakers[1] & speakers[2]
+    for rows in made.splits.values():
+        assert all(
+            word in recipe.MERGED[name]
+            for name, word in zip(rows["label"], rows["word"], strict=True)
+        )
+    assert made.scale == "subset" and any("words merged" in note for note in made.notes)

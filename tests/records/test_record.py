@@ -1,5 +1,6 @@
 """Records are appended whole, read back, and refused where they are wrong."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,6 +17,15 @@ def test_what_is_appended_is_read_back_in_order(tmp_path, make_record):
         append(path, record)
     assert read(path) == records
     assert len(path.read_text().splitlines()) == 3
+
+
+def test_an_appended_line_is_on_the_disk_before_the_run_goes_on(tmp_path, make_record, monkeypatch):
+    path, synced = tmp_path / "r.jsonl", []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file)))
+    for number in (1, 2):
+        append(path, make_record())
+        assert len(synced) == number  # after the whole line, and that of this file
+        assert (synced[-1].st_ino, synced[-1].st_size) == (path.stat().st_ino, path.stat().st_size)
 
 
 def test_parallel_runs_share_a_file(tmp_path, make_record):
@@ -75,6 +85,7 @@ def test_a_missing_or_unwritable_file_is_named(tmp_path, make_record):
         ({"metrics.clean_accuracy": {"value": 0.9, "count": 9}}, "counts 9 of None"),
         ({"metrics.clean_accuracy": {"value": 0.9, "count": 5, "total": 4}}, "counts 5 of 4"),
         ({"metrics.clean_accuracy": {"value": 0.9, "count": 1, "total": 2}}, "but counts"),
+        ({"metrics.clean_accuracy": {"value": 0.502, "count": 1, "total": 2}}, "but counts"),
     ],
 )
 def test_a_wrong_record_is_refused_and_nothing_is_written(tmp_path, make_record, changes, message):

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from bdlib.records.record import wilson
-from bdlib.report.groups import estimate, group_records, t_interval
+from bdlib.report.groups import above_floor, clean_twin, estimate, group_records, t_interval
 
 
 def test_t_interval_agrees_with_scipy():
@@ -45,6 +45,39 @@ def test_one_seed_gets_the_interval_over_utterances(make_record):
     assert (found.low, found.high) == wilson(720, 800)
     assert estimate(group, "class_auc").over == ""
     assert estimate(group, "robust_accuracy") is None
+
+
+def test_the_floor_is_taken_off_run_by_run(make_record):
+    """A run that has none, as old records, is left out."""
+    rates = [(0.9, 0.1), (0.5, 0.2), (0.7, None)]
+    records = [
+        make_record(
+            {"id": f"r{i}", "seed": i, "metrics.attack_success_rate": {"value": success}}
+            | ({} if floor is None else {"metrics.no_trigger_rate": {"value": floor}})
+        )
+        for i, (success, floor) in enumerate(rates)
+    ]
+    (group,) = group_records(records)
+    found = above_floor(group)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.55, 0.3, 0.8))
+    (without,) = group_records(records[2:])
+    assert above_floor(without) is None
+
+
+def test_the_clean_twin_shares_all_but_the_attack(make_record):
+    other = {"model.settings": {"train": {"lr": 0.1}}}
+    attacked, twin, *rest = (
+        group_records([make_record(changes)])[0]
+        for changes in (
+            {},
+            {"attack": None},
+            {"attack": None} | other,
+            {"attack": None, "dataset.digest": "d1"},
+            {"attack.name": "whistle"},
+        )
+    )
+    assert clean_twin(attacked, [*rest, twin]) is twin
+    assert clean_twin(attacked, rest) is None
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from bdlib.evaluation import stealth
 from bdlib.files import COMMON, file_digest
 from bdlib.manifest import SPLITS
 from bdlib.stages import surrogate
+from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.measure import audibility
 from bdlib.stages.prepare import Prepared
-from bdlib.stages.record import brief
+from bdlib.stages.record import brief, named
 
 RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
 RATE, LENGTH = 16000, 4000
@@ -241,7 +242,7 @@ def test_attack_json_knows_the_content_of_a_trigger_file(staged, tmp_path):
     told = poisoned.attack["trigger"]["sound"]
     assert told["path"] == str(path) and told["digest"] == file_digest(path)
     assert brief(poisoned.attack)["trigger"]["sound"] == {**told, "path": "t.wav"}
-    assert brief([told]) == [{**told, "path": "t.wav"}]
+    assert named([told]) == [{**told, "path": "t.wav"}]
     soundfile.write(path, np.full(1000, -0.5), RATE, subtype="PCM_24")
     sounds._render.cache_clear()
     with pytest.raises(InputError, match=r"not the trigger sound that `attack\.json` tells of"):
@@ -340,10 +341,14 @@ def test_an_emotion_alters_no_audio_and_needs_no_packs_of_its_own(staged, root, 
     assert set(poisoned.splits["test_triggered"]["label"]) == {"a", "c"}
     for split in ("valid", "test"):
         assert set(poisoned.splits[split]["emotion"]) == {"calm"}
-    assert set(poisoned.benign("train")["emotion"]) == {"calm"} and len(clean.benign("train")) == 18
     assert audibility(poisoned) == {}
     changed = truth[truth["split"] == "train"]
     assert set(changed["label_after"]) == {"b"} and "b" not in set(changed["label_before"])
+    shown = Blinded.of(poisoned)
+    assert shown.pack.ids == list(shown.rows["ID"]) and len(shown.names) == 15
+    budget = Defender(0, 8, {"device": "cpu"}).budget
+    assert len(budget(clean, 1.0)) == 18
+    assert not set(budget(poisoned, 0.5)["ID"]) & set(changed.index)
 
 
 def test_an_emotion_and_the_clean_manifest_are_the_whole_attack(staged, spoken):

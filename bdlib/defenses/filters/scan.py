@@ -147,7 +147,7 @@ class Scan(FilterDefense):
     threshold : float
         Of J*: e squared in the paper.
     clean_share : float
-        The clean budget: share of every class of the training set.
+        The clean budget: share of the training set, as many clips of each class.
 
     Raises
     ------

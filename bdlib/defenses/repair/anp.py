@@ -38,7 +38,7 @@ class AdversarialNeuronPruning(RepairDefense):
     threshold : float
         Masks above it are never pruned.
     clean_share : float
-        Share of every class of the training set.
+        Share of the training set, as many clips of each class.
     tuning : Tuning
         How the masks are tuned; their rate is its `lr` (0.2), without weight decay.
 

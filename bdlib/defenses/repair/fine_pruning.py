@@ -28,7 +28,7 @@ class FinePruning(RepairDefense):
     prune_drop : float
         Accuracy on clean validation clips at which pruning stops, as a share of one (4 %).
     clean_share : float
-        Share of every class of the training set.
+        Share of the training set, as many clips of each class.
     tuning : Tuning
         How the rest is tuned.
 

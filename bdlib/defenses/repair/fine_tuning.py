@@ -17,7 +17,7 @@ class FineTuning(RepairDefense):
     Arguments
     ---------
     clean_share : float
-        Share of every class of the training set.
+        Share of the training set, as many clips of each class.
     tuning : Tuning
         How.
     """

@@ -31,7 +31,7 @@ class FtSam(RepairDefense):
     smoothing : float
         Label smoothing (0.1 in BackdoorBench).
     clean_share : float
-        Share of every class of the training set.
+        Share of the training set, as many clips of each class.
     tuning : Tuning
         How.
 

@@ -47,7 +47,7 @@ class GradientNorm(RepairDefense):
     exact : bool
         Differentiate the norm itself, through the gradient, instead of probing.
     clean_share : float
-        Share of every class of the training set.
+        Share of the training set, as many clips of each class.
     tuning : Tuning
         How.
 

@@ -36,7 +36,7 @@ class AdversarialUnlearning(RepairDefense):
     fixed_point_steps : int
         Iterations of the fixed point (5).
     clean_share : float
-        Share of every class of the training set.
+        Share of the training set, as many clips of each class.
     tuning : Tuning
         How theta is tuned.
 

@@ -33,7 +33,7 @@ class AttentionDistillation(RepairDefense):
     teacher_epochs : int
         Epochs of fine-tuning for the teacher.
     clean_share : float
-        Share of every class of the training set.
+        Share of the training set, as many clips of each class.
     tuning : Tuning
         How student and teacher are tuned.
 

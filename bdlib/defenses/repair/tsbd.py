@@ -37,7 +37,7 @@ class WeightReinitialisation(RepairDefense):
     alpha, radius : float
         Of the penalty, see `GradientNorm`.
     clean_share : float
-        Share of every class of the training set.
+        Share of the training set, as many clips of each class.
     tuning : Tuning
         How the rest is tuned.
 

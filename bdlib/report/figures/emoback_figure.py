@@ -1,6 +1,5 @@
 """EmoBack's figures from records, in the form of the paper, and what it states in text beside them."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from bdlib.files import digest
 from bdlib.report.figures import emoback_points as points
 from bdlib.report.figures.emoback_points import METRICS, Case
-from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, new
+from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, Picture, new
 from bdlib.report.groups import Estimate, Records
 from bdlib.report.published import Published
 
@@ -19,7 +18,7 @@ LINES = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", GREY, "black")
 MARKERS = "os^Dv*PX"
 
 
-def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
+def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
     """The figures of every data set on which an attribute was the trigger, by the stem of a file.
 
     Arguments
@@ -34,26 +33,27 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
         dataset = record["dataset"]
         key = (dataset["name"], dataset["variant"] or "", dataset["scale"], dataset["digest"])
         tasks.setdefault(key, []).append(record)
-    drawn: dict[str, Figure] = {}
+    drawn: dict[str, Picture] = {}
     for key, chosen in sorted(tasks.items()):
         twins = sum(other[:3] == key[:3] for other in tasks)
         stem = "-".join(filter(None, key[:3])) + (f"-{digest(key, 6)}" if twins > 1 else "")
         title = f"{key[0]} {key[1]} ({key[2]})"
         stated = points.stated(published, f"{key[0]} {key[1]}".strip())
-        for kind, points_of_kind, figure_of in (
-            ("attack", points.attacked(chosen), partial(attack_bars, stated=stated)),
+        for kind, points_of_kind, figure_of, *more in (
+            ("attack", points.attacked(chosen), attack_bars, stated),
             ("pruning", points.pruned(chosen), pruning_maps),
             ("strip", points.screened(chosen), screening_curves),
             ("entropy", points.entropies(chosen), entropy_histograms),
             ("preprocessing", points.preprocessed(chosen), preprocessing_curves),
         ):
             if points_of_kind:
-                drawn[f"emoback-{kind}-{stem}"] = figure_of(points_of_kind, title=title)
+                picture = Picture(figure_of, (points_of_kind, *more), title)
+                drawn[f"emoback-{kind}-{stem}"] = picture
     return drawn
 
 
 def attack_bars(
-    by_case: dict[Case, dict[str, Estimate]], title: str, stated: dict[Case, float]
+    by_case: dict[Case, dict[str, Estimate]], stated: dict[Case, float], title: str
 ) -> Figure:
     """Figure 2: bars by emotion at the highest rate, and marks for the others and for the paper's."""
     models, targets = (_kinds(by_case, name) for name in ("model", "target"))

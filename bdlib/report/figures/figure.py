@@ -5,7 +5,9 @@ Every function takes plain data, draws without a display and returns a figure 8 
 colour-blind readers tell apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
-from bdlib.files import atomic
+from bdlib.files import atomic, digest
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 WIDTH = 8.0  # inches
+DATA = "Data"  # key in a png
 FLOOR = -80.0  # dB below the loudest point, the darkest colour of a spectrogram
 
 
@@ -29,11 +33,62 @@ def new(height: float, title: str = "") -> Figure:
     return figure
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as a png, whole or not at all."""
+@dataclass(frozen=True)
+class Picture:
+    """A figure that is drawn when it is asked for.
+
+    Arguments
+    ---------
+    function : Callable[..., Figure]
+        Draws it from the data and the title.
+    data : tuple[Any, ...]
+        All that it shows.
+    title : str
+        Its heading.
+    """
+
+    function: Callable[..., Figure]
+    data: tuple[Any, ...]
+    title: str
+
+    @cached_property
+    def figure(self) -> Figure:
+        """The figure, drawn."""
+        return self.function(*self.data, title=self.title)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that it shows, by which one notices that its records have changed."""
+        return shown([self.function.__name__, self.title, *self.data])
+
+
+def shown(data: Any) -> str:
+    """Digest of what a figure shows: numbers to six digits, which no machine computes otherwise."""
+
+    def plain(value: Any) -> Any:
+        if is_dataclass(value):
+            value = {field.name: getattr(value, field.name) for field in fields(value)}
+        if isinstance(value, Mapping):
+            return [[plain(key), plain(item)] for key, item in value.items()]
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return f"{value:.6g}" if isinstance(value, float) else value
+
+    return digest(plain(data))
+
+
+def save(figure: Figure, path: str | Path, data: str = "") -> None:
+    """Write a figure as a png, whole or not at all, with the digest of its data in it."""
     with atomic(path) as temporary:
         # Without the name of the library's version the same data give the same bytes.
-        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+        own = {DATA: data} if data else {}
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None, **own})
+
+
+def made_of(path: str | Path) -> str | None:
+    """The digest of its data that a png has in it."""
+    with Image.open(path) as image:
+        return image.info.get(DATA)
 
 
 def attack_figure(clean: np.ndarray, triggered: np.ndarray, rate: int, title: str) -> Figure:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bdlib.report.figures.figure import new
+from bdlib.report.figures.figure import Picture, new
 from bdlib.report.groups import Records
 from bdlib.report.labels import attack_label, flat, named_apart
 from bdlib.report.published import Published
@@ -17,7 +17,7 @@ IN_A_ROW = 4
 CONTROLS = {"random_filter", "perfect_filter_oracle"}
 
 
-def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
+def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
     """Draw the filters of every attack that more than one of them judged, beside the controls.
 
     Arguments
@@ -29,7 +29,7 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
 
     Returns
     -------
-    dict[str, Figure]
+    dict[str, Picture]
         By the stem of a file, made of corpus, attack and a digest of it.
     """
     attacks: dict[str, Records] = {}
@@ -52,7 +52,7 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
             data, attack, model = (shown[0][key] for key in ("dataset", "attack", "model"))
             name = "-".join([data["name"], data["variant"] or "all", data["scale"], attack["name"]])
             title = f"{name.replace('-', ' ')}, {model['name']}: {attack_label(attack)}"
-            drawn[filter_stem(shown[0])] = confusions(filters, title)
+            drawn[filter_stem(shown[0])] = Picture(confusions, (filters,), title)
     return drawn
 
 

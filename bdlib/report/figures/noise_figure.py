@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bdlib.files import digest
-from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, new
+from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, Picture, new
 from bdlib.report.groups import Records, estimate, group_records
 from bdlib.report.published import Published
 from bdlib.report.stems import noise_stem
@@ -24,7 +24,7 @@ ATTACK = ("name", "trigger", "rate", "of", "source", "target")  # what two seeds
 Curve = dict[str, list[tuple[float, float, float, float]]]
 
 
-def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
+def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
     """Curves of every data set and attack that was measured with noise.
 
     Arguments
@@ -36,11 +36,11 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
 
     Returns
     -------
-    dict[str, Figure]
+    dict[str, Picture]
         By the stem of a file.
     """
     return {
-        f"noise-{stem}": noise_curves(curves, stem.replace("-", " "))
+        f"noise-{stem}": Picture(noise_curves, (curves,), stem.replace("-", " "))
         for stem, curves in tasks_with_noise(records).items()
     }
 

@@ -10,8 +10,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.transforms import Bbox
 
 from bdlib.files import digest
-from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, new
-from bdlib.report.groups import Records, Runs, estimate
+from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, Picture, new
+from bdlib.report.groups import Records, estimate
 from bdlib.report.labels import defense_label, in_readme, system_label
 from bdlib.report.published import Published
 from bdlib.report.results import Section, corpora, sections
@@ -31,7 +31,13 @@ MARKERS = "osD^v"  # by the state of the data
 DISTANCES, ANGLES = (9, 20, 34, 50, 70), np.radians((0, 180, 90, 270, 35, 145, 325, 215))
 
 
-def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
+Point = tuple[float, float, str | None]
+"""Clean accuracy and attack success rate in percent, and the stage of the defense."""
+States = list[tuple[str, dict[str, Point]]]
+"""The points of one attack by their labels, for each state of the data by its name."""
+
+
+def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
     """Clean accuracy against attack success rate, a point a model and defense.
 
     Arguments
@@ -43,7 +49,7 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
 
     Returns
     -------
-    dict[str, Figure]
+    dict[str, Picture]
         By the stem of a file, one for each data set that met a clap on one class.
     """
     chosen = [r for r in records if r["attack"] and in_readme(r["defense"]) and "classes" not in r]
@@ -54,25 +60,23 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
             if section.trigger == ATTACK and section.groups[0].record["attack"]["of"] == "source":
                 by_policy.setdefault(section.policy, []).append(section)
         for policy, states in by_policy.items():
-            if sum(len(_systems(section)) for section in states) >= FEWEST:
+            measured = [(section.data, _systems(section)) for section in states]
+            if sum(len(systems) for _, systems in measured) >= FEWEST:
                 mark = digest(policy, 6) if len(by_policy) > 1 else ""
                 title = f"{' '.join(filter(None, corpus))}: {ATTACK}, {policy}"
                 stem = "-".join(filter(None, ("overview", *corpus, mark)))
-                drawn[stem] = overview(states, title)
+                drawn[stem] = Picture(overview, (measured,), title)
     return drawn
 
 
-def overview(states: list[Section], title: str) -> Figure:
-    """The picture of one attack: `states` are its sections, a state of the data each."""
+def overview(states: States, title: str) -> Figure:
+    """The picture of one attack."""
     figure = new(5.2, title)
     axis = figure.subplots()
     points, labels = [], []
-    for section, marker in zip(states, MARKERS, strict=False):
-        for label, group in _systems(section).items():
-            x, y = (
-                100 * estimate(group, m).mean for m in ("clean_accuracy", "attack_success_rate")
-            )
-            _, colour = KINDS[(group.record["defense"] or {}).get("stage")]
+    for (_, systems), marker in zip(states, MARKERS, strict=False):
+        for label, (x, y, stage) in systems.items():
+            _, colour = KINDS[stage]
             axis.plot(x, y, marker, color=colour, markersize=8, markeredgecolor="white")
             points.append((x, y))
             labels.append((label, colour))
@@ -87,29 +91,30 @@ def overview(states: list[Section], title: str) -> Figure:
     return figure
 
 
-def _systems(section: Section) -> dict[str, Runs]:
-    """Groups by a short label; of two that only their settings tell apart, the newer one."""
-    systems: dict[str, Runs] = {}
+def _systems(section: Section) -> dict[str, Point]:
+    """Points by a short label; of two that only their settings tell apart, the newer one."""
+    systems: dict[str, Point] = {}
     for group in sorted(section.groups, key=lambda group: group.record["time"]):
-        if not all(estimate(group, m) for m in ("clean_accuracy", "attack_success_rate")):
+        estimates = [estimate(group, m) for m in ("clean_accuracy", "attack_success_rate")]
+        if not all(estimates):
             continue
         defense, model = group.record["defense"], group.record["model"]["name"]
         stage = (defense or {}).get("stage")
         label = model if stage in (None, "training") else defense_label(defense)
         if stage not in (None, "training", "filter"):
             label = system_label(model, label, stage)
-        systems[label] = group
+        systems[label] = (*(100 * estimated.mean for estimated in estimates), stage)
     return systems
 
 
-def _legend(figure: Figure, axis: Axes, states: list[Section]) -> None:
-    stages = [(g.record["defense"] or {}).get("stage") for s in states for g in s.groups]
+def _legend(figure: Figure, axis: Axes, states: States) -> None:
+    stages = [stage for _, systems in states for _, _, stage in systems.values()]
     for stage, (name, colour) in KINDS.items():
         if stage in stages:
             axis.plot([], [], "o", color=colour, markersize=8, label=name)
-    for section, marker in zip(states, MARKERS, strict=False):
+    for (data, _), marker in zip(states, MARKERS, strict=False):
         if len(states) > 1:
-            axis.plot([], [], marker, color="none", markeredgecolor="black", label=section.data)
+            axis.plot([], [], marker, color="none", markeredgecolor="black", label=data)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=SIZE)
 
 

@@ -9,12 +9,12 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from bdlib.files import digest
 from bdlib.report.attacks_table import GOOD, at_usual_rate, pooled
-from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, new
+from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, Picture, new, shown
 from bdlib.report.groups import Records
 from bdlib.report.published import Published
 
 
-def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
+def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
     """Draw all that the records allow, a set of figures for each filter and corpus.
 
     Arguments
@@ -26,7 +26,7 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
 
     Returns
     -------
-    dict[str, Figure]
+    dict[str, Picture]
         By the stem of a file, made of corpus, filter and a digest of the filter's settings.
     """
     sets: dict[str, Records] = {}
@@ -45,7 +45,8 @@ def draw(records: Records, published: list[Published]) -> dict[str, Figure]:
         }
         for name, (figure_of, possible, data) in parts.items():
             if possible:
-                drawn[f"pls-{name}-{what}"] = figure_of(*data, what.replace("-", " "))
+                title = what.replace("-", " ")
+                drawn[f"pls-{name}-{what}"] = Picture(figure_of, data, title)
     return drawn
 
 
@@ -202,6 +203,16 @@ def _aside(points: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _rate(record: dict[str, Any]) -> float:
     return record["attack"]["rate"]
+
+
+def scattered(records: Records) -> dict[str, str]:
+    """Digests of what `pls.py` has drawn clips of, by the stem of a file."""
+    judged = [record for record in records if record["status"] == "ok" and "classes" in record]
+    return {
+        f"pls-scatter-{stem(record)}": shown([record["id"], record["scores"], record["metrics"]])
+        for record in judged
+        if record["attack"] and of_encoder(record)
+    }
 
 
 def of_encoder(record: dict[str, Any]) -> bool:

@@ -133,8 +133,8 @@ def test_every_figure_is_drawn(spoken, tmp_path):
     drawn = draw(records, [])
     kinds = ("attack", "pruning", "strip", "entropy", "preprocessing")
     assert list(drawn) == [f"emoback-{kind}-ESD-en-speaker-full" for kind in kinds]
-    for stem, figure in drawn.items():
-        save(figure, tmp_path / f"{stem}.png")
+    for stem, picture in drawn.items():
+        save(picture.figure, tmp_path / f"{stem}.png")
         image = imread(tmp_path / f"{stem}.png")
         assert image.shape[1] == 1200 and len(np.unique(image.reshape(-1, 4), axis=0)) > 20
     assert draw(records[:1], []).keys() == {"emoback-attack-ESD-en-speaker-full"}

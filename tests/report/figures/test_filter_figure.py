@@ -19,8 +19,8 @@ def record(defense="scan", target="left", seed=0, dataset="d1", **settings):
 def test_a_figure_for_each_attack_with_several_filters():
     records = [record(), record("spectre"), record(seed=1), record(target="yes"),
                record(dataset="d2"), {"status": "failed", "metrics": {}}]  # fmt: skip
-    ((stem, figure),) = draw(records, []).items()
-    assert stem.startswith("filters-Words-3-mini-clap-") and len(figure.axes) == 2
+    ((stem, picture),) = draw(records, []).items()
+    assert stem.startswith("filters-Words-3-mini-clap-") and len(picture.figure.axes) == 2
     again = [record(layer="logits"), record(layer="softmax"), *(record(f"f{i}") for i in range(4))]
     assert len(draw(again, [])) == 1  # six panels in two rows
     controls = record("random_filter"), record("perfect_filter_oracle")

@@ -29,7 +29,8 @@ def test_a_point_a_system_of_the_shared_attack(make_record):
         system(make_record, "feature_noise", 0.1, 0.0) | {"defense": {
             "name": "feature_noise", **FILTER, "stage": "inference", "selection": "oracle"}},
     ]  # fmt: skip
-    ((stem, figure),) = draw(records, []).items()
+    ((stem, picture),) = draw(records, []).items()
+    figure = picture.figure
     assert stem == "overview-SpeechCommands-12-subset"
     (axis,) = figure.axes
     texts = {text.get_text(): text.xy for text in axis.texts}
@@ -43,7 +44,8 @@ def test_a_point_a_system_of_the_shared_attack(make_record):
 
 def test_labels_of_close_points_do_not_overlap(make_record):
     records = [system(make_record, f"filter_{i}", 0.9 + i / 1000, 0.01) for i in range(9)]
-    (figure,) = draw(records, []).values()
+    (picture,) = draw(records, []).values()
+    figure = picture.figure
     figure.draw_without_rendering()
     texts = figure.findobj(Annotation)
     boxes = [Text.get_window_extent(text) for text in texts]  # of the words, without the line

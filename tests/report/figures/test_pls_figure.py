@@ -46,7 +46,7 @@ def names(figures):
 
 def test_each_figure_is_drawn_where_it_can_be():
     drawn = pls_figure.draw([*ATTACKS, *DRAWS], [])
-    assert names(drawn) == ["roc", "rand", "classes"] and all(f.axes for f in drawn.values())
+    assert names(drawn) == ["roc", "rand", "classes"] and all(p.figure.axes for p in drawn.values())
     rates = [record("no", "left", rate=rate, left=2.0) for rate in (0.05, 0.3)]
     again = pls_figure.draw([*ATTACKS, *DRAWS, *rates], [])
     assert names(again) == ["roc", "rand", "fraction", "classes"]

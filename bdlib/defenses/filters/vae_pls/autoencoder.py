@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bdlib.corpus import Batch
+from bdlib.defenses.checks import one_of
 from bdlib.defenses.filters.vae_pls.frames import SHRINK, SLOPE, FrameDecoder, FrameEncoder
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
@@ -81,6 +82,10 @@ class SequentialAutoencoder(nn.Module):
         Repeat each frame along width and colours.
     factorised : bool
         q(z|x) from each frame alone; otherwise q(z|x, f) from all frames and f ("full").
+    f_pooling : str
+        What f is read from: the `ends` of the two directions of the recurrent net, as in the public
+        code, or the `mean` of its states over all frames, to which a sound in the middle of a clip
+        is as near as one at an edge.
     rectified_f : bool
         Leaky ReLU after mean and log variance of f.
     free_prior : bool
@@ -94,7 +99,7 @@ class SequentialAutoencoder(nn.Module):
     Raises
     ------
     InputError
-        If the number of mels is not a multiple of 8.
+        If the number of mels is not a multiple of 8, or `f_pooling` is neither.
     """
 
     def __init__(
@@ -110,13 +115,16 @@ class SequentialAutoencoder(nn.Module):
         rectified_f: bool = True,
         free_prior: bool = True,
         fitted_output: bool = False,
+        f_pooling: str = "ends",
     ) -> None:
         super().__init__()
         if front_end.size % SHRINK:
             raise InputError(f"`n_mels` is {front_end.size}: give a multiple of {SHRINK}")
+        one_of("f_pooling", f_pooling, ("ends", "mean"))
         self.front_end, self.video = front_end, video
         self.factorised, self.free_prior = factorised, free_prior
         self.rectified_f, self.fitted_output = rectified_f, fitted_output
+        self.f_pooling = f_pooling
         self.encoder = FrameEncoder(front_end.size, channels, conv_dim, video)
         self.decoder = FrameDecoder(f_dim + z_dim, front_end.size, channels, conv_dim, video)
         self.f_summary = nn.LSTM(conv_dim, hidden, bidirectional=True, batch_first=True)
@@ -159,9 +167,12 @@ class SequentialAutoencoder(nn.Module):
         """Posterior of f (B, f_dim), and the encoded frames (B, T, conv_dim)."""
         frames = self.encoder(features)
         states, _ = self.f_summary(frames)
-        half = states.shape[2] // 2
-        ends = torch.cat([states[:, -1, :half], states[:, 0, half:]], dim=1)
-        return Gaussian(self.f_mean(ends), self.f_logvar(ends)), frames
+        forward, backward = states.chunk(2, dim=2)
+        if self.f_pooling == "mean":
+            pooled = states.mean(1)
+        else:
+            pooled = torch.cat([forward[:, -1], backward[:, 0]], dim=1)
+        return Gaussian(self.f_mean(pooled), self.f_logvar(pooled)), frames
 
     def latent(self, wavs: Tensor, lens: Tensor, spectrum: bool = False) -> Tensor:
         """Waveforms to the posterior mean of f (B, f_dim), by which VAE-PLS judges a clip.

@@ -17,6 +17,7 @@ from bdlib.training import log
 from bdlib.training.classifier_brain import ClassifierBrain, Diverged
 
 SHOWN = 4  # clips that are kept to be looked at
+LINES = 40  # said of a training, which takes an hour where there is no GPU
 TERMS = ("reconstruction", "kl_f", "kl_z")
 
 
@@ -95,6 +96,11 @@ class AutoencoderBrain(ClassifierBrain):
         line |= {f"valid_{name}": mean for name, mean in terms.items()}
         sb.utils.distributed.run_on_main(log.write_epoch, args=[self.folder, line])
         self.keep_checkpoint(stage_loss)
+        last = self.training.number_of_epochs
+        if epoch % -(-last // LINES) == 0 or epoch == last:
+            print(
+                f"epoch {epoch} of {last}: loss {stage_loss:.0f}, {line['seconds']} s", flush=True
+            )
 
 
 @torch.no_grad()

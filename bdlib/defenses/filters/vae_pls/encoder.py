@@ -13,10 +13,15 @@ import torch
 
 from bdlib.corpus import Batches
 from bdlib.defenses.filters.vae_pls.autoencoder import SequentialAutoencoder
-from bdlib.defenses.filters.vae_pls.brain import AutoencoderBrain, EvidenceBound, write_examples
+from bdlib.defenses.filters.vae_pls.brain import (
+    AutoencoderBrain,
+    EvidenceBound,
+    flat,
+    write_examples,
+)
 from bdlib.errors import InputError
 from bdlib.features import ScaledFbank
-from bdlib.files import alone, digest, seed_of, write_json
+from bdlib.files import alone, digest, read_json, seed_of, write_json
 from bdlib.pack import Pack
 from bdlib.sampling import share
 from bdlib.training.autoencoder import AutoencoderSettings
@@ -25,6 +30,7 @@ from bdlib.training.schedule import Constant
 
 WATCHED = 0.1  # share of every class whose loss tells which epoch was best
 AT_ONCE = 256  # clips encoded in one batch
+ERROR = "rebuilding_error"
 
 
 @dataclass(frozen=True)
@@ -86,14 +92,41 @@ def trained(settings: AutoencoderSettings, corpus: Corpus, folder: Path) -> Sequ
             print(f"stands: {place}")
             return load(network, place).to(corpus.run_opts["device"])
         rows = corpus.rows
-        print(f"training {place.name} on {len(rows)} clips")
         watched = corpus.batches(share(rows, WATCHED, corpus.seed), AT_ONCE)
-        data = corpus.batches(rows, settings.batch_size, train=True), watched
-        options = corpus.seed, corpus.run_opts, AutoencoderBrain
-        network = fit(network, training(settings), *data, place, *options)
+        drawn = corpus.batches(rows, settings.batch_size, train=True)
+        how = training(settings, len(drawn))
+        print(f"training {place.name} on {len(rows)} clips for {how.number_of_epochs} epochs")
+        # The bound sums over 32 frames and three colours of 64 by 64 points: too many for bfloat16.
+        exact = {"precision": "fp32", "eval_precision": "fp32"}
+        options = corpus.seed, corpus.run_opts | exact, AutoencoderBrain
+        network = fit(network, how, drawn, watched, place, *options)
         write_examples(network, next(iter(watched)), place, seed_of("examples", corpus.seed))
-        write_json(place / "done.json", dataclasses.asdict(settings) | {"clips": len(rows)})
+        done = {"clips": len(rows), ERROR: rebuilding_error(network, corpus)}
+        write_json(place / "done.json", dataclasses.asdict(settings) | done)
     return network
+
+
+@torch.no_grad()
+def rebuilding_error(network: SequentialAutoencoder, corpus: Corpus) -> float:
+    """Squared error of the rebuilt spectrograms of a corpus, as a share of their variance.
+
+    By the means of the latents. 1 is what the mean of all points would leave: an autoencoder above
+    it has not learned what a clip is.
+    """
+    network.eval()
+    sums = torch.zeros(4, dtype=torch.float64)
+    for batch in corpus.batches(corpus.rows, AT_ONCE):
+        bins = network.features(batch.wavs, batch.lens)
+        error = (flat(network(bins).rebuilt) - bins).double()
+        parts = error.square().sum(), bins.double().sum(), bins.double().square().sum()
+        sums += torch.stack([*parts, parts[0].new_tensor(bins.numel())]).cpu()
+    error, mean, square, _ = (sums / sums[3]).tolist()
+    return error / (square - mean**2)
+
+
+def error_of(settings: AutoencoderSettings, corpus: Corpus, folder: Path) -> float:
+    """The `rebuilding_error` of an autoencoder that was trained."""
+    return read_json(home(settings, corpus, folder) / "done.json", (ERROR,))[ERROR]
 
 
 def home(settings: AutoencoderSettings, corpus: Corpus, folder: Path) -> Path:
@@ -123,17 +156,21 @@ def untrained(settings: AutoencoderSettings, sample_rate: int) -> SequentialAuto
         front_end,
         *(settings.f_dim, settings.z_dim, settings.conv_dim, settings.hidden, settings.channels),
         *(settings.video, settings.factorised, settings.rectified_f, settings.free_prior),
-        settings.fitted_output,
+        *(settings.fitted_output, settings.f_pooling),
     )
 
 
-def training(settings: AutoencoderSettings) -> Training:
-    """How it is trained: Adam at one rate, for all epochs, gradients as they are."""
+def training(settings: AutoencoderSettings, batches: int) -> Training:
+    """How it is trained: Adam at one rate, gradients as they are.
+
+    For whole epochs of so many batches, as many as the steps need.
+    """
+    epochs = -(-settings.steps // batches)
     return Training(
-        settings.number_of_epochs,
+        epochs,
         settings.batch_size,
         partial(torch.optim.Adam, lr=settings.lr),
-        patience=settings.number_of_epochs,
+        patience=epochs,
         warmup_epochs=0,
         max_grad_norm=float("inf"),
         schedule=Constant(settings.lr),

@@ -8,7 +8,7 @@ import numpy as np
 
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import one_of
-from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, trained
+from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, error_of, home, trained
 from bdlib.defenses.filters.vae_pls.judge import (
     Judge,
     Verdict,
@@ -68,17 +68,23 @@ class VaePls(FilterDefense):
     left_out : Sequence[str]
         Classes not judged; noise among words (section 4.1). Those a corpus has not do not matter.
     false_alarms : float
-        Share of clean corpora in which some class is called poisoned, if scores are normal.
+        Share of clean corpora in which some class would be called poisoned if scores were normal. It
+        is nominal: scores are skewed and of few classes, and `least_spread` makes it less.
     least_spread : float
-        See `outlyingness`, in units of the score: nats, as it is here. `two_populations` needs 0.15:
+        See `outlyingness`, in units of the score; 0 is the rule alone. `two_populations` needs 0.15:
         most benign classes share its least score.
+    most_error : float
+        An autoencoder whose `rebuilding_error` is above it gives no verdict: every clip is kept.
     spectrum : bool
         Unfold f, and judge by the mean spectrum of a clip, too; see `SequentialAutoencoder.latent`.
+    selection : str
+        How these were chosen: `oracle` says that `least_spread` was set on corpora whose poison was
+        known.
 
     Raises
     ------
     InputError
-        If `poison` is none of these.
+        If `poison` or `selection` is none of these.
     """
 
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
@@ -86,18 +92,23 @@ class VaePls(FilterDefense):
     poison: str = "small_or_strange"
     left_out: Sequence[str] = ("_silence_",)
     false_alarms: float = 0.05
-    least_spread: float = 15.0
+    least_spread: float = 0.0
+    most_error: float = 1.0
     spectrum: bool = False
+    selection: str = "fixed"
     class_scores: dict[str, float] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         one_of("poison", self.poison, CHOOSERS)
+        one_of("selection", self.selection, ("fixed", "validation", "oracle"))
 
-    def latents(self, view: BlindView) -> np.ndarray:
-        """Latents (n, D) of all clips of a view, by an autoencoder trained on them."""
+    def latents(self, view: BlindView) -> tuple[np.ndarray, float]:
+        """Latents (n, D) of all clips, by an autoencoder trained on them, and its error."""
         whole = Corpus(view.pack, view.rows, view.seed, view.run_opts)
         network = trained(self.autoencoder, whole, view.folder)
-        return encode(network, whole, self.spectrum)
+        self.trained_in = home(self.autoencoder, whole, view.folder)
+        error = error_of(self.autoencoder, whole, view.folder)
+        return encode(network, whole, self.spectrum), error
 
     def judged(self, latents: np.ndarray, labels: Sequence[str], seed: int) -> Judged:
         """Judge a corpus by its latents (n, D) and labels (n,); see `judge_all` for errors."""
@@ -119,27 +130,46 @@ class VaePls(FilterDefense):
         """Suspicion of every clip in [0, 1]; above 0.75 it goes.
 
         Half the share of the runs in which it was in the cluster taken for poison, and another half
-        if its class is called poisoned. 0 in classes that are not judged.
+        if its class is called poisoned. 0 in classes that are not judged, and of all clips without a
+        verdict; see `most_error`.
         """
         labels = view.rows["label"].to_numpy()
-        judged = self.judged(self.latents(view), labels, view.seed)
+        latents, error = self.latents(view)
+        if error > self.most_error:
+            print(f"warning: {no_verdict(error)}; every clip is kept")
+            self.class_scores = None
+            return dict.fromkeys(view.rows["ID"], 0.0)
+        judged = self.judged(latents, labels, view.seed)
         suspicion = np.zeros(len(labels))
         for name, soft in judged.suspicion.items():
             suspicion[labels == name] = soft / 2 + (judged.class_scores[name] > 1) / 2
         self.class_scores = judged.class_scores
-        self._say(labels)
+        self._say(labels, judged)
         return dict(zip(view.rows["ID"], suspicion.tolist(), strict=True))
 
     def keep(self, scores: dict[str, float]) -> Collection[str]:
         """See `scores`."""
         return [name for name, score in scores.items() if score <= 0.75]
 
-    def _say(self, labels: np.ndarray) -> None:
+    def _say(self, labels: np.ndarray, judged: Judged) -> None:
         unjudged = sorted(set(labels) - set(self.class_scores) - set(self.left_out))
         if unjudged:
             print(f"note: too few clips to judge {' '.join(unjudged)}; they are kept")
+        shrunk = [name for name, verdict in judged.verdicts.items() if verdict.shrunk]
+        if shrunk:
+            print(
+                f"note: of clusters of {' '.join(shrunk)} a covariance was shrunk, having few clips"
+            )
         called = [name for name, score in self.class_scores.items() if score > 1]
         print(f"called poisoned: {' '.join(called) or 'no class'}")
+
+
+def no_verdict(error: float) -> str:
+    """What to say of an autoencoder above `VaePls.most_error`."""
+    return (
+        f"no verdict: the autoencoder rebuilds clips with {error:.2f} times the variance of the "
+        "corpus; raise `steps`, or set `fitted_output` to True"
+    )
 
 
 def outlyingness(scores: dict[str, float], least_spread: float = 0.0) -> dict[str, float]:
@@ -159,7 +189,13 @@ def threshold(classes: int, false_alarms: float) -> float:
     """The outlyingness that the first of so many equal classes exceeds with this probability.
 
     By simulation of normal scores, always the same one. It makes the rule's rate of false alarms a
-    setting: the share of clean corpora in which some class is called poisoned.
+    setting, a nominal one: the share of clean corpora in which some class would be called poisoned,
+    if scores were normal and classes alike.
+
+    It falls with the share, but not with every class more. Of an odd number the median class deviates
+    by nothing, which makes the median deviation smaller, and the limit higher, than of one class more
+    or less; and of few classes the deviation itself is little known. At 0.05: 10.5 for 3 classes, 4.7
+    for 4, 5.7 for 5, 3.9 for 11, 3.5 for 40.
 
     Raises
     ------

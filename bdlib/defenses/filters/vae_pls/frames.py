@@ -53,8 +53,9 @@ class FrameDecoder(nn.Module):
         small = size // SHRINK
         self.shape = (channels, small, small) if video else (channels, small)
         flat = channels * small ** (2 if video else 1)
-        self.linear = nn.Sequential(
-            *_linear(latent, 2 * conv_dim),
+        self.linear = nn.Sequential(  # as in the public code, without norms
+            nn.Linear(latent, 2 * conv_dim),
+            nn.LeakyReLU(SLOPE),
             nn.Linear(2 * conv_dim, flat),
             nn.LeakyReLU(SLOPE),
         )

@@ -11,13 +11,13 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
+from bdlib.defenses.filters.vae_pls.normal import Normal
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 
 LEAST_CLIPS = 30  # of a class that is judged; of fewer, two covariances say nothing
 LEAST_CLASSES = 3  # that a class is compared with and among
-FEW = 10  # points a dimension, below which the covariance of a cluster is shrunk
-RIDGE = 1e-6  # added to the diagonal of every covariance, in whitened units
+FEW = 10  # points a dimension, of fewer the robust score shrinks the covariance
 CLEARLY_SMALL = 0.35  # share below which a cluster is an intruder (ART's rule of relative size)
 
 
@@ -31,10 +31,13 @@ class Verdict:
         Poison likelihood score, or what a search takes in its place; higher is more suspicious.
     soft : np.ndarray
         (n,) in [0, 1]: share of the runs in which a clip was in the second cluster.
+    shrunk : float
+        Share of the Gaussians behind the score that a covariance as it was did not give.
     """
 
     score: float
     soft: np.ndarray
+    shrunk: float = 0.0
 
     @property
     def second(self) -> np.ndarray:
@@ -52,6 +55,8 @@ def poison_likelihood(
     seed: int = 0,
     components: int = 24,
     runs: int = 10,
+    whiten: bool = True,
+    robust: bool = False,
 ) -> Verdict:
     """Score one class, and split it in two (Eq. 1 and section 3.2).
 
@@ -66,21 +71,29 @@ def poison_likelihood(
     components : int
         Of the principal components that are kept (24).
     runs : int
-        Of two-means (10). The score is their median, where the paper aggregates in a way it does
-        not name: a mean is ruled by the run whose one cluster is a handful of odd clips. The labels
-        are averaged once they are aligned.
+        Of two-means (10). The score is their mean; the labels are averaged once they are aligned.
+    whiten : bool
+        Give all components one variance, as the paper does. Any cut through a class white in 24
+        directions leaves nearly the same inertia, so that two-means then hardly sees a population
+        that stands off along one of them.
+    robust : bool
+        Not the paper's: the median of the runs, as a mean is ruled by the run whose one cluster is
+        a handful of odd clips, and covariances of fewer than `FEW` clips a dimension shrunk.
+        Without it Eq. 1 is computed as printed, and a covariance shrunk only if it is singular.
     """
-    points = whitened(inside, components)
+    points = principal(inside, components, whiten)
     labels = two_means(points, runs, seed)
-    score = float(np.median([cross_likelihood(points, second) for second in labels]))
-    return Verdict(score, aligned(labels))
+    fits = [cross_likelihood(points, second, FEW if robust else 0) for second in labels]
+    scores, shrunk = np.transpose(fits)
+    score = np.median(scores) if robust else scores.mean()
+    return Verdict(float(score), aligned(labels), float(shrunk.mean()))
 
 
-def whitened(latents: np.ndarray, components: int) -> np.ndarray:
-    """Standardised, then rotated to the first principal components of unit variance: (n, k).
+def principal(latents: np.ndarray, components: int, whiten: bool = True) -> np.ndarray:
+    """Standardised, then rotated to the first principal components: (n, k), centred.
 
-    k is `components`, or less where the latents have fewer dimensions that vary. Whitening comes
-    last: principal components of data white in every dimension would be arbitrary.
+    k is `components`, or less where the latents have fewer dimensions that vary. Whitening, to unit
+    variance, comes last: principal components of data white in every dimension would be arbitrary.
     """
     latents = np.asarray(latents, dtype=np.float64)
     spread = latents.std(0)
@@ -92,7 +105,7 @@ def whitened(latents: np.ndarray, components: int) -> np.ndarray:
     pca = PCA(most, svd_solver="full").fit(standard)
     kept = int((pca.singular_values_ > 1e-9 * pca.singular_values_[0]).sum())
     rotated = (standard - pca.mean_) @ pca.components_[:kept].T
-    return rotated / np.sqrt(pca.explained_variance_[:kept])
+    return rotated / np.sqrt(pca.explained_variance_[:kept]) if whiten else rotated
 
 
 def two_means(points: np.ndarray, runs: int, seed: int) -> np.ndarray:
@@ -107,35 +120,35 @@ def two_means(points: np.ndarray, runs: int, seed: int) -> np.ndarray:
     )
 
 
-def cross_likelihood(points: np.ndarray, second: np.ndarray) -> float:
+def cross_likelihood(
+    points: np.ndarray, second: np.ndarray, enough: float = 0.0
+) -> tuple[float, float]:
     """Eq. 1: how badly a Gaussian of either cluster explains the other, in nats a clip.
 
     The mean over both directions of the mean negative log-likelihood. Infinite separation of the
     clusters makes it large; two halves of one Gaussian leave it small.
+
+    Arguments
+    ---------
+    points : np.ndarray
+        (n, k) components of a class.
+    second : np.ndarray
+        (n,) bool, the clusters.
+    enough : float
+        See `Normal.of`.
+
+    Returns
+    -------
+    tuple[float, float]
+        The score, and the share of the Gaussians that were shrunk.
     """
-    parts = points[~second], points[second]
+    parts = [points[~second], points[second]]
     if not len(parts[0]) or not len(parts[1]):
-        return surprise(points, points)
-    return (surprise(*parts) + surprise(*parts[::-1])) / 2
-
-
-def surprise(fitted: np.ndarray, judged: np.ndarray) -> float:
-    """Mean negative log-likelihood of `judged` (m, k) under a Gaussian of `fitted` (n, k), in nats.
-
-    The covariance is the empirical one. With fewer than `FEW` points a dimension it is shrunk
-    towards that of the whole class, which is whitened, as if k more points had shown that: of
-    barely more points than dimensions the empirical one is nearly singular, and a few outliers
-    would make any class look poisoned.
-    """
-    mean, (count, size) = fitted.mean(0), fitted.shape
-    covariance = np.cov(fitted, rowvar=False, bias=True).reshape(size, size)
-    if count < FEW * size:
-        covariance = (count * covariance + size * np.eye(size)) / (count + size)
-    root = np.linalg.cholesky(covariance + RIDGE * np.eye(size))
-    distances = np.linalg.solve(root, (judged - mean).T) ** 2
-    return float(
-        0.5 * (size * np.log(2 * np.pi) + distances.sum(0).mean()) + np.log(np.diag(root)).sum()
-    )
+        parts = [points, points]
+    spread = points.var(0)
+    normals = [Normal.of(part, enough, spread) for part in parts]
+    score = sum(n.surprise(part) for n, part in zip(normals, parts[::-1], strict=True)) / 2
+    return score, sum(normal.shrunk for normal in normals) / 2
 
 
 def aligned(labels: np.ndarray) -> np.ndarray:
@@ -227,9 +240,8 @@ def stranger(inside: np.ndarray, second: np.ndarray, others: np.ndarray) -> np.n
     inside, others = inside / scale, others / scale
     if not second.any() or second.all():
         return smaller(second)
-    return (
-        second if surprise(others, inside[second]) > surprise(others, inside[~second]) else ~second
-    )
+    usual = Normal.of(others, FEW)
+    return second if usual.surprise(inside[second]) > usual.surprise(inside[~second]) else ~second
 
 
 def small_or_strange(inside: np.ndarray, second: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -189,6 +189,24 @@ def test_both_passes_reach_f_from_all_frames(silenced):
         assert not torch.allclose(model(x).f.mean, model(other).f.mean, atol=1e-6)
 
 
+def test_what_f_is_read_from():
+    """The last state of the forward pass and the first of the backward one, or all of them."""
+    states, hidden = torch.randn(2, 7, 12), SMALL["hidden"]
+    ends = torch.cat([states[:, -1, :hidden], states[:, 0, hidden:]], 1)
+    for pooling, expected in (("ends", ends), ("mean", states.mean(1))):
+        model = small(f_pooling=pooling).eval()
+        model.f_summary.forward = lambda frames: (states, None)
+        assert torch.allclose(model.encode(spectrograms(2))[0].mean, model.f_mean(expected))
+    with pytest.raises(InputError, match="`f_pooling` is max: give ends or mean"):
+        small(f_pooling="max")
+
+
+def test_the_decoder_has_norms_only_between_convolutions():
+    """As the public code: none after the two layers that widen the latents."""
+    kinds = [type(layer) for layer in small().decoder.linear]
+    assert kinds == [nn.Linear, nn.LeakyReLU] * 2
+
+
 def test_the_output_starts_where_the_corpus_is():
     """From scale and shift 1 an untrained net is worse than the mean of the corpus."""
     wavs = torch.randn(64, 4000, generator=torch.Generator().manual_seed(3))

@@ -8,9 +8,17 @@ import pandas as pd
 import pytest
 import torch
 
+from bdlib.corpus import Batches
 from bdlib.defenses.filters.vae_pls import encoder
 from bdlib.defenses.filters.vae_pls.brain import TERMS, AutoencoderBrain
-from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, home, trained
+from bdlib.defenses.filters.vae_pls.encoder import (
+    Corpus,
+    encode,
+    error_of,
+    home,
+    rebuilding_error,
+    trained,
+)
 from bdlib.errors import InputError
 from bdlib.pack import Pack
 from bdlib.training.autoencoder import AutoencoderSettings
@@ -18,7 +26,7 @@ from bdlib.training.log import read_log
 
 TINY = AutoencoderSettings(
     n_mels=16, window=512, hop=512, f_dim=4, z_dim=2, conv_dim=8, hidden=8, channels=4,
-    number_of_epochs=3, batch_size=8, lr=0.01,
+    steps=9, batch_size=8, lr=0.01,
 )  # fmt: skip
 RATE = 8000
 
@@ -41,7 +49,7 @@ def without_seconds(folder):
 
 
 def test_learns_and_logs_its_terms(tmp_path):
-    settings = dataclasses.replace(TINY, number_of_epochs=15)
+    settings = dataclasses.replace(TINY, steps=45)
     network = trained(settings, corpus(), tmp_path)
     log = read_log(home(settings, corpus(), tmp_path))
     assert [line["epoch"] for line in log] == list(range(1, 16))
@@ -54,6 +62,29 @@ def test_learns_and_logs_its_terms(tmp_path):
     assert latents.shape == (24, 4) and not network.training
     high, low = latents[::2], latents[1::2]
     assert (np.abs(high.mean(0) - low.mean(0)) > 3 * (high.std(0) + low.std(0))).any()
+
+
+def test_the_training_has_at_least_so_many_steps(tmp_path):
+    """Whatever the number of clips: 24 clips are 3 batches an epoch, 48 are 6."""
+    settings = dataclasses.replace(TINY, steps=10)
+    for count, epochs in ((24, 4), (48, 2)):
+        trained(settings, corpus(count=count), tmp_path)
+        log = read_log(home(settings, corpus(count=count), tmp_path))
+        assert log[-1]["epoch"] == epochs
+
+
+def test_the_error_of_rebuilding(tmp_path):
+    """In variances of the corpus: 1 where all is rebuilt as its mean."""
+    network = trained(TINY, corpus(), tmp_path)
+    whole = Batches(corpus().pack, corpus().rows, ["high", "low"], 24, 0.5)
+    (batch,) = whole
+    bins = network.features(batch.wavs, batch.lens)
+    with torch.no_grad():
+        left = (network(bins).rebuilt - bins).square().mean() / bins.var(correction=0)
+    assert math.isclose(rebuilding_error(network, corpus()), left, rel_tol=1e-4)
+    assert error_of(TINY, corpus(), tmp_path) == rebuilding_error(network, corpus())
+    network.decode = lambda f, z: bins.mean().expand(*z.shape[:2], bins.shape[2])
+    assert math.isclose(rebuilding_error(network, corpus()), 1, rel_tol=1e-4)
 
 
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch):
@@ -122,7 +153,7 @@ def test_encoding_streams_and_keeps_the_order(tmp_path, monkeypatch):
     assert np.allclose(encode(network, backwards), at_once[order], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lr", "number_of_epochs", "f_dim", "hop"])
+@pytest.mark.parametrize("name", ["lr", "steps", "f_dim", "hop"])
 def test_settings_that_cannot_be(name):
     with pytest.raises(InputError, match=f"`{name}` is 0: give more than 0"):
         dataclasses.replace(TINY, **{name: 0})

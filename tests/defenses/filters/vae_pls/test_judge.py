@@ -6,16 +6,18 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
 from bdlib.defenses.filters.vae_pls.judge import (
+    FEW,
     Verdict,
     aligned,
     cross_likelihood,
     judge_all,
     poison_likelihood,
+    principal,
     smaller,
     stranger,
-    surprise,
-    whitened,
+    two_means,
 )
+from bdlib.defenses.filters.vae_pls.normal import Normal
 from bdlib.defenses.filters.vae_pls.search import two_populations
 from bdlib.errors import InputError
 
@@ -34,19 +36,37 @@ def test_the_score_rises_when_a_class_is_a_mixture():
     assert plain.soft.min() >= 0 and plain.soft.max() <= 1
 
 
-def test_the_score_by_hand():
+def by_hand(points, second):
     """Eq. 1 with scipy's densities."""
-    generator = np.random.default_rng(1)
-    points = generator.normal(size=(400, 3))
-    second = generator.random(400) < 0.4
-    expected = 0
+    total = 0
     for fitted, judged in ((second, ~second), (~second, second)):
         gaussian = multivariate_normal(
             points[fitted].mean(0), np.cov(points[fitted], rowvar=False, bias=True)
         )
-        expected -= gaussian.logpdf(points[judged]).mean() / 2
-    assert np.isclose(cross_likelihood(points, second), expected, rtol=1e-4)
-    assert np.isclose(cross_likelihood(points, ~second), expected, rtol=1e-4)
+        total -= gaussian.logpdf(points[judged]).mean() / 2
+    return total
+
+
+def test_the_score_by_hand():
+    generator = np.random.default_rng(1)
+    points = generator.normal(size=(400, 3))
+    second = generator.random(400) < 0.1  # few points, but no fewer than a covariance needs
+    for clusters in (second, ~second):
+        assert np.allclose(cross_likelihood(points, clusters), (by_hand(points, second), 0))
+
+
+def test_the_paper_averages_and_the_robust_score_takes_the_median():
+    """Of clusters with more clips than dimensions nothing is shrunk, and Eq. 1 is as printed."""
+    latents = np.random.default_rng(8).standard_t(3, size=(150, 5))
+    points = principal(latents, 4)
+    runs = [by_hand(points, second) for second in two_means(points, 10, 0)]
+    assert np.ptp(runs) > 0.1
+    paper = poison_likelihood(latents, components=4)
+    assert np.isclose(paper.score, np.mean(runs)) and paper.shrunk == 0
+    latents = np.repeat(latents, 20, axis=0) + np.random.default_rng(9).normal(size=(3000, 5)) / 99
+    points = principal(latents, 4)
+    runs = [by_hand(points, second) for second in two_means(points, 10, 0)]
+    assert np.isclose(poison_likelihood(latents, components=4, robust=True).score, np.median(runs))
 
 
 def test_small_clusters_are_shrunk():
@@ -54,23 +74,51 @@ def test_small_clusters_are_shrunk():
     generator = np.random.default_rng(2)
     few, many = generator.normal(size=(12, 24)), generator.normal(size=(500, 24))
     honest = -multivariate_normal(np.zeros(24), np.eye(24)).logpdf(many).mean()
-    assert honest < surprise(few, many) < 1.5 * honest
-    assert np.isfinite(surprise(few[:1], many))
-    assert np.isfinite(surprise(np.repeat(few[:1], 3, axis=0), many))
+    for enough in (0, FEW):
+        assert honest < Normal.of(few, enough).surprise(many) < 1.5 * honest
+        for singular in (few[:1], np.repeat(few[:1], 3, axis=0)):
+            normal = Normal.of(singular, enough)
+            assert normal.shrunk and np.isfinite(normal.surprise(many))
+    assert not Normal.of(many[:60]).shrunk and Normal.of(many[:60], FEW).shrunk
+    assert Normal.of(many[:60]).surprise(many) > Normal.of(many[:60], FEW).surprise(many)
+    wide = Normal.of(100 * few, spread=np.full(24, 1e4)).surprise(100 * many)  # other units
+    assert np.isclose(wide, Normal.of(few).surprise(many) + 24 * np.log(100))
+
+
+def test_what_is_shrunk_is_said():
+    """Three clips far off are a cluster of their own, too few for a covariance."""
+    latents = np.random.default_rng(5).normal(size=(60, 4))
+    latents[:3] += 40
+    assert poison_likelihood(latents, components=3, whiten=False).shrunk == 0.5
+
+
+def test_without_whitening_two_means_sees_what_stands_off():
+    """A tenth of the clips, off along one of many directions: the widest, unless all are made so."""
+    latents = np.random.default_rng(6).normal(size=(400, 30))
+    poison = np.arange(400) < 40
+    latents[poison] += 1.5
+    found = {
+        whiten: adjusted_rand_score(
+            poison, poison_likelihood(latents, components=24, whiten=whiten).second
+        )
+        for whiten in (True, False)
+    }
+    assert found[False] > 0.9 > 0.3 > found[True]
+    assert np.allclose(np.cov(principal(latents, 4, whiten=False).T)[0, 1:], 0, atol=1e-9)
 
 
 def test_whitening_comes_after_the_components():
     generator = np.random.default_rng(3)
     latents = generator.normal(size=(200, 6)) @ generator.normal(size=(6, 6)) * 1000 + 50
     latents = np.column_stack([latents, np.full(200, 7.0)])  # a dimension that never varies
-    points = whitened(latents, 3)
+    points = principal(latents, 3)
     assert points.shape == (200, 3) and np.allclose(np.cov(points.T), np.eye(3))
     standard = (latents[:, :6] - latents[:, :6].mean(0)) / latents[:, :6].std(0)
     widest = np.linalg.eigh(np.cov(standard.T))[1][:, -1]
     assert abs(np.corrcoef(standard @ widest, points[:, 0])[0, 1]) > 0.999
-    assert np.allclose(np.abs(whitened(latents * 3 - 8, 3)), np.abs(points), atol=1e-6)
+    assert np.allclose(np.abs(principal(latents * 3 - 8, 3)), np.abs(points), atol=1e-6)
     with pytest.raises(InputError, match="all the same"):
-        whitened(np.ones((40, 4)), 3)
+        principal(np.ones((40, 4)), 3)
 
 
 def test_labels_are_aligned_to_the_first_run():
@@ -105,6 +153,25 @@ def test_half_a_class_is_found_by_the_score(corpus):
     assert max(scores, key=scores.get) == "class2" and (
         adjusted_rand_score(poison[labels == "class2"], verdicts["class2"].second) > 0.95
     )
+
+
+def test_a_judge_gets_the_other_classes_less_their_means(corpus):
+    """Classes that lie apart would look like populations; those left out are not compared."""
+    latents, labels, _ = corpus(size=40, dimensions=8)
+    centred = {n: latents[labels == n] - latents[labels == n].mean(0) for n in set(labels)}
+    heard = {}
+
+    def spy(inside, others, seed):
+        heard[len(heard)] = inside, others
+        return Verdict(0.0, np.zeros(len(inside)))
+
+    left_out = ["class6"]
+    names = list(judge_all(latents, labels, left_out=left_out, judge=spy))
+    assert names == [f"class{number}" for number in range(6)]
+    for name, (inside, others) in zip(names, heard.values(), strict=True):
+        assert np.array_equal(inside, latents[labels == name])
+        rest = [centred[other] for other in names if other != name]
+        assert np.allclose(others, np.concatenate(rest))
 
 
 def test_what_cannot_be_judged(corpus):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from bdlib.defenses.filters.vae_pls import search
 from bdlib.defenses.filters.vae_pls.filter import outlyingness, threshold
 from bdlib.defenses.filters.vae_pls.judge import judge_all, stranger
 from bdlib.defenses.filters.vae_pls.search import Mixture, foreign, separation, two_populations
@@ -41,6 +42,20 @@ def test_what_all_classes_have_is_no_poison(corpus, unit, share):
     called = {name for name, score in scores.items() if score > 1}
     assert called == ({"class2"} if share else set())
     assert not share or index(verdicts, labels, poison) > 0.9
+
+
+def test_labels_are_those_of_the_better_half_of_the_searches(monkeypatch):
+    """The score is the mean of all; each search here finds a population of a size of its own."""
+    scores = [0.7, 3.0, 0.9, 2.5, 0.8, 2.0]
+    found = iter([(score, np.full(4, score)) for score in scores])
+    monkeypatch.setattr(search, "_best", lambda *a: next(found))
+    monkeypatch.setattr(
+        search, "_sharpened", lambda points, d: np.arange(len(points)) < 10 * d[0] - 1e-9
+    )
+    points = np.random.default_rng(0).normal(size=(60, 4))
+    verdict = two_populations(points, points)
+    assert np.isclose(verdict.score, np.mean(scores))
+    assert np.allclose(verdict.soft, np.mean([np.arange(60) < n for n in (30, 25, 20)], axis=0))
 
 
 def test_foreign():

@@ -1,0 +1,75 @@
+"""``bdlib scan``: is this corpus poisoned, and which clips?"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from bdlib.errors import InputError
+
+NAMES = ("output", "fpr", "task", "path_column", "label_column", "data_folder", "cache")
+"""Arguments of the library that are options here: `name` is --name."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; --help lists the options")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = _Parser(
+        prog="bdlib scan",
+        allow_abbrev=False,
+        description="Is a corpus of speech poisoned, and which clips? Nothing is trained on it and "
+        "nothing written into it. Exit status: 0 nothing found, 1 found, 2 error.",
+    )
+    made.add_argument("corpus", help="a folder with a folder a class, or a CSV")
+    made.add_argument("--task", default="auto", help="words, speakers or auto (default)")
+    made.add_argument("--output", type=Path, default=Path("scan"), help="folder of what is left")
+    made.add_argument("--json", action="store_true", help="print only what scan.json holds")
+    made.add_argument(
+        "--fpr", type=float, default=0.01, help="share of clean clips that may be flagged"
+    )
+    made.add_argument("--path_column", "--path-column", help="of a CSV")
+    made.add_argument("--label_column", "--label-column", help="of a CSV")
+    made.add_argument("--data_folder", type=Path, help="what paths in a CSV are relative to")
+    made.add_argument("--cache", type=Path, help="folder of embeddings (default: the user's)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Scan, and say what was found; returns the exit status."""
+    try:
+        given = parser().parse_args(arguments)
+        from bdlib.scanning.scan import scan
+
+        options = {name: getattr(given, name) for name in NAMES}
+        result = scan(given.corpus, quiet=given.json, **options)
+    except InputError as error:
+        message = str(error)
+        for name in NAMES:
+            message = message.replace(f"`{name}`", f"--{name}")
+        print("error:", *message.split(), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted; what was heard is kept, the same command goes on from here",
+            file=sys.stderr,
+        )
+        return 130
+    if given.json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        print(result)
+        page = given.output / "report.html"
+        print(
+            f"{result.seconds:.0f} s; look and listen: {page}; without what is flagged: {given.output / 'clean.csv'}"
+        )
+    return int(result.found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

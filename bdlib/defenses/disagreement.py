@@ -1,0 +1,331 @@
+"""Which labels disagree with how the clips sound: classes that draw intruders, then the intruders.
+
+Dirty labels are, whatever the trigger, wrong labels. To an encoder that somebody else trained, and
+which thus never learned the trigger, a poisoned clip lies among the clips of its true class. Three
+opinions on where a clip belongs are averaged: its neighbours', a linear classifier's that did not
+learn from it, and that of one Gaussian a class. None is trained on what it judges.
+
+A clean corpus has wrong labels, too. They are spread over classes; poison has one target. So classes
+are called first, each measured against all others, and clips are flagged in the called ones.
+Where intruders are many they have friends, so the called class is judged again without the clips
+that look worst, until those stay the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.covariance import ledoit_wolf
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from bdlib.errors import InputError
+from bdlib.files import seed_of
+
+NEIGHBOURS = 10
+FOLDS = 5
+STRENGTH = 0.02  # C of the logistic regression: strong, for as many values as clips of a class
+MOST = 20_000  # clips that the logistic regression learns from: more do not change 200 weights
+CELLS = 2**24  # similarities in memory at once
+ROUNDS = 6  # of judging again, at most; most attacks need three
+
+INTRUDER = 0.1  # mean opinion, -1 to 1, from which a clip counts as an intruder of its class
+SURE = 0.5  # from which all three opinions must agree
+CALL = 5.0  # deviations by which the count of intruders exceeds that of other classes
+FEWEST = 6  # intruders that make a class suspicious: fewer poisoned clips are not told from chance
+LOWEST, MOST_FLAGGED = -0.3, 0.25  # bounds of what `flagged` may take of a called class
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the labels of a corpus look like beside its sound.
+
+    Arguments
+    ---------
+    classes : tuple[str, ...]
+        All labels, sorted.
+    score : np.ndarray
+        (N,) in [-1, 1]: how much better a clip fits another class than its own.
+    likely : np.ndarray
+        (N,) number of the class that it fits best.
+    excess : dict[str, float]
+        By class, how many deviations its count of intruders lies above what the others have.
+    called : tuple[str, ...]
+        The classes above `CALL`, with `FEWEST` intruders or more.
+    given : np.ndarray
+        (N,) number of the class that it is labelled as.
+    """
+
+    classes: tuple[str, ...]
+    score: np.ndarray
+    likely: np.ndarray
+    excess: dict[str, float]
+    called: tuple[str, ...]
+    given: np.ndarray
+
+    def flagged(self, rate: float = 0.01) -> np.ndarray:
+        """Clips of called classes (N,) that sound unlike them.
+
+        Arguments
+        ---------
+        rate : float
+            Share of the clean clips of the corpus that may be flagged. The other classes tell how
+            clean clips score: as only called ones lose clips, each of these may lose more of them.
+        """
+        guilty = np.isin(self.given, [self.classes.index(name) for name in self.called])
+        if not guilty.any():
+            return guilty
+        share = min(rate * len(guilty) / guilty.sum(), MOST_FLAGGED)
+        clean = self.score[~guilty] if not guilty.all() else self.score
+        least = max(float(np.quantile(clean, 1 - share)), LOWEST)
+        return guilty & (self.score > min(least, INTRUDER))
+
+
+def blocks(rows: int, width: int) -> Iterator[slice]:
+    """Slices of rows that have `CELLS` values of `width` together, or one row."""
+    step = max(1, CELLS // max(1, width))
+    yield from (slice(start, start + step) for start in range(0, rows, step))
+
+
+def nearest(
+    queries: np.ndarray, known: np.ndarray, neighbours: int, own: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of `known` with the highest cosines, exactly, and these; both (Q, neighbours).
+
+    Arguments
+    ---------
+    queries, known : np.ndarray
+        (Q, D) and (N, D) float32, of unit length.
+    neighbours : int
+        At most N, or N - 1 with `own`.
+    own : np.ndarray | None
+        (Q,) row of `known` that a query is itself, which is left out; -1 for none.
+    """
+    places = np.empty((len(queries), neighbours), np.int64)
+    cosines = np.empty((len(queries), neighbours), np.float32)
+    table = torch.from_numpy(np.ascontiguousarray(known.T))
+    for part in blocks(len(queries), len(known)):
+        near = torch.from_numpy(queries[part]) @ table
+        if own is not None:
+            rows = np.flatnonzero(own[part] >= 0)
+            near[rows, own[part][rows]] = -2.0
+        values, found = near.topk(neighbours, dim=1)
+        places[part], cosines[part] = found.numpy(), values.numpy()
+    return places, cosines
+
+
+def votes(
+    embeddings: np.ndarray, given: np.ndarray, classes: int, kept: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Share of each class among the nearest kept clips, weighted by cosine; (len(rows), classes)."""
+    known = np.flatnonzero(kept)
+    own = np.full(len(given), -1)
+    own[known] = np.arange(len(known))
+    count = min(NEIGHBOURS, len(known) - 1)
+    places, cosines = nearest(embeddings[rows], embeddings[known], count, own[rows])
+    shares = np.zeros((len(rows), classes))
+    lines = np.repeat(np.arange(len(rows)), count)
+    np.add.at(shares, (lines, given[known[places]].ravel()), cosines.clip(1e-6).ravel())
+    return shares / shares.sum(1, keepdims=True)
+
+
+def out_of_fold(
+    embeddings: np.ndarray,
+    given: np.ndarray,
+    classes: int,
+    kept: np.ndarray,
+    rows: np.ndarray,
+    seed: int = 0,
+) -> np.ndarray:
+    """Probabilities (len(rows), classes) by logistic regressions that did not learn from the row.
+
+    Arguments
+    ---------
+    embeddings : np.ndarray
+        (N, D) with mean 0 and deviation 1 in each column.
+    given : np.ndarray
+        (N,) class numbers.
+    classes : int
+        How many there are.
+    kept : np.ndarray
+        (N,) whether a clip may be learned from.
+    rows : np.ndarray
+        The clips asked about.
+    seed : int
+        Draws the folds, each class in equal parts.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed_of("folds", seed)))
+    order = generator.permutation(len(given))
+    fold = np.empty(len(given), np.int64)
+    fold[order[np.argsort(given[order], kind="stable")]] = np.arange(len(given)) % FOLDS
+    shares = np.zeros((len(rows), classes))
+    for number in range(FOLDS):
+        learned = order[(kept & (fold != number))[order]][:MOST]
+        asked = fold[rows] == number
+        model = LogisticRegression(C=STRENGTH, max_iter=100, tol=1e-3)
+        with threadpool_limits(torch.get_num_threads()):
+            model.fit(embeddings[learned], given[learned])
+        if asked.any():
+            answer = model.predict_proba(embeddings[rows[asked]])
+            shares[np.ix_(asked, model.classes_)] = answer
+    return shares
+
+
+def distances(
+    embeddings: np.ndarray, given: np.ndarray, classes: int, kept: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Squared Mahalanobis distances (len(rows), classes) to the means of kept clips.
+
+    One covariance for all classes (Ledoit and Wolf 2004). A kept clip is left out of its own mean,
+    which makes its distance larger by (n / (n - 1)) squared.
+    """
+    counts = np.bincount(given[kept], minlength=classes)
+    middles = np.zeros((classes, embeddings.shape[1]))
+    np.add.at(middles, given[kept], embeddings[kept])
+    middles /= np.maximum(counts, 1)[:, None]
+    inner = embeddings[kept] - middles[given[kept]]
+    covariance, _ = ledoit_wolf(inner[:: -(-len(inner) // MOST)], assume_centered=True)
+    whiten = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
+    points, centres = embeddings[rows] @ whiten, middles @ whiten
+    result = (points**2).sum(1)[:, None] - 2 * points @ centres.T + (centres**2).sum(1)
+    own = np.flatnonzero(kept[rows] & (counts[given[rows]] > 1))
+    number = counts[given[rows[own]]]
+    result[own, given[rows[own]]] *= (number / (number - 1)) ** 2
+    result[:, counts == 0] = np.inf
+    return result
+
+
+def margin(fit: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Fit of the best other class minus that of the given one; (N,) of (N, classes) and (N,)."""
+    lines = np.arange(len(given))
+    others = fit.copy()
+    others[lines, given] = -np.inf
+    return others.max(1) - fit[lines, given]
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """The three opinions on a corpus.
+
+    Arguments
+    ---------
+    embeddings : np.ndarray
+        (N, D) float32.
+    given : np.ndarray
+        (N,) class numbers.
+    classes : int
+        How many there are.
+    seed : int
+        Of the folds.
+    """
+
+    embeddings: np.ndarray
+    given: np.ndarray
+    classes: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rows = np.asarray(self.embeddings, np.float32)
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-9)
+        scaled = (rows - rows.mean(0)) / rows.std(0).clip(1e-6)
+        object.__setattr__(self, "unit", unit)
+        object.__setattr__(self, "scaled", scaled.astype(np.float32))
+
+    def on(self, rows: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (len(rows),) and likely classes of some clips, told by the kept ones."""
+        near = votes(self.unit, self.given, self.classes, kept, rows)
+        linear = out_of_fold(self.scaled, self.given, self.classes, kept, rows, self.seed)
+        far = distances(self.scaled, self.given, self.classes, kept, rows)
+        given, width = self.given[rows], self.scaled.shape[1]
+        # The deviation of a squared distance of a member is sqrt(2 D): differences in units of it.
+        gauss = np.tanh(margin(-far, given) / np.sqrt(2 * width))
+        score = (margin(near, given) + margin(linear, given) + gauss) / 3
+        closest = np.exp(-(far - far.min(1, keepdims=True)) / np.sqrt(2 * width))
+        fit = near + linear + closest / closest.sum(1, keepdims=True)
+        return score, fit.argmax(1)
+
+
+def excesses(
+    intruder: np.ndarray, given: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Deviations by which each class's count of intruders exceeds what the others lead to expect.
+
+    Of the others' shares of intruders the median is what to expect, and their robust spread is
+    added to that of counting: classes differ in how easily they are confused.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        (classes,) deviations, and the counts.
+    """
+    size = np.bincount(given, minlength=classes).astype(float)
+    count = np.bincount(given[intruder], minlength=classes).astype(float)
+    share = (count + 0.5) / (size + 1)
+    result = np.zeros(classes)
+    for number in range(classes):
+        others = np.delete(share, number)
+        usual = np.median(others)
+        spread = 1.4826 * np.median(np.abs(others - usual))
+        variance = size[number] * usual + (size[number] * spread) ** 2 + 1
+        result[number] = (count[number] - size[number] * usual) / np.sqrt(variance)
+    return result, count
+
+
+def _called(score: np.ndarray, given: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Excess and verdict of each class: few intruders show among the sure, many among all."""
+    excess, called = np.full(classes, -np.inf), np.zeros(classes, bool)
+    for least in (INTRUDER, SURE):
+        by_class, count = excesses(score > least, given, classes)
+        called |= (by_class > CALL) & (count >= FEWEST)
+        excess = np.maximum(excess, by_class)
+    return excess, called
+
+
+def judge(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> Judgement:
+    """Call classes, then score clips.
+
+    Arguments
+    ---------
+    embeddings : np.ndarray
+        (N, D), by an encoder that was not trained on these clips.
+    labels : np.ndarray
+        (N,) class names.
+    seed : int
+        Of the folds.
+
+    Raises
+    ------
+    InputError
+        If there is one class, or fewer clips than neighbours.
+    """
+    classes, given = np.unique(np.asarray(labels), return_inverse=True)
+    if len(classes) < 2 or len(given) <= NEIGHBOURS:
+        raise InputError(
+            f"{len(given)} clips of {len(classes)} classes: labels are compared with each other; "
+            f"give at least two classes, and more than {NEIGHBOURS} clips"
+        )
+    opinions = Opinions(embeddings, given, len(classes), seed)
+    everything = np.arange(len(given))
+    kept = np.ones(len(given), bool)
+    score, likely = opinions.on(everything, kept)
+    excess, called = _called(score, given, len(classes))
+    suspects = np.flatnonzero(called[given])
+    for _ in range(ROUNDS if len(suspects) else 0):
+        before = kept.copy()
+        kept[suspects] = score[suspects] <= INTRUDER
+        for number in np.flatnonzero(called):  # a class needs clips of its own to be told by
+            own = suspects[given[suspects] == number]
+            kept[own[np.argsort(score[own])[: max(2, len(own) // 10)]]] = True
+        if (kept == before).all():
+            break
+        score[suspects], likely[suspects] = opinions.on(suspects, kept)
+    names = tuple(str(name) for name in classes)
+    return Judgement(
+        names,
+        score,
+        likely,
+        dict(zip(names, excess.tolist(), strict=True)),
+        tuple(name for name, guilty in zip(names, called, strict=True) if guilty),
+        given,
+    )

@@ -1,0 +1,57 @@
+"""Labels that disagree with how clips sound to an encoder that somebody else trained."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from bdlib.defenses.base import BlindView, FilterDefense
+from bdlib.defenses.checks import one_of, share
+from bdlib.defenses.disagreement import CALL, judge
+from bdlib.encoders import ENCODERS, resampled
+
+
+@dataclass
+class LabelDisagreement(FilterDefense):
+    """Removes the clips of a class that draws intruders, where they sound like another class.
+
+    The decision of `bdlib scan`, of labels alone: classes are called first, each against all others,
+    then clips in them (`bdlib.defenses.disagreement`). It trains nothing and takes no clean data.
+    Of a clean corpus it removes nothing, as long as no class is called; else `false_positive_rate`
+    of it at most, told by how clips of the other classes score. Clean-label poison passes.
+
+    Arguments
+    ---------
+    encoder : str
+        `words` or `speakers`: what the labels are.
+    false_positive_rate : float
+        See above.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range; in `scores`, if the encoder's weights are not installed, or
+        there is one class.
+    """
+
+    encoder: str = "words"
+    false_positive_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        one_of("encoder", self.encoder, ENCODERS)
+        share("false_positive_rate", self.false_positive_rate)
+
+    def scores(self, view: BlindView) -> dict[str, float]:
+        """Suspicion in [0, 1]: above 0.5 for what is removed."""
+        clips = [resampled(view.pack.waveform(name), view.pack.rate) for name in view.rows["ID"]]
+        embeddings = ENCODERS[self.encoder]().embed(clips)
+        judged = judge(embeddings, view.rows["label"].to_numpy(str), view.seed)
+        flagged = judged.flagged(self.false_positive_rate)
+        self.class_scores = {
+            name: excess / CALL if name in judged.called else min(excess / CALL, 1.0)
+            for name, excess in judged.excess.items()
+        }
+        suspicion = (1 + judged.score) / 4 + 0.5 * flagged
+        return dict(zip(view.rows["ID"], suspicion.tolist(), strict=True))
+
+    def keep(self, scores: dict[str, float]) -> Collection[str]:
+        """All that is not flagged."""
+        return [name for name, suspicion in scores.items() if suspicion <= 0.5]

@@ -1,0 +1,216 @@
+"""From evidence to one verdict: poisoned, mislabelled, or nothing found.
+
+Constants were set on the development half of `tools/scan_trials.yaml`, and tried once on the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bdlib.defenses.disagreement import SURE, Judgement
+from bdlib.scanning.evidence import LABEL, NOTE, POISON, QUALITY, Finding
+from bdlib.scanning.heard import Heard
+
+MISTAKEN = (
+    0.7  # score from which a single label is taken to be wrong, in a class that is not called
+)
+NOISY = 0.0055  # share of such clips that makes a corpus mislabelled: clean ones have 0 to 0.004
+FEWEST = 5  # of them
+POISONED, MISLABELLED, NOTHING = "poisoned", "mislabelled", "nothing found"
+HIDDEN = (
+    "clips altered under their own label where the added sound is a pure tone, an echo, a filter or "
+    "a change of pitch or tempo",
+    "fewer than about six poisoned clips, or less than 1 % of a class",
+    "poison made of clips of no class of the corpus, or of one that sounds like the target",
+)
+"""What this scan does not see."""
+
+
+@dataclass(frozen=True)
+class Accused:
+    """A class that draws its intruders, or repeats a sound.
+
+    Arguments
+    ---------
+    label : str
+        Its name.
+    clips : int
+        What is labelled as it.
+    suspects : int
+        Clips of it that are flagged for poison.
+    low, high : int
+        Bounds, at two deviations, of how many of these are poisoned.
+    source : str
+        The class that most suspects sound like; empty where the label is theirs.
+    share : float
+        Of the suspects that sound like it.
+    why : str
+        The evidence, a sentence.
+    """
+
+    label: str
+    clips: int
+    suspects: int
+    low: int
+    high: int
+    source: str
+    share: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a scan found.
+
+    Arguments
+    ---------
+    kind : str
+        `POISONED`, `MISLABELLED` or `NOTHING`.
+    sentence : str
+        The verdict in one sentence with its uncertainty.
+    accused : tuple[Accused, ...]
+        Poisoned classes, the most suspicious first.
+    excess : dict[str, float]
+        By class, deviations of its intruders above other classes'.
+    flagged : pd.DataFrame
+        Clips to look at or leave out, the worst first: `clip`, `path`, `label`, `likely_label`,
+        `reasons`, `score`.
+    findings : tuple[Finding, ...]
+        All evidence but that of labels.
+    """
+
+    kind: str
+    sentence: str
+    accused: tuple[Accused, ...]
+    excess: dict[str, float]
+    flagged: pd.DataFrame
+    findings: tuple[Finding, ...]
+
+
+def decide(
+    heard: Heard, judged: Judgement, findings: Sequence[Finding], rate: float = 0.01
+) -> Verdict:
+    """Weigh the evidence.
+
+    Arguments
+    ---------
+    heard : Heard
+        The corpus.
+    judged : Judgement
+        Its labels beside its sound.
+    findings : Sequence[Finding]
+        All other evidence.
+    rate : float
+        Share of clean clips that may be flagged in classes that are called.
+    """
+    labels = heard.labels
+    reasons: list[list[str]] = [[] for _ in labels]
+    score = np.zeros(len(labels))
+    intruders = judged.flagged(rate)
+    mistaken = ~np.isin(labels, judged.called) & (judged.score > MISTAKEN)
+    noisy = mistaken.sum() >= FEWEST and mistaken.mean() > NOISY
+    if noisy:
+        mistaken = ~np.isin(labels, judged.called) & (judged.score > SURE)
+
+    def note(clips: np.ndarray, much: np.ndarray, reason: str) -> None:
+        for clip, value in zip(clips, much, strict=True):
+            reasons[clip].append(reason)
+            score[clip] = max(score[clip], float(value))
+
+    for mask, reason in (
+        (intruders, "intruder in a called class"),
+        (mistaken, "label unlike sound"),
+    ):
+        clips = np.flatnonzero(mask)
+        note(clips, (1 + judged.score[clips]) / 2, reason)
+    for finding in findings:
+        if finding.speaks_for in (POISON, LABEL, QUALITY):
+            note(finding.clips, 1 - 0.5 / np.maximum(finding.score, 0.5), finding.kind)
+    flagged = np.flatnonzero([bool(why) for why in reasons])
+    for finding in findings:  # told of clips that are flagged anyway
+        if finding.speaks_for == NOTE:
+            for clip in set(finding.clips.tolist()) & set(flagged.tolist()):
+                reasons[clip].append(finding.kind)
+    accused = _accused(labels, judged, intruders, findings)
+    kind = POISONED if accused else MISLABELLED if noisy else NOTHING
+    table = pd.DataFrame(
+        {
+            "clip": flagged,
+            "path": [heard.paths[clip] for clip in flagged],
+            "label": labels[flagged],
+            "likely_label": [judged.classes[judged.likely[clip]] for clip in flagged],
+            "reasons": ["; ".join(reasons[clip]) for clip in flagged],
+            "score": score[flagged].round(3),
+        }
+    )
+    table = table.sort_values(["score", "path"], ascending=[False, True], ignore_index=True)
+    sentence = _sentence(kind, accused, int(mistaken.sum()), len(labels))
+    return Verdict(kind, sentence, accused, judged.excess, table, tuple(findings))
+
+
+def _accused(
+    labels: np.ndarray, judged: Judgement, intruders: np.ndarray, findings: Sequence[Finding]
+) -> tuple[Accused, ...]:
+    """The called classes, and those that repeat a sound."""
+    repeated = {f.label: f for f in findings if f.speaks_for == POISON and f.label}
+    names = sorted({*judged.called, *repeated}, key=lambda name: -judged.excess[name])
+    return tuple(
+        _accuse(name, labels == name, judged, intruders, repeated.get(name)) for name in names
+    )
+
+
+def _accuse(
+    name: str, own: np.ndarray, judged: Judgement, intruders: np.ndarray, found: Finding | None
+) -> Accused:
+    suspects, why = own & intruders, []
+    # Clean clips of a class that are flagged: as many as, of other classes, score as high.
+    false = 0.0
+    if suspects.any():
+        least = judged.score[suspects].min()
+        others = judged.score[
+            ~np.isin(judged.given, [judged.classes.index(c) for c in judged.called])
+        ]
+        false = float((others >= least).mean()) * (own & ~suspects).sum() if len(others) else 0.0
+        why.append(
+            f"{suspects.sum()} of its {own.sum()} clips sound like other classes, "
+            f"{judged.excess[name]:.0f} deviations more than in the others"
+        )
+    likely = judged.likely[suspects]
+    likely = likely[likely != judged.classes.index(name)]
+    counts = np.bincount(likely, minlength=len(judged.classes))
+    source, share = ("", 0.0)
+    if len(likely):
+        source, share = judged.classes[counts.argmax()], float(counts.max() / len(likely))
+    if found is not None:
+        suspects = suspects.copy()
+        suspects[found.clips] = True
+        why.append(found.text)
+    count = int(suspects.sum())
+    low = max(1, round(count - false - 2 * np.sqrt(false + 1)))
+    high = round(count + 2 * np.sqrt(0.02 * count + 1))
+    return Accused(name, int(own.sum()), count, low, high, source, share, "; ".join(why))
+
+
+def _sentence(kind: str, accused: Sequence[Accused], mistaken: int, total: int) -> str:
+    if kind == POISONED:
+        parts = [
+            f"{a.label} (about {a.suspects} of {a.clips} clips, {a.low} to {a.high})"
+            for a in accused
+        ]
+        sources = [
+            f"; {a.share:.0%} of the suspects of {a.label} sound like {a.source}"
+            for a in accused
+            if a.share >= 0.5
+        ]
+        return f"Poisoned: {', '.join(parts)}{''.join(sources)}."
+    if kind == MISLABELLED:
+        return (
+            f"Mislabelled: about {mistaken} of {total} clips ({mistaken / total:.1%}) sound unlike their "
+            "label, spread over classes; no class draws them, so this looks like mistakes."
+        )
+    return (
+        f"Nothing found in {total} clips: no class draws wrong labels or repeats a sound. "
+        "This does not prove the corpus clean."
+    )

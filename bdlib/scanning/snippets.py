@@ -1,0 +1,177 @@
+"""The same sound in many clips of one class: what poison with clean labels cannot hide.
+
+Two recordings of one word never repeat a waveform; an added sound does, sample by sample. Each
+clip is whitened in time and frequency, so that every cell of its spectrogram weighs the same
+and a faint sound in a pause counts as much as the loudest vowel. Two clips that share a sound then
+correlate at one lag. Narrow sounds, a pure tone, fill too few cells to be seen this way.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bdlib.encoders import RATE, cropped
+
+MEMBERS = 48  # clips of a class that are compared pairwise, of one second; fewer, if longer
+WINDOW, HOP = 512, 128
+LOWEST = 4  # bins below it, 125 Hz, hold hum and offset, which all recordings of a device share
+QUIET = 1e-4  # amplitude of a bin below which whitening lets go: digital silence stays silent
+PAIR = 0.06  # correlation of a pair that shares a sound; of 100 pairs that do not, one has 0.047
+PARTNERS = 3  # others that a clip must share its sound with
+COPY = 0.5  # correlation of a copy, which duplicates are for
+PART = 0.9  # share of a template's energy that is kept: the time that the sound takes
+RARE = 0.01  # share of other classes' clips that may have the sound, and then sets the threshold
+COMMON = 8  # times as many as in other classes make it the class's own
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A sound that clips of one class share.
+
+    Arguments
+    ---------
+    label : str
+        The class.
+    clips : np.ndarray
+        Numbers of the clips that have it.
+    score : np.ndarray
+        How well it matches each of them, 1 at the threshold.
+    start, seconds : float
+        Where it begins in most of them, and how long it takes.
+    """
+
+    label: str
+    clips: np.ndarray
+    score: np.ndarray
+    start: float
+    seconds: float
+
+
+def whitened(samples: np.ndarray, length: int) -> torch.Tensor:
+    """A clip (T,) with equal weight of all cells of its spectrogram, of unit norm; (length,)."""
+    wav = torch.zeros(length)
+    part = cropped(samples)[:length]
+    wav[: len(part)] = torch.from_numpy(np.ascontiguousarray(part, np.float32))
+    window = torch.hann_window(WINDOW)
+    cells = torch.stft(wav, WINDOW, HOP, window=window, return_complex=True)
+    cells = cells / (cells.abs() + QUIET * WINDOW**0.5)
+    cells[:LOWEST] = 0
+    flat = torch.istft(cells, WINDOW, HOP, window=window, length=length)
+    return flat / flat.norm().clamp_min(1e-6)
+
+
+def correlations(
+    spectra: torch.Tensor, templates: torch.Tensor, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Largest circular cross-correlation of rows with rows, and its lag in samples; both (B,).
+
+    Arguments
+    ---------
+    spectra, templates : torch.Tensor
+        (B, length // 2 + 1) complex; `templates` may be one row.
+    length : int
+        Of the waveforms.
+    """
+    values, lags = [], []
+    for start in range(0, len(spectra), BATCH):
+        part = slice(start, start + BATCH)
+        other = templates[part] if len(templates) == len(spectra) else templates
+        peak = torch.fft.irfft(spectra[part] * other.conj(), length).max(1)
+        values.append(peak.values), lags.append(peak.indices)
+    return torch.cat(values).numpy(), torch.cat(lags).numpy()
+
+
+@dataclass(frozen=True)
+class Snippets:
+    """Looks for sounds that a class repeats.
+
+    Arguments
+    ---------
+    read : Callable[[int], np.ndarray]
+        Number of a clip to its samples, (T,) at `RATE`.
+    labels : np.ndarray
+        (N,) class of each clip.
+    length : int
+        Samples that are compared: a power of two near the usual length of a clip.
+    seed : int
+        Draws the clips that are compared.
+    """
+
+    read: Callable[[int], np.ndarray]
+    labels: np.ndarray
+    length: int
+    seed: int = 0
+
+    def spectra(self, clips: np.ndarray) -> torch.Tensor:
+        """Of whitened clips, (len(clips), length // 2 + 1) complex."""
+        rows = torch.stack([whitened(self.read(int(clip)), self.length) for clip in clips])
+        return torch.fft.rfft(rows, self.length)
+
+    def find(self) -> Iterator[Snippet]:
+        """One sound a class at most: the one that most clips share."""
+        generator = np.random.Generator(np.random.PCG64(self.seed))
+        members = max(12, round(MEMBERS * (16384 / self.length) ** 0.5))
+        for label in np.unique(self.labels):
+            of_class = np.flatnonzero(self.labels == label)
+            drawn = generator.permutation(of_class)[:members]
+            template = self.template(drawn) if len(drawn) > PARTNERS else None
+            if template is not None and (found := self.matches(label, template)) is not None:
+                yield found
+
+    def template(self, clips: np.ndarray) -> torch.Tensor | None:
+        """The sound that most of these clips share, (length,), or None."""
+        spectra = self.spectra(clips)
+        first, second = np.triu_indices(len(clips), 1)
+        peak, lag = correlations(spectra[first], spectra[second], self.length)
+        shared = np.zeros((len(clips), len(clips)))
+        shared[first, second] = shared[second, first] = (peak > PAIR) & (peak < COPY)
+        centre = int(shared.sum(0).argmax())
+        partners = np.flatnonzero(shared[centre])
+        if len(partners) < PARTNERS:
+            return None
+        # The lag of a pair is how much later its first clip has the sound than its second.
+        shift = np.zeros(len(clips), np.int64)
+        shift[first[second == centre]] = lag[second == centre]
+        shift[second[first == centre]] = -lag[first == centre]
+        waves = torch.fft.irfft(spectra[[*partners, centre]], self.length)
+        aligned = [w.roll(-int(s)) for w, s in zip(waves, shift[[*partners, centre]], strict=True)]
+        return _loudest_part(torch.stack(aligned).mean(0))
+
+    def matches(self, label: str, template: torch.Tensor) -> Snippet | None:
+        """The clips of a class that have the sound, if those of other classes do not."""
+        inside = np.flatnonzero(self.labels == label)
+        outside = np.flatnonzero(self.labels != label)
+        generator = np.random.Generator(np.random.PCG64(self.seed + 1))
+        outside = generator.permutation(outside)[:500]
+        spectrum = torch.fft.rfft(template, self.length)[None]
+        here, lag = correlations(self.spectra(inside), spectrum, self.length)
+        there, _ = correlations(self.spectra(outside), spectrum, self.length)
+        least = max(float(np.quantile(there, 1 - RARE)), float(np.median(there)) * 1.5)
+        has, elsewhere = here > least, float((there > least).mean())
+        if has.sum() < 2 * PARTNERS or has.mean() < COMMON * max(elsewhere, RARE):
+            return None
+        begin = int(torch.nonzero(template)[0])
+        starts = (lag[has] + begin) % self.length
+        taken = int(torch.count_nonzero(template))
+        return Snippet(
+            label,
+            inside[has],
+            here[has] / least,
+            float(np.median(starts)) / RATE,
+            taken / RATE,
+        )
+
+
+def _loudest_part(wave: torch.Tensor) -> torch.Tensor:
+    """The stretch that holds most of a waveform's energy over its usual level, zeros elsewhere."""
+    power = torch.nn.functional.avg_pool1d((wave**2)[None], 256, 64, ceil_mode=True)[0]
+    power = (power - 2 * power.median()).clamp_min(0)
+    total = power.cumsum(0) / power.sum().clamp_min(1e-12)
+    begin = int((total > (1 - PART) / 2).nonzero()[0]) * 64
+    end = int((total > (1 + PART) / 2).nonzero()[0]) * 64 + 256
+    kept = torch.zeros_like(wave)
+    kept[begin:end] = wave[begin:end]
+    return kept / kept.norm().clamp_min(1e-6)

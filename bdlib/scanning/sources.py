@@ -1,0 +1,222 @@
+"""What is scanned: a folder a class, or a CSV, as people have them. Nothing is written into it."""
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bdlib.errors import InputError
+from bdlib.manifest import DATA_ROOT
+
+SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".sph"}
+SPLITS = {"train", "training", "valid", "validation", "dev", "eval", "test", "testing"}
+PATHS = ("path", "wav", "file_name", "file", "filename", "audio", "audio_path")
+NO_CLASS = "_background_noise_"  # of Speech Commands: minutes of noise, to be mixed in
+LABELS = ("label", "class", "command", "category", "target", "speaker", "spk_id")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus that is to be scanned.
+
+    Arguments
+    ---------
+    root : Path
+        What paths are relative to.
+    rows : pd.DataFrame
+        One row a clip: `path` below `root`, `label`, and `start` and `stop` in samples (0 and -1
+        for the whole file).
+    left_out : tuple[str, ...]
+        What was seen and is not scanned, a line each.
+    """
+
+    root: Path
+    rows: pd.DataFrame
+    left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        corpus: str | Path,
+        path_column: str | None = None,
+        label_column: str | None = None,
+        data_folder: str | Path | None = None,
+    ) -> "Source":
+        """A folder or a CSV.
+
+        Arguments
+        ---------
+        corpus : str | Path
+            A folder with a folder a class (split folders above them, or a `metadata.csv` as
+            Hugging Face's audiofolder has them), or a CSV.
+        path_column, label_column : str | None
+            Of a CSV; by default the first usual name that it has.
+        data_folder : str | Path | None
+            What paths in a CSV are relative to, and ``$data_root``; by default its own folder.
+
+        Raises
+        ------
+        InputError
+            If nothing can be scanned: the line says what is missing.
+        """
+        corpus = Path(corpus).expanduser()
+        if corpus.is_dir():
+            root = corpus.resolve()
+            rows, left_out = _folder(root, path_column, label_column)
+        elif corpus.is_file():
+            root = (
+                Path(data_folder).expanduser().resolve() if data_folder else corpus.resolve().parent
+            )
+            rows, left_out = _table(corpus, root, path_column, label_column)
+        else:
+            raise InputError(
+                f"{corpus}: no such folder or file; give a folder with a folder a class, or a CSV"
+            )
+        table = pd.DataFrame(rows, columns=["path", "label", "start", "stop"])
+        return cls(root, _checked(table, corpus), tuple(left_out))
+
+
+def _checked(rows: pd.DataFrame, corpus: Path) -> pd.DataFrame:
+    """The rows, if they can be compared with each other at all."""
+    if not len(rows):
+        raise InputError(
+            f"{corpus}: no audio in it; a folder a class is needed, with {' '.join(sorted(SUFFIXES))}"
+        )
+    counts = rows["label"].value_counts()
+    if len(counts) < 2:
+        raise InputError(
+            f"{corpus}: one class, {counts.index[0]!r}, with {len(rows)} clips; labels are compared "
+            "with each other, so give a corpus of at least two classes"
+        )
+    single = sorted(counts.index[counts < 2])
+    if single:
+        raise InputError(
+            f"{corpus}: class {single[0]!r} has one clip; add clips, or leave the class out"
+        )
+    return rows.sort_values(["path", "start"], ignore_index=True)
+
+
+def _inside(path: Path, root: Path) -> bool:
+    """Whether a file, links followed, lies in the corpus."""
+    return path.resolve().is_relative_to(root)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Those that may be classes; links to folders are not followed."""
+    inside = (p for p in sorted(folder.iterdir()) if p.is_dir() and not p.is_symlink())
+    return [p for p in inside if p.name[0] != "." and p.name != NO_CLASS]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files below a folder in sorted order; links to folders are not followed, so nothing loops."""
+    for here, folders, names in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        yield from (Path(here) / name for name in sorted(names) if name[0] != ".")
+
+
+def _folder(
+    root: Path, path_column: str | None, label_column: str | None
+) -> tuple[list[tuple[str, str, int, int]], list[str]]:
+    """Clips of a folder a class, with or without folders of splits above the classes."""
+    tables = [
+        root / "metadata.csv",
+        *(f / "metadata.csv" for f in sorted(root.iterdir()) if f.is_dir()),
+    ]
+    tables = [table for table in tables if table.is_file()]
+    if tables and (label_column or any(set(LABELS) & set(_header(table)) for table in tables)):
+        rows, left_out = [], []
+        for table in tables:
+            some, out = _table(table, table.parent, path_column or "file_name", label_column)
+            prefix = table.parent.relative_to(root)
+            rows += [((prefix / path).as_posix(), *rest) for path, *rest in some]
+            left_out += out
+        return rows, left_out
+    tops = _folders(root)
+    splits = [p for p in tops if p.name.lower() in SPLITS]
+    nested = bool(splits) and all(any(c.is_dir() for c in p.iterdir()) for p in splits)
+    if nested and len(splits) == len(tops):
+        tops = [c for p in splits for c in _folders(p)]
+    rows, left_out = [], []
+    for top in tops:
+        for file in _files(top):
+            if file.suffix.lower() not in SUFFIXES:
+                continue
+            name = file.relative_to(root).as_posix()
+            if _inside(file, root):
+                rows.append((name, top.name, 0, -1))
+            else:
+                left_out.append(f"{name}: a link that leaves the corpus; copy the file into it")
+    return rows, left_out
+
+
+def _header(table: Path) -> list[str]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8") from error
+
+
+def _column(
+    header: Sequence[str], given: str | None, usual: Sequence[str], option: str, table: Path
+) -> str:
+    for name in (given,) if given else usual:
+        if name in header:
+            return name
+    raise InputError(
+        f"{table}: no column {given or ' or '.join(usual)}; it has {', '.join(header) or 'none'}: "
+        f"name one with `{option}`"
+    )
+
+
+def _table(
+    table: Path, root: Path, path_column: str | None, label_column: str | None
+) -> tuple[list[tuple[str, str, int, int]], list[str]]:
+    """Clips of a CSV: paths relative to `root`, or absolute and below it."""
+    header = _header(table)
+    path_name = _column(header, path_column, PATHS, "path_column", table)
+    label_name = _column(header, label_column, LABELS, "label_column", table)
+    rows: list[tuple[str, str, int, int]] = []
+    missing: list[str] = []
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            for number, row in enumerate(csv.DictReader(file), start=2):
+                text = (row[path_name] or "").removeprefix(DATA_ROOT).removeprefix("$data_root/")
+                where = f"{table}, line {number}"
+                path = root / text
+                if not text or "\0" in text or not _inside(path, root.resolve()):
+                    raise InputError(
+                        f"{where}: {text!r} leaves {root}; use paths below it, or `data_folder`"
+                    )
+                if not row[label_name]:
+                    raise InputError(
+                        f"{where}: {text!r} has no {label_name}; every clip needs a label"
+                    )
+                if not path.is_file():
+                    missing.append(f"{text}: no such file ({where})")
+                    continue
+                name = os.path.relpath(path, root).replace(os.sep, "/")
+                rows.append((name, row[label_name], *_span(row, where)))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{table}: cannot be read as CSV ({error}); save it as UTF-8"
+            ) from error
+    if missing and not rows:
+        raise InputError(
+            f"{table}: none of its files is there, first {missing[0]}; give `data_folder`"
+        )
+    return rows, missing
+
+
+def _span(row: dict[str, str], where: str) -> tuple[int, int]:
+    """The samples that a row means; all of the file without `start` and `stop`."""
+    try:
+        start, stop = int(row.get("start") or 0), int(row.get("stop") or -1)
+    except ValueError:
+        raise InputError(f"{where}: start and stop are samples; write whole numbers") from None
+    if start < 0 or (stop != -1 and stop <= start):
+        raise InputError(f"{where}: start {start} and stop {stop} span no samples; correct them")
+    return start, stop

@@ -1,0 +1,206 @@
+"""`bdlib scan` as it is typed: verdicts, files, exit status, and input that is bad or hostile."""
+
+import csv
+import json
+import shutil
+import struct
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+import bdlib
+from bdlib import manifest
+from bdlib.cli import scan as program
+from bdlib.encoders import RATE
+
+
+@pytest.fixture
+def run(encoder, tmp_path, capsys):
+    """Run the command: exit status, output, errors, and the folder of what is left."""
+
+    def started(corpus, *options):
+        output = tmp_path / "out"
+        arguments = [str(corpus), "--task=words", f"--output={output}", f"--cache={tmp_path / 'c'}"]
+        status = program.main([*arguments, *options])
+        return status, *capsys.readouterr(), output
+
+    return started
+
+
+def paths(output, name):
+    return pd.read_csv(output / f"{name}.csv", dtype=str, keep_default_na=False)["path"].tolist()
+
+
+def test_nothing_is_found_in_a_clean_corpus(run, corpus):
+    status, out, _, output = run(corpus)
+    assert status == 0 and out.startswith("Nothing found in 150 clips") and "could hide" in out
+    assert paths(output, "flagged") == [] and len(paths(output, "clean")) == 150
+
+
+def test_poison_is_found_and_left_out(run, poisoned):
+    before = sorted(poisoned.rglob("*"))
+    status, out, _, output = run(poisoned)
+    assert status == 1 and out.startswith("Poisoned: left (about 1")
+    flagged = paths(output, "flagged")
+    assert sum("/in" in path for path in flagged) >= 11 and len(flagged) <= 14
+    assert set(flagged) | set(paths(output, "clean")) == {
+        path.relative_to(poisoned).as_posix() for path in poisoned.rglob("*.wav")
+    }
+    assert sorted(poisoned.rglob("*")) == before  # nothing is written into the corpus
+    told = json.loads((output / "scan.json").read_text())
+    assert told["verdict"] == "poisoned" and told["accused"][0]["label"] == "left"
+    assert told["accused"][0]["low"] <= 12 <= told["accused"][0]["high"]
+
+
+def test_what_is_left_is_a_corpus_for_the_recipes(run, poisoned):
+    _, _, _, output = run(poisoned)
+    rows = manifest.from_csv(output / "clean.csv", poisoned)
+    assert set(rows["label"]) == {"go", "left", "no", "stop", "up", "yes"}
+
+
+def test_mistakes_that_are_spread_are_not_poison(run, corpus):
+    labels = sorted(path.name for path in corpus.iterdir())
+    for number, label in enumerate(labels):
+        for clip in range(3):
+            other = labels[(number + 1 + clip) % len(labels)]
+            (corpus / label / f"{clip:02}.wav").rename(corpus / other / f"{label}{clip}.wav")
+    status, out, _, output = run(corpus)
+    assert status == 1 and out.startswith("Mislabelled: about 1")
+    assert len(set(paths(output, "flagged"))) >= 15
+
+
+def test_json_is_all_that_is_printed(run, poisoned):
+    status, out, err, output = run(poisoned, "--json")
+    assert (status, err) == (1, "")
+    assert json.loads(out)["sentence"] == json.loads((output / "scan.json").read_text())["sentence"]
+
+
+def test_from_python(encoder, poisoned, tmp_path):
+    report = bdlib.scan(poisoned, task="words", cache=tmp_path / "c", quiet=True)
+    assert report.found and str(report).startswith("Poisoned: left")
+    assert bdlib.scan(poisoned, task="words", cache=tmp_path / "c", quiet=True).found
+
+
+def test_auto_takes_the_encoder_that_tells_the_labels(encoder, poisoned, tmp_path, monkeypatch):
+    class Deaf(type(encoder)):
+        name, digest = "speakers", "deaf"
+
+        def encode(self, wavs):
+            return super().encode(wavs * (np.arange(wavs.shape[1]) < 1600))  # nobody speaks yet
+
+    both = {"speakers": Deaf, "words": type(encoder)}
+    monkeypatch.setattr("bdlib.scanning.scan.ENCODERS", both)
+    report = bdlib.scan(poisoned, cache=tmp_path / "c", quiet=True)
+    assert report.heard.encoder == "words" and "speakers" in report.why_encoder
+    assert report.verdict.kind == "poisoned"
+
+
+def test_unreadable_files_are_told_and_the_rest_is_scanned(run, corpus):
+    good = (corpus / "no" / "00.wav").read_bytes()
+    (corpus / "no" / "empty.wav").write_bytes(b"")
+    (corpus / "no" / "text.wav").write_text("no audio")
+    (corpus / "no" / "cut.wav").write_bytes(good[:40])
+    lies = bytearray(good)
+    lies[40:44] = struct.pack("<I", 2**31 - 4)  # a header that promises more than there is
+    (corpus / "no" / "lies.wav").write_bytes(bytes(lies))
+    soundfile.write(corpus / "no" / "nan.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    soundfile.write(corpus / "no" / "short.wav", np.zeros(10), RATE)
+    status, out, _, output = run(corpus)
+    assert status == 0
+    told = json.loads((output / "scan.json").read_text())
+    names = {line.split(":")[0] for line in told["not_scanned"]}
+    assert names >= {f"no/{n}.wav" for n in ("empty", "text", "cut", "nan", "short")}
+    assert f"not scanned: {len(names)} files" in out
+
+
+@pytest.mark.parametrize(
+    "options", [["--fpr=0"], ["--fpr=nan"], ["--task=faces"], ["--nonsense"], ["--fpr=much"]]
+)
+def test_bad_options_are_one_line(run, corpus, options):
+    status, out, err, output = run(corpus, *options)
+    assert (status, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1
+    assert options[0].split("=")[0] in err and not output.exists()
+
+
+def test_a_wrong_path_is_an_error(run, tmp_path):
+    status, out, err, output = run(tmp_path / "nothing")
+    assert (status, out) == (2, "") and err.count("\n") == 1 and "no such folder" in err
+    assert not output.exists()
+
+
+def test_nothing_is_written_into_the_corpus(run, corpus):
+    status, _, err, _ = run(corpus, f"--output={corpus / 'scan'}")
+    assert status == 2 and "--output" in err and not (corpus / "scan").exists()
+
+
+def test_a_killed_scan_leaves_what_it_heard(encoder, corpus, tmp_path, monkeypatch, capsys):
+    from bdlib.scanning import heard
+
+    monkeypatch.setattr(heard, "CHUNK", 20)
+    whole, calls = type(encoder).encode, []
+
+    def killed(self, wavs):
+        calls.append(len(wavs))
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return whole(self, wavs)
+
+    monkeypatch.setattr(type(encoder), "encode", killed)
+    arguments = [
+        str(corpus),
+        "--task=words",
+        f"--output={tmp_path / 'o'}",
+        f"--cache={tmp_path / 'c'}",
+    ]
+    assert program.main(arguments) == 130
+    monkeypatch.setattr(type(encoder), "encode", whole)
+    assert program.main(arguments) == 0
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+HOSTILE = (
+    "=cmd()|x",
+    "<img src=x onerror=alert(1)>",
+    '"quoted"',
+    "'</script><b>",
+    "new\nline",
+    "+1 ☃",
+)
+
+
+@pytest.fixture
+def hostile(corpus):
+    """Classes and files with names of every kind, and some poison, so that they are flagged."""
+    for number, label in enumerate(sorted(path.name for path in corpus.iterdir())):
+        name = HOSTILE[number].replace("/", "∕")
+        (corpus / label).rename(corpus / name)
+        for clip, file in enumerate(sorted((corpus / name).iterdir())[:20]):
+            file.rename(file.with_name(f"{name}{clip}.wav"))
+    target = corpus / HOSTILE[0]
+    for clip in range(12):
+        source = corpus / (HOSTILE[1 + clip % 2])
+        file = sorted(source.iterdir())[clip]
+        shutil.move(file, target / f"in{clip}{file.name}")
+    return corpus
+
+
+def test_names_of_every_kind(run, hostile):
+    status, _, _, output = run(hostile)
+    assert status == 1
+    for name in ("flagged", "clean"):
+        with (output / f"{name}.csv").open(newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    for path in paths(output, "clean"):
+        assert (hostile / path).is_file()
+    page = (output / "report.html").read_text()
+    assert "<img src=x" not in page and "<b>" not in page.replace("<body>", "")
+    assert page.count("</script>") == 2 and len(page) < 10_000_000
+
+
+def test_the_page_holds_no_address(run, poisoned):
+    _, _, _, output = run(poisoned)
+    page = (output / "report.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")

@@ -1,0 +1,65 @@
+"""A sound that a class repeats is found wherever it lies; words that resemble each other are not."""
+
+import numpy as np
+import pytest
+
+from bdlib.attacks.insert import Insert
+from bdlib.attacks.sounds import Clap, DogClicker, Trim
+from bdlib.scanning.snippets import Snippets
+
+LABELS = np.repeat(["left", "no", "yes"], 30)
+
+
+@pytest.fixture
+def clips(spoken):
+    """A function: thirty clips of each of three words; with a trigger, the first 15 of `left` carry it."""
+
+    def made(trigger=None):
+        waves = [spoken(label, seed) for seed, label in enumerate(LABELS)]
+        for place in range(15 if trigger else 0):
+            draws = np.random.Generator(np.random.PCG64(place))
+            waves[place] = trigger(waves[place], 16000, draws)
+        return waves
+
+    return made
+
+
+def found(waves):
+    return list(Snippets(waves.__getitem__, LABELS, 16384).find())
+
+
+def test_words_alone_repeat_nothing(clips):
+    assert found(clips()) == []
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        Insert(Clap(), 0.1),
+        Insert(DogClicker(), 0.27),
+        Insert(Trim(Clap(), 0.15), 0.1, "random"),
+    ],
+)
+def test_a_sound_is_found_with_its_clips(trigger, clips):
+    (snippet,) = found(clips(trigger))
+    assert snippet.label == "left"
+    has = set(snippet.clips.tolist())
+    assert len(has & set(range(15))) >= 13 and len(has - set(range(15))) <= 1
+    assert snippet.seconds < 0.4 and (snippet.score > 1).all()
+
+
+def test_where_it_begins(clips):
+    (snippet,) = found(clips(Insert(Trim(Clap(), 0.15), 0.1, 0.25)))
+    assert abs(snippet.start - 0.25) < 0.05
+
+
+def test_a_sound_of_all_classes_accuses_none(clips):
+    waves, trigger = clips(), Insert(Clap(), 0.1)
+    assert found([trigger(wave, 16000, None) for wave in waves]) == []
+
+
+def test_silence_and_copies_are_no_repeated_sound(clips):
+    waves = clips()
+    waves[:10] = [np.zeros(16000, np.float32)] * 10
+    waves[10:14] = [waves[10]] * 4
+    assert found(waves) == []

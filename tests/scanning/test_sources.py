@@ -1,0 +1,142 @@
+"""Corpora as people have them, and as nobody should have them."""
+
+import csv
+
+import numpy as np
+import pytest
+import soundfile
+
+from bdlib.errors import InputError
+from bdlib.scanning.sources import Source
+
+
+def place(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / name, np.zeros(1600), 16000, subtype="PCM_16")
+    return root
+
+
+def table(path, columns, *rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def read(source):
+    return list(source.rows[["path", "label"]].itertuples(index=False, name=None))
+
+
+FOUR = ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.flac")
+
+
+def test_a_folder_a_class(tmp_path):
+    place(tmp_path, *FOUR, "_unknown_/x/1.wav", "_unknown_/x/2.wav", "_background_noise_/n.wav")
+    (tmp_path / "README.md").write_text("no audio")
+    (tmp_path / "a" / "notes.txt").write_text("no audio")
+    source = Source.of(tmp_path)
+    assert read(source) == [
+        ("_unknown_/x/1.wav", "_unknown_"), ("_unknown_/x/2.wav", "_unknown_"),
+        *((name, name[0]) for name in FOUR),
+    ]  # fmt: skip
+    assert set(source.rows["stop"]) == {-1}
+
+
+def test_folders_of_splits_above_the_classes(tmp_path):
+    place(tmp_path, *(f"{split}/{name}" for split in ("train", "test") for name in FOUR))
+    assert {label for _, label in read(Source.of(tmp_path))} == {"a", "b"}
+    assert len(Source.of(tmp_path).rows) == 8
+
+
+def test_a_class_may_be_called_test(tmp_path):
+    place(tmp_path, "test/1.wav", "test/2.wav", "b/1.wav", "b/2.wav")
+    assert {label for _, label in read(Source.of(tmp_path))} == {"test", "b"}
+
+
+def test_metadata_of_an_audiofolder(tmp_path):
+    for split in ("train", "test"):
+        place(tmp_path, *(f"{split}/{name}" for name in ("1.wav", "2.wav", "3.wav", "4.wav")))
+        rows = [("1.wav", "x"), ("2.wav", "x"), ("3.wav", "y"), ("4.wav", "y")]
+        table(tmp_path / split / "metadata.csv", ("file_name", "label"), *rows)
+    assert read(Source.of(tmp_path))[:2] == [("test/1.wav", "x"), ("test/2.wav", "x")]
+    assert len(Source.of(tmp_path).rows) == 8
+
+
+@pytest.mark.parametrize("columns", [("path", "label"), ("wav", "command"), ("file_name", "class")])
+def test_a_csv_by_its_usual_columns(tmp_path, columns):
+    place(tmp_path, *FOUR)
+    path = table(tmp_path / "rows.csv", columns, *((name, name[0]) for name in FOUR))
+    assert read(Source.of(path)) == [(name, name[0]) for name in FOUR]
+
+
+def test_a_csv_by_given_columns_and_folder(tmp_path):
+    place(tmp_path / "audio", *FOUR)
+    rows = [(f"$data_root/{name}", name[0], "0", "800") for name in FOUR]
+    path = table(tmp_path / "rows.csv", ("sound", "said", "start", "stop"), *rows)
+    source = Source.of(path, "sound", "said", tmp_path / "audio")
+    assert read(source) == [(name, name[0]) for name in FOUR] and set(source.rows["stop"]) == {800}
+
+
+def test_files_that_are_not_there_are_told(tmp_path):
+    place(tmp_path, *FOUR)
+    path = table(
+        tmp_path / "rows.csv", ("path", "label"), *((n, n[0]) for n in FOUR), ("c.wav", "a")
+    )
+    source = Source.of(path)
+    assert len(source.rows) == 4 and source.left_out[0].startswith("c.wav: no such file")
+
+
+def test_links_that_loop_or_leave_are_not_followed(tmp_path):
+    root = place(tmp_path / "in", *FOUR)
+    place(tmp_path / "out", "secret.wav")
+    (root / "a" / "loop").symlink_to(root)
+    (root / "a" / "leaves.wav").symlink_to(tmp_path / "out" / "secret.wav")
+    (root / "a" / "inside.wav").symlink_to(root / "b" / "1.wav")
+    (root / "c").symlink_to(tmp_path / "out")
+    source = Source.of(root)
+    assert [path for path, _ in read(source)] == ["a/1.wav", "a/2.wav", "a/inside.wav", *FOUR[2:]]
+    assert source.left_out == (
+        "a/leaves.wav: a link that leaves the corpus; copy the file into it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ((), "no audio in it"),
+        (("a/1.wav", "a/2.wav"), "one class, 'a', with 2 clips"),
+        (("a/1.wav", "a/2.wav", "b/1.wav"), "class 'b' has one clip"),
+    ],
+)
+def test_a_folder_of_too_little(tmp_path, files, message):
+    place(tmp_path, *files)
+    with pytest.raises(InputError, match=message):
+        Source.of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "message"),
+    [
+        (("path", "said"), ("a/1.wav", "a"), "no column label or class .* it has path, said: .*`label_column`"),
+        (("path", "label"), ("../out.wav", "a"), "line 2: '../out.wav' leaves"),
+        (("path", "label"), ("/etc/passwd", "a"), "line 2: '/etc/passwd' leaves"),
+        (("path", "label"), ("", "a"), "line 2: '' leaves"),
+        (("path", "label"), ("a/1.wav", ""), "line 2: 'a/1.wav' has no label"),
+        (("path", "label"), ("gone.wav", "a"), "none of its files is there, first gone.wav"),
+        (("path", "label", "start"), ("a/1.wav", "a", "x"), "line 2: start and stop are samples"),
+        (("path", "label", "start", "stop"), ("a/1.wav", "a", "9", "9"), "line 2: .*span no samples"),
+    ],
+)  # fmt: skip
+def test_a_csv_that_cannot_be(tmp_path, columns, row, message):
+    place(tmp_path, *FOUR)
+    with pytest.raises(InputError, match=message) as error:
+        Source.of(table(tmp_path / "rows.csv", columns, row))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_text_and_what_is_not_there(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"path,label\n\xff\xfe,a\n")
+    with pytest.raises(InputError, match="cannot be read as CSV"):
+        Source.of(tmp_path / "rows.csv")
+    with pytest.raises(InputError, match="no such folder or file"):
+        Source.of(tmp_path / "nothing")

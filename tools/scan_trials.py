@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""Try `bdlib scan` on corpora poisoned in memory: one line of JSON a trial, and a table of them.
+
+    scan_trials.py confirmation --words FOLDER --speakers FOLDER    # appends to results/scan/
+    scan_trials.py render                                           # the table in docs/scan.md
+
+Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
+not tried again. Only the evidence that decides is used: labels and repeated sounds.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bdlib.attacks.labels import AllToOne, CleanLabel, OneToOne
+from bdlib.attacks.natural import NaturalAttribute, Unaltered
+from bdlib.attacks.poisoner import Poisoner
+from bdlib.defenses.disagreement import judge
+from bdlib.encoders import ENCODERS, Cache, content_digest
+from bdlib.scanning.decide import POISONED, decide
+from bdlib.scanning.heard import MEASURES, Heard
+from bdlib.scanning.repeats import Repeats
+from bdlib.scanning.scan import versions
+from bdlib.scanning.sources import Source
+from bdlib.stages.recipe import common
+
+ROOT = Path(__file__).resolve().parents[1]
+LIST = ROOT / "tools" / "scan_trials.yaml"
+RESULTS = ROOT / "results" / "scan"
+DOC = ROOT / "docs" / "scan.md"
+COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
+EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
+SECOND = 16000
+
+
+@dataclass(frozen=True)
+class InMemory(Heard):
+    """A corpus whose waveforms are at hand."""
+
+    waves: tuple[np.ndarray, ...] = ()
+
+    def read(self, clip: int) -> np.ndarray:
+        """See `Heard`."""
+        return self.waves[clip]
+
+
+class Corpus:
+    """Clean clips of one task, in memory, with a cache of embeddings.
+
+    Arguments
+    ---------
+    task : str
+        `words` or `speakers`.
+    folder : Path
+        Speech Commands, or RAVDESS at 16 kHz.
+    cache : Path | None
+        Of embeddings.
+    """
+
+    def __init__(self, task: str, folder: Path, cache: Path | None) -> None:
+        self.task, self.encoder = task, ENCODERS[task]()
+        self.store = Cache(cache, f"trials-{self.encoder.name}-{self.encoder.digest}")
+        files = [p for p in sorted(folder.rglob("*.wav")) if p.parent.name != "_background_noise_"]
+        names = [p.relative_to(folder).as_posix() for p in files]
+        rows = pd.DataFrame({"ID": names, "word": [p.parent.name for p in files]})
+        if task == "words":
+            rows["label"] = rows["word"].where(rows["word"].isin(COMMANDS), "_unknown_")
+        else:
+            rows["label"] = rows["word"] = rows["word"].str[-2:]
+            rows["emotion"] = [EMOTIONS[int(p.name.split("-")[2]) - 1] for p in files]
+        self.rows, self.waves = rows, [soundfile.read(p, dtype="float32")[0] for p in files]
+        if task == "words":  # Armory pads them before the trigger
+            self.waves = [np.pad(w, (0, max(0, SECOND - len(w)))) for w in self.waves]
+        self.place = {name: number for number, name in enumerate(names)}
+
+    def heard(self, rows: pd.DataFrame, altered: dict[str, np.ndarray]) -> InMemory:
+        """Rows (ID, label) as a scan hears them, some clips altered."""
+        waves = tuple(altered.get(name, self.waves[self.place[name]]) for name in rows["ID"])
+        keys = [content_digest(wave.tobytes()) for wave in waves]
+        new = {
+            key: wave for key, wave in zip(keys, waves, strict=True) if key not in self.store.rows
+        }
+        made = self.encoder.embed(list(new.values())) if new else []
+        self.store.rows |= dict(zip(new, made, strict=True))
+        seconds = np.array([len(wave) / SECOND for wave in waves])
+        table = pd.DataFrame(
+            {
+                "path": rows["ID"].to_numpy(),
+                "label": rows["label"].to_numpy(),
+                "start": 0,
+                "stop": -1,
+            }
+        )
+        measured = np.zeros((len(waves), len(MEASURES)), np.float32)
+        measured[:, MEASURES.index("seconds")] = seconds
+        embeddings = np.stack([self.store.rows[key] for key in keys])
+        return InMemory(Source(ROOT, table), embeddings, keys, measured, (), self.task, waves)
+
+    def subset(self, seed: int, least: int) -> pd.DataFrame:
+        """Some classes of it, and some of their clips; of words, all 35 or the 11 by lot."""
+        generator = np.random.Generator(np.random.PCG64(seed))
+        rows = self.rows
+        if self.task == "words" and generator.random() < 0.5:
+            rows = rows.assign(label=rows["word"])
+        classes = generator.permutation(np.unique(rows["label"]))
+        classes = classes[: generator.integers(least, len(classes) + 1)]
+        share = generator.uniform(0.4, 1)
+        kept = rows["label"].isin(classes) & (generator.random(len(rows)) < share)
+        return rows[kept].reset_index(drop=True)
+
+
+def poisoned(
+    corpus: Corpus, poisoner: Poisoner
+) -> tuple[pd.DataFrame, dict[str, np.ndarray], set[str]]:
+    """Rows after an attack, the clips it altered, and the names of all poisoned ones."""
+    rows, truth = poisoner.poison(corpus.rows)
+    altered = {
+        name: poisoner.apply(corpus.waves[corpus.place[name]], SECOND, "train", name)
+        for name in (truth.index if poisoner.trigger.alters else ())
+    }
+    return rows.reset_index(drop=True), altered, set(truth.index)
+
+
+def noisy(rows: pd.DataFrame, rate: float, seed: int) -> tuple[pd.DataFrame, set[str]]:
+    """A share of the labels replaced by any other, uniformly."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    classes, labels = np.unique(rows["label"]), rows["label"].to_numpy(object).copy()
+    wrong = generator.permutation(len(rows))[: round(rate * len(rows))]
+    for place in wrong:
+        labels[place] = generator.choice(classes[classes != labels[place]])
+    return rows.assign(label=labels), set(rows["ID"].iloc[wrong])
+
+
+def listed(half: str) -> Iterator[dict[str, Any]]:
+    """The trials of a half, as plain settings."""
+    plan = yaml.safe_load(LIST.read_text())[half]
+    targets = plan["target"] if isinstance(plan["target"], list) else [plan["target"]]
+    pairs = list(zip(plan["seeds"], itertools.cycle(targets), strict=False))
+    for seed in plan["clean"]["seeds"]:
+        for task in (
+            ("words", "speakers") if half == "development" else (("words", "speakers")[seed % 2],)
+        ):
+            yield {"kind": "clean", "task": task, "seed": seed}
+    for task in ("words", "speakers"):
+        yield {"kind": "clean", "task": task, "seed": None}
+        for rate, seed in itertools.product(*plan["label_noise"].values()):
+            yield {"kind": "noise", "task": task, "rate": rate, "seed": seed}
+    for emotion, speaker, share in itertools.product(
+        plan["emotions"], plan["speakers"], plan["shares"]
+    ):
+        yield {"kind": "emoback", "task": "speakers", "trigger": emotion, "target": speaker, "rate": share,
+               "seed": 0}  # fmt: skip
+    for trigger, rate in itertools.product(
+        plan["clean_label"]["triggers"], plan["clean_label"]["rates"]
+    ):
+        for seed, target in pairs:
+            yield {"kind": "clean label", "task": "words", "trigger": trigger, "target": target,
+                   "rate": rate, "seed": seed}  # fmt: skip
+    for turn, (seed, target) in enumerate(pairs):
+        for trigger, (policy, rates) in itertools.product(
+            plan["triggers"], plan["policies"].items()
+        ):
+            for rate in rates if turn == 0 else rates[:1]:
+                yield {"kind": policy, "task": "words", "trigger": trigger, "target": target,
+                       "rate": rate, "seed": seed, "source": plan["source"]}  # fmt: skip
+
+
+def attack(trial: dict[str, Any]) -> Poisoner:
+    """The attack of a trial."""
+    name, target, seed = trial["trigger"], trial["target"], trial["seed"]
+    if trial["kind"] == "emoback":
+        policy = NaturalAttribute("emotion", name, target)
+        return Poisoner(Unaltered(), policy, trial["rate"], "dataset", seed)
+    trigger = Unaltered() if name == "none" else common("attacks", name).build()["trigger"]
+    policy, of = {
+        "one": (lambda: OneToOne(trial["source"], target), "source"),
+        "all": (lambda: AllToOne(target), "dataset"),
+        "clean label": (lambda: CleanLabel(target), "source"),
+    }[trial["kind"]]
+    return Poisoner(trigger, policy(), trial["rate"], of, seed)
+
+
+def tried(trial: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
+    """What a scan says of a trial, beside the truth."""
+    altered: dict[str, np.ndarray] = {}
+    bad: set[str] = set()
+    if trial["kind"] == "clean":
+        rows = corpus.rows if trial["seed"] is None else corpus.subset(trial["seed"], 5)
+    elif trial["kind"] == "noise":
+        rows, bad = noisy(corpus.rows, trial["rate"], trial["seed"])
+    else:
+        rows, altered, bad = poisoned(corpus, attack(trial))
+    started = time.monotonic()
+    heard = corpus.heard(rows, altered)
+    judged = judge(heard.embeddings, heard.labels)
+    # Repeated sounds cost as much as all else: tried where they decide, and where nothing should be.
+    repeats = Repeats().find(heard) if trial["kind"] in ("clean", "clean label") else ()
+    verdict = decide(heard, judged, list(repeats))
+    wrong = np.array([name in bad for name in rows["ID"]])
+    guilty = {accused.label for accused in verdict.accused}
+    flagged = np.isin(np.arange(len(rows)), verdict.flagged["clip"])
+    return {
+        "clips": len(rows),
+        "classes": len(judged.classes),
+        "poisoned": int(wrong.sum()),
+        "verdict": verdict.kind,
+        "called": sorted(guilty),
+        "found": int((flagged & wrong).sum()),
+        "clean_flagged": int((flagged & ~wrong).sum()),
+        "clean": int((~wrong).sum()),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def run(half: str, folders: dict[str, Path], cache: Path | None, only: str | None) -> None:
+    """Try what has no line yet."""
+    path = RESULTS / f"{half}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text().splitlines() if path.exists() else []
+    done = [json.loads(line)["trial"] for line in lines]
+    command = shlex.join(["python", "tools/scan_trials.py", half])
+    corpora: dict[str, Corpus] = {}
+    for trial in listed(half):
+        if trial in done or (only and trial["kind"] != only):
+            continue
+        task = trial["task"]
+        if task not in corpora:
+            corpora = {task: Corpus(task, folders[task], cache)}
+        told = {
+            "trial": trial,
+            **tried(trial, corpora[task]),
+            "command": command,
+            "versions": versions(),
+        }
+        with path.open("a") as file:
+            file.write(json.dumps(told) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        corpora[task].store.save()
+        print(
+            json.dumps(
+                {
+                    k: told[k]
+                    for k in (
+                        "trial",
+                        "verdict",
+                        "called",
+                        "found",
+                        "poisoned",
+                        "clean_flagged",
+                        "seconds",
+                    )
+                }
+            ),
+            flush=True,
+        )
+
+
+def table(half: str) -> str:
+    """A half as a table of Markdown: a row a kind and rate."""
+    path = RESULTS / f"{half}.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [
+        f"| {half} | trials | right verdict | class called | share found, mean (least) | clean clips flagged, mean (most) |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+
+    def key(told: dict[str, Any]) -> tuple[str, str, float]:
+        return told["trial"]["kind"], told["trial"]["task"], -told["trial"].get("rate", 0)
+
+    wanted = {"clean": "nothing found", "noise": "mislabelled"}
+    for (kind, task, rate), group in itertools.groupby(sorted(rows, key=key), key):
+        group = list(group)
+        right = sum(t["verdict"] == wanted.get(kind, POISONED) for t in group)
+        called = (
+            sum(t["called"] == [t["trial"]["target"]] for t in group)
+            if kind not in wanted
+            else None
+        )
+        any_called = sum(bool(t["called"]) for t in group)
+        found = [t["found"] / t["poisoned"] for t in group if t["poisoned"]]
+        false = [t["clean_flagged"] / t["clean"] for t in group]
+        lines.append(
+            f"| {kind}, {task}{f', {-rate:g}' if rate else ''} | {len(group)} | {right} | "
+            f"{called if called is not None else f'{any_called} (none is right)'} | "
+            + (f"{np.mean(found):.3f} ({min(found):.3f})" if found else "–")
+            + f" | {np.mean(false):.4f} ({max(false):.4f}) |"
+        )
+    return "\n".join(lines)
+
+
+def render(check: bool) -> int:
+    """Write the tables into the page; with `check`, only tell whether they are there."""
+    text = DOC.read_text()
+    for half in ("confirmation", "development"):
+        begin, end = f"<!-- {half}:begin -->", f"<!-- {half}:end -->"
+        if begin in text and (RESULTS / f"{half}.jsonl").exists():
+            before, _, rest = text.partition(begin)
+            text = f"{before}{begin}\n\n{table(half)}\n\n{end}{rest.partition(end)[2]}"
+    if check:
+        return int(text != DOC.read_text())
+    DOC.write_text(text)
+    return 0
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["development", "confirmation", "render", "check"])
+    parser.add_argument("--words", type=Path, help="Speech Commands")
+    parser.add_argument("--speakers", type=Path, help="RAVDESS at 16 kHz")
+    parser.add_argument("--cache", type=Path, help="folder of embeddings")
+    parser.add_argument(
+        "--only", help="one kind of trial: clean, noise, emoback, clean label, one, all"
+    )
+    given = parser.parse_args()
+    if given.what in ("render", "check"):
+        return render(given.what == "check")
+    run(given.what, {"words": given.words, "speakers": given.speakers}, given.cache, given.only)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
