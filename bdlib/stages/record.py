@@ -122,7 +122,7 @@ def identity(
             [data["digest"], data["audio"], settings["corpus"]],
             [recipe.name, settings["model"], settings["train"], recipe.seed],
             [options[name] for name in DETERMINING],
-            [attack, defense, settings["run"]["experiment"]],
+            [named(attack), defense, settings["run"]["experiment"]],
         ]
     )
 
@@ -162,15 +162,19 @@ def provenance(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def brief(value: Any) -> Any:
-    """An attack without the samples that it learned, and without the folders of its sounds.
-
-    Digests stand for both.
-    """
-    if isinstance(value, list):
-        return [brief(item) for item in value]
+    """An attack without the samples that it learned, and `named`; their digest stands for them."""
     if isinstance(value, dict):
-        return {k: Path(v).name if k == "path" else brief(v) for k, v in value.items()}
+        return {key: brief(item) for key, item in named(value).items()}
     return f"sha256 {digest(value)}" if isinstance(value, str) and len(value) > 1000 else value
+
+
+def named(value: Any) -> Any:
+    """An attack whose sound files are told by name and digest, wherever they lie."""
+    if isinstance(value, list):
+        return [named(item) for item in value]
+    if isinstance(value, dict):
+        return {k: Path(v).name if k == "path" else named(v) for k, v in value.items()}
+    return value
 
 
 def _source_and_target(attack: dict[str, Any]) -> dict[str, str | None]:

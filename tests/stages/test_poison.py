@@ -21,7 +21,7 @@ from bdlib.stages import surrogate
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.measure import audibility
 from bdlib.stages.prepare import Prepared
-from bdlib.stages.record import brief
+from bdlib.stages.record import brief, named
 
 RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
 RATE, LENGTH = 16000, 4000
@@ -242,7 +242,7 @@ def test_attack_json_knows_the_content_of_a_trigger_file(staged, tmp_path):
     told = poisoned.attack["trigger"]["sound"]
     assert told["path"] == str(path) and told["digest"] == file_digest(path)
     assert brief(poisoned.attack)["trigger"]["sound"] == {**told, "path": "t.wav"}
-    assert brief([told]) == [{**told, "path": "t.wav"}]
+    assert named([told]) == [{**told, "path": "t.wav"}]
     soundfile.write(path, np.full(1000, -0.5), RATE, subtype="PCM_24")
     sounds._render.cache_clear()
     with pytest.raises(InputError, match=r"not the trigger sound that `attack\.json` tells of"):
