@@ -8,8 +8,8 @@ from bdlib.report.labels import policy_label, trigger_label
 from bdlib.report.table import SCALES, Grid, Table
 
 NOTE = (
-    "Means over seeds; in parentheses the rate without a trigger, which is the floor. Intervals: in "
-    "the table of all runs."
+    "Means over {} seeds of poison and training; in parentheses the rate without a trigger, which is "
+    "the floor. Intervals: in the table of all runs."
 )
 LEAST = 3  # models and attacks that make a table
 
@@ -48,7 +48,9 @@ def _table(
         _grid("Clean accuracy [%]", ["no attack", *attacks], models, groups, _accuracy),
     )
     title = f"Trainings compared, {experiment}: {name} {variant}, {SCALES[scale]}"
-    notes = (*(f"Poison: {policy}." for policy in policies), NOTE)
+    seeds = sorted({len(group.runs) for group in groups})
+    note = NOTE.format(" to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1]))))
+    notes = (*(f"Poison: {policy}." for policy in policies), note)
     return Table(name, variant, scale, title, grids, notes)
 
 

@@ -48,6 +48,7 @@ def test_a_row_an_attack_a_column_a_training(make_record):
     )
     assert len(accuracy.rows) == 4 and accuracy.rows[0] == ("no attack", *["90.0"] * 3)
     assert accuracy.rows[1][1:] == ("80.0",) * 3
+    assert table.notes[-1].startswith("Means over 2 seeds")
 
 
 def test_no_table_without_a_floor_a_defense_or_something_to_compare(make_record):
