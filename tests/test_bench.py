@@ -335,7 +335,8 @@ def test_bfloat16_gives_the_share_of_the_peak(jem, tmp_path, monkeypatch):
 
 
 def test_filters_without_art_give_one_line(filters, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "art", None)
+    for name in ("art", *(name for name in sys.modules if name.startswith("art."))):
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(sys, "argv", ["filters.py", "--quick"])
     with pytest.raises(SystemExit) as stop, filters.guarded():
         filters.main()
