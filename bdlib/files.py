@@ -17,6 +17,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _CLONE = _PACKAGE.parent / "recipes" / "common"
 COMMON = _CLONE if _CLONE.is_dir() else _PACKAGE / "recipes_common"
 """The yaml files that all recipes share; an installed package has a copy of its own."""
+LONGEST_NAME = 100  # characters; a file system takes 255 bytes, and digests are added
 
 
 @contextlib.contextmanager
@@ -194,6 +195,35 @@ def folder_digest(root: str | Path) -> str:
             stat = path.stat()
             total.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return total.hexdigest()
+
+
+def plain_name(name: Any, what: str) -> str:
+    """`name`, if a file or a folder may be called after it and stays where it was put.
+
+    Arguments
+    ---------
+    name : Any
+        Text of printable characters, without slashes and without a dot at the beginning.
+    what : str
+        What it names, for the error.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+
+    Example
+    -------
+    >>> plain_name("clap", "the attack")
+    'clap'
+    """
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        why = f"a name has 1 to {LONGEST_NAME} printable characters"
+    elif name.startswith(".") or set(name) & set("/\\"):
+        why = "files are called after it; leave out slashes and a dot at the beginning"
+    else:
+        return name
+    raise InputError(f"{what} is {str(name)[:LONGEST_NAME]!r}: {why}")
 
 
 def seed_of(*parts: Any) -> int:
