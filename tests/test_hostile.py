@@ -4,19 +4,32 @@ A row of a table is a class of inputs: what is done with it in a folder, and wor
 """
 
 import hashlib
+import importlib.util
 import json
+import math
 import os
+import resource
+import signal
+import struct
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
+import torch
+import torchaudio
 
+from bdlib import manifest
 from bdlib.attacks import folder as attack_folder
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
-from bdlib.attacks.sounds import Clap
+from bdlib.attacks.sounds import AudioFile, Clap
+from bdlib.audio import check_clip, resampled
 from bdlib.errors import InputError
-from bdlib.files import plain_name
+from bdlib.files import folder_digest, plain_name
+from bdlib.pack import pack as pack_rows
 from bdlib.records import record
 from bdlib.report.render import render
 from bdlib.stages.corpus import ABOUT, Corpus, manifest_folder
@@ -24,6 +37,13 @@ from bdlib.stages.pack import Audio
 
 SECONDS = 20  # for what has to end
 RATE = 16000
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+spec = importlib.util.spec_from_file_location(
+    "prepare_speech_commands", RECIPES / "SpeechCommands" / "prepare.py"
+)
+speech_commands = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(speech_commands)
 
 
 def state(folder):
@@ -31,7 +51,7 @@ def state(folder):
 
     def of(path):
         if path.is_symlink():
-            return os.readlink(path)
+            return str(path.readlink())
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "other"
 
     return {str(path.relative_to(folder)): of(path) for path in folder.rglob("*")}
@@ -173,3 +193,230 @@ def test_a_table_of_a_person_is_not_written_over(refused, make_record, spoil):
             assert state(path.parent) == before
 
     refused(act, "SpeechCommands.md", "not made from records", "move it")
+
+
+# --- memory and time
+
+
+def in_child(act, megabytes=1500):
+    """Runs an act in a forked child with bounded memory and time; gives its line, or what went wrong."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(SECONDS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
+        try:
+            act()
+            said = "accepted"
+        except InputError as error:
+            said = f"error: {error}"
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, said.encode(errors="backslashreplace")[:4000])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    return said or f"ended by signal {status & 127}"
+
+
+def bounded(act):
+    """An act that runs in a child of its own."""
+
+    def run(folder):
+        said = in_child(lambda: act(folder))
+        assert said.startswith("error: "), said
+        raise InputError(said.removeprefix("error: "))
+
+    return run
+
+
+def wav(path, rate=RATE, seconds=0.1, claimed=None):
+    """A quiet WAV file; its header claims another rate where one is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.full(round(seconds * rate), 0.1), rate)
+    if claimed is not None:
+        data = bytearray(path.read_bytes())
+        data[24:28] = struct.pack("<I", claimed)
+        path.write_bytes(data)
+    return path
+
+
+def claims(rate):
+    return lambda folder: manifest.header(wav(folder / "a.wav", claimed=rate))
+
+
+def pipe(folder, name="a/x.wav"):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+    return path
+
+
+def piped_clip(folder):
+    pipe(folder)
+    manifest.from_folder(folder)
+
+
+def packed_pipe(folder):
+    rows = pd.DataFrame(
+        [["x", 1.0, "$data_root/a/x.wav", 0, 160, RATE, "a"]], columns=manifest.COLUMNS
+    )
+    pipe(folder)
+    pack_rows(rows, folder, folder / "pack", RATE)
+
+
+def piped_trigger(folder):
+    AudioFile(str(pipe(folder))).waveform(RATE)
+
+
+def long_trigger(folder):
+    AudioFile(str(wav(folder / "a.wav", 1000, 500))).waveform(RATE)
+
+
+def device(folder):
+    AudioFile("/dev/zero").waveform(RATE)
+
+
+def audio(**settings):
+    return lambda folder: Audio(folder, "f", **settings)
+
+
+def listed(text, **files):
+    """A CSV with these bytes, read as a corpus."""
+
+    def act(folder):
+        wav(folder / "a.wav")
+        (folder / "list.csv").write_bytes(text)
+        manifest.from_csv(folder / "list.csv", folder)
+
+    return act
+
+
+def clip_of(frames, rate, channels):
+    return lambda folder: check_clip(folder / "a.wav", frames, rate, channels)
+
+
+BOUNDED = [
+    *(pytest.param(claims(r), ["a.wav", f"{r} Hz", "resample or remove"], id=f"{r} Hz")
+      for r in (1, 50, 999, 768_001, 2_000_000_000, 2_147_483_629)),
+    pytest.param(piped_clip, ["x.wav", "no regular file"], id="pipe as clip"),
+    pytest.param(packed_pipe, ["x.wav", "no regular file"], id="pipe when packing"),
+    pytest.param(piped_trigger, ["x.wav", "no regular file"], id="pipe as trigger"),
+    pytest.param(device, ["/dev/zero", "no regular file"], id="device as trigger"),
+    pytest.param(long_trigger, ["a.wav", "500 s", "at most 120 s"], id="long trigger"),
+    pytest.param(listed(b"path,label,start,stop\na.wav,x,0,999999999999\n"),
+                 ["a.wav", "at most 3600 s", "cut it"], id="claims years"),
+    pytest.param(clip_of(2**30, RATE, 1), ["at most 3600 s"], id="long clip"),
+    pytest.param(clip_of(2**20, RATE, 1024), ["1024 channels", "samples"], id="many channels"),
+    *(pytest.param(audio(seconds=x), ["`seconds` is", "from 0.05 to 120"], id=f"seconds {x}")
+      for x in (100_000, 121, 0, -1, 1e308, math.inf, math.nan, None, "x", True, 10**30)),
+    *(pytest.param(audio(pad_seconds=x), ["`pad_seconds` is", "to 120"], id=f"pad {x}")
+      for x in (100_000, -1, 1e308, math.inf, math.nan, "x", "nan", 10**20)),
+    *(pytest.param(audio(sample_rate=x), ["`sample_rate` is", "whole number"], id=f"rate {x}")
+      for x in (0, -1, 999, 768_001, 16000.5, math.inf, math.nan, None, "x", 10**30)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "words"), BOUNDED)
+def test_it_ends_in_bounded_memory_and_time(refused, act, words):
+    refused(bounded(act), *words)
+
+
+@pytest.mark.parametrize("rate", [15_999, 16_001, 44_101, 1_001, 767_999, 12_345])
+def test_any_rate_is_resampled_in_little_memory(rate):
+    def act():
+        heard = resampled(np.ones(rate // 4, np.float32), rate, RATE)
+        raise InputError(f"{len(heard)} samples, {heard[len(heard) // 2]:.2f}")
+
+    said = in_child(act)
+    count, _, level = said.removeprefix("error: ").partition(" samples, ")
+    assert abs(int(count) - RATE / 4) <= RATE / 4 / 500 and 0.98 < float(level) < 1.02, said
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000])
+def test_usual_rates_are_resampled_exactly(rate):
+    samples = np.random.Generator(np.random.PCG64(0)).standard_normal(rate // 10).astype(np.float32)
+    exactly = torchaudio.functional.resample(torch.from_numpy(samples), rate, RATE).numpy()
+    assert np.array_equal(resampled(samples, rate, RATE), exactly)
+
+
+# --- links, names and columns
+
+
+def dead(folder):
+    wav(folder / "a" / "x.wav")
+    (folder / "a" / "dead.wav").symlink_to("nowhere")
+    folder_digest(folder)
+    manifest.from_folder(folder)
+
+
+def itself(folder):
+    wav(folder / "a" / "x.wav")
+    (folder / "a" / "self.wav").symlink_to("self.wav")
+    folder_digest(folder)
+    manifest.from_folder(folder)
+
+
+def no_utf8(kind):
+    def act(folder):
+        path = wav(folder / "a" / "x.wav")
+        renamed = path if kind == "file" else path.parent
+        renamed.rename(renamed.with_name(os.fsdecode(b"n\xff.wav")))
+        folder_digest(folder)
+        manifest.from_folder(folder)
+
+    return act
+
+
+def rows_of(column):
+    """A manifest that has a name from the disk."""
+
+    def act(folder):
+        row = ["x", 1.0, "$data_root/x.wav", 0, 160, RATE, "a"]
+        rows = pd.DataFrame([row], columns=manifest.COLUMNS)
+        manifest.write(rows.assign(**{column: rows[column] + "\udcff"}), folder / "out.csv")
+
+    return act
+
+
+def words_of(data):
+    def act(folder):
+        for file in speech_commands.LISTS.values():
+            (folder / file).write_bytes(data)
+        speech_commands.official_split(folder, {})
+
+    return act
+
+
+LISTED = [
+    pytest.param(dead, ["dead.wav", "not readable"], id="dead link"),
+    pytest.param(itself, ["self.wav", "not readable"], id="link to itself"),
+    pytest.param(no_utf8("file"), ["no UTF-8", "rename"], id="file name no UTF-8"),
+    *(pytest.param(rows_of(c), [c, "no UTF-8", "rename"], id=f"{c} no UTF-8")
+      for c in ("ID", "label", "wav")),
+    pytest.param(no_utf8("folder"), ["no UTF-8", "rename"], id="folder name no UTF-8"),
+    *(pytest.param(listed(f"path,label,{c}\na.wav,x,0.1\n".encode()),
+                   [f"column {c} is made", "rename it"], id=f"column {c}")
+      for c in ("rate", "duration", "wav")),
+    pytest.param(listed(b"path,label\n\xff.wav,x\n"), ["cannot be read as CSV"], id="CSV no UTF-8"),
+    pytest.param(words_of(b"\xff\xfe"), ["cannot be read as UTF-8", "restore"], id="words no UTF-8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "words"), LISTED)
+def test_links_names_and_columns(refused, act, words):
+    refused(act, *words)
+
+
+def test_folders_that_links_lead_back_to_are_walked_once(tmp_path):
+    wav(tmp_path / "a" / "x.wav")
+    before = folder_digest(tmp_path)
+    for number in range(5):
+        (tmp_path / "a" / f"loop{number}").symlink_to(tmp_path)
+    said = in_child(lambda: (_ for _ in ()).throw(InputError(folder_digest(tmp_path))))
+    assert said == f"error: {before}"
