@@ -26,14 +26,16 @@ from bdlib.attacks.insert import Insert
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import AudioFile, Clap
+from bdlib.attacks.trigger import Trigger
 from bdlib.audio import check_clip, resampled
 from bdlib.errors import InputError
-from bdlib.files import folder_digest, plain_name
+from bdlib.files import COMMON, folder_digest, plain_name
 from bdlib.pack import pack as pack_rows
 from bdlib.records import record
 from bdlib.report.render import render
 from bdlib.stages.corpus import ABOUT, Corpus, manifest_folder
 from bdlib.stages.pack import Audio
+from bdlib.stages.recipe import Document, common
 
 SECONDS = 20  # for what has to end
 RATE = 16000
@@ -420,3 +422,171 @@ def test_folders_that_links_lead_back_to_are_walked_once(tmp_path):
         (tmp_path / "a" / f"loop{number}").symlink_to(tmp_path)
     said = in_child(lambda: (_ for _ in ()).throw(InputError(folder_digest(tmp_path))))
     assert said == f"error: {before}"
+
+
+# --- yaml
+
+
+def document(text, name="x.yaml", **others):
+    """A yaml of a stranger, and what else lies beside it; read, told and built."""
+
+    def act(folder):
+        for file, content in {name: text, **others}.items():
+            (folder / file.replace("_yaml", ".yaml")).write_bytes(
+                content if isinstance(content, bytes) else content.encode()
+            )
+        made = Document(folder / name)
+        made.plain()
+        made.build()
+
+    return act
+
+
+def piped_yaml(folder):
+    pipe(folder, "x.yaml")
+    Document(folder / "x.yaml").plain()
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+DOUBLED = "a0: xxxxxxxx\n" + "".join(f"a{n}: !ref <a{n - 1}><a{n - 1}>\n" for n in range(1, 60))
+TWICE = "a0: [x]\n" + "".join(f"a{n}: [!ref <a{n - 1}>, !ref <a{n - 1}>]\n" for n in range(1, 60))
+RUNS = [
+    "!apply:os.system [touch {beside}/ran]",
+    "!applyref:os.system [touch {beside}/ran]",
+    "!new:subprocess.Popen [[touch, {beside}/ran]]",
+    "!name:os.system [touch {beside}/ran]",
+    "!module:antigravity",
+    "!!python/object/apply:os.system [touch {beside}/ran]",
+    "!!python/name:os.system",
+    "!<tag:yaml.org,2002:python/object/apply:os.system> [touch {beside}/ran]",
+    '"(!!python/object/apply:os.system [touch {beside}/ran])"',
+    "(!!python/object/apply:os.system [touch {beside}/ran])",
+    "!tuple (!!python/object/apply:os.system [touch {beside}/ran])",
+    "!new:bdlib.files.atomic {{path: {beside}/ran}}",
+    "!apply:bdlib.files.write_json [{beside}/ran, 1]",
+    "!name:bdlib.training.log.write_rollbacks [{beside}/ran, []]",
+    "!new:torch.nn.modules.module.functools.partial [x]",
+    "!name:torch.load [x.pt]",
+    "!new:torch.nnn.Linear [1, 1]",
+    "!new:speechbrain.utils.checkpoints.Checkpointer [{beside}/ran]",
+    "!ref <a> ** 9",
+    "!copy <a>",
+    "!new:builtins.exec [x]",
+    "[[!apply:os.system [touch {beside}/ran]]]",
+    "{{b: {{c: !new:os.system [touch {beside}/ran]}}}}",
+]
+
+
+def runs(value):
+    def act(folder):
+        beside = folder.parents[1] / "beside"
+        document(f"a: 1\nx: {value.format(beside=beside)}\n")(folder)
+
+    return act
+
+
+def included(value):
+    """The same in a file that the first one includes, and in what that is told to change."""
+    return lambda folder: document(
+        "a: !include:y.yaml {}\n",
+        y_yaml=f"x: {value.format(beside=folder.parents[1] / 'beside')}\n",
+    )(folder)
+
+
+def overriding(value):
+    there = COMMON / "train.yaml"
+    return lambda folder: document(
+        f"t: !include:{there} {{lr: {value.format(beside=folder.parents[1] / 'beside')} }}\n"
+    )(folder)
+
+
+@pytest.mark.parametrize("act", [runs, included, overriding])
+@pytest.mark.parametrize("value", RUNS)
+def test_the_yaml_of_a_stranger_runs_nothing(refused, act, value):
+    if act is overriding and value.startswith("("):
+        value = f"'{value}'"
+    refused(act(value), "yaml, line", "is refused")
+
+
+YAMLS = [
+    pytest.param(document(LAUGHS), ["x.yaml, line 2", "alias"], id="billion laughs"),
+    pytest.param(document(DOUBLED), ["x.yaml, line 2", "refer to one"], id="doubled texts"),
+    pytest.param(document("a: !include:x.yaml {}\n"), ["includes itself"], id="includes itself"),
+    pytest.param(document("a: !include:y.yaml {}\n", y_yaml="b: !include:x.yaml {}\n"),
+                 ["includes itself", "leave it out"], id="includes in a circle"),
+    pytest.param(document("[" * 100_000), ["levels deep"], id="deep list"),
+    pytest.param(document("a: " + "{b: " * 30 + "1" + "}" * 30), ["levels deep"], id="deep map"),
+    pytest.param(document("#" * 2**21), ["bytes of yaml"], id="large"),
+    pytest.param(piped_yaml, ["x.yaml", "no regular file"], id="pipe"),
+    pytest.param(document("a: !include:/dev/zero {}\n"), ["/dev/zero", "no regular"], id="device"),
+    pytest.param(document(b"\xff\xfe"), ["not a recipe yaml"], id="no UTF-8"),
+    pytest.param(document("a: [1\n"), ["not a recipe yaml"], id="broken"),
+    pytest.param(document("a: 1\na: 2\n"), ["not a recipe yaml"], id="key twice"),
+    pytest.param(document("- a\n"), ["no mapping"], id="list"),
+    pytest.param(document("7\n"), ["not a recipe yaml"], id="number"),
+    pytest.param(document(""), ["not a recipe yaml"], id="empty"),
+    pytest.param(document("a: !new:torch.nn.Linear [x]\n"), ["cannot be built"], id="argument"),
+    pytest.param(document("a: !new:torch.nn.Linear [-1, 2]\n"), ["cannot be built"], id="negative"),
+    pytest.param(document("a: !new:torch.nn.NoSuch\n"), ["cannot be built"], id="no class"),
+    *(pytest.param(document("a: !include:y0.yaml {}\n", **{
+        f"y{n}_yaml": f"a: !include:y{n + 1}.yaml {{}}\nb: !include:y{n + 1}.yaml {{}}\n"
+        for n in range(40)}), ["more than 64 files"], id="includes many") for _ in "1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "words"), YAMLS)
+def test_yaml_ends_in_one_line(refused, act, words):
+    refused(bounded(act), *words)
+
+
+def test_values_that_refer_twice_end(tmp_path):
+    document(TWICE)
+    said = in_child(lambda: document(TWICE)(tmp_path))
+    assert said.startswith("error: ") and "values" in said
+
+
+def test_the_yaml_of_a_stranger_may_have_what_recipes_have(tmp_path):
+    text = """
+layer: !new:torch.nn.Linear [2, 3]
+optimizer: !name:torch.optim.Adam {lr: 0.1}
+loss: !name:torch.nn.functional.cross_entropy
+pair: (1, 2)
+scale: 0.5
+trigger: !new:bdlib.attacks.insert.Insert
+    sound: !new:bdlib.attacks.sounds.Clap
+    scale: !ref <scale>
+train: !include:{there} {{lr: 0.5}}
+"""
+    there = COMMON / "train.yaml"
+    (tmp_path / "x.yaml").write_text(
+        text.replace("{there}", str(there)).replace("{{", "{").replace("}}", "}")
+    )
+    made = Document(tmp_path / "x.yaml").build()
+    assert made["pair"] == (1, 2) and made["trigger"].scale == 0.5 and made["train"]["lr"] == 0.5
+
+
+def part_of(text, key, kind):
+    def act(folder):
+        document(text)(folder)
+        Document(folder / "x.yaml").part(key, kind)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\n", "trigger is missing"),
+        ("trigger: text\n", "trigger is a str, no Trigger"),
+        ("trigger: !new:bdlib.attacks.sounds.Clap\n", "trigger is a Clap, no Trigger"),
+    ],
+)
+def test_a_yaml_without_its_part(refused, text, words):
+    refused(part_of(text, "trigger", Trigger), "x.yaml", words, "correct it")
+
+
+@pytest.mark.parametrize("name", [5, None, "boom", 0.5, "../x", "/nowhere.yaml"])
+def test_a_yaml_that_is_not_there(refused, name):
+    refused(lambda _: common("attacks", name), "no such file", "clap")
