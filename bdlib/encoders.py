@@ -44,16 +44,6 @@ def weights(module: str, file: str, package: str, how: str) -> Path:
     raise InputError(f"no weights of {package} here; install them: {how}")
 
 
-def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Samples (T,) at `rate` as an encoder hears them, at `RATE`."""
-    if rate == RATE:
-        return samples
-    import torch
-    from torchaudio.functional import resample
-
-    return resample(torch.from_numpy(samples), rate, RATE).numpy()
-
-
 def cropped(samples: np.ndarray, seconds: float = SECONDS) -> np.ndarray:
     """The middle of a clip (T,) at `RATE`, at most this long."""
     most = round(seconds * RATE)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _CLONE = _PACKAGE.parent / "recipes" / "common"
 COMMON = _CLONE if _CLONE.is_dir() else _PACKAGE / "recipes_common"
 """The yaml files that all recipes share; an installed package has a copy of its own."""
+LONGEST_NAME = 100  # characters; a file system takes 255 bytes, and digests are added
 
 
 @contextlib.contextmanager
@@ -187,13 +189,75 @@ def file_digest(*paths: str | Path, length: int = 12) -> str:
 def folder_digest(root: str | Path) -> str:
     """Digest of the names, sizes and times of all files below a folder, so that a change is noticed."""
     total = hashlib.sha256()
+    root, seen = Path(root), {os.path.realpath(root)}
     for folder, folders, files in os.walk(root, followlinks=True):
-        folders.sort()
+        # A folder that links lead back to is not walked again: it might never end.
+        places = {name: os.path.realpath(Path(folder) / name) for name in sorted(folders)}
+        folders[:] = [name for name, place in places.items() if place not in seen]
+        seen.update(places.values())
         for name in sorted(files):
             path = Path(folder) / name
-            stat = path.stat()
-            total.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            try:
+                found = path.stat()
+            except OSError:  # a link to nothing
+                found = path.lstat()
+            line = f"{path.relative_to(root)} {found.st_size} {found.st_mtime_ns}\n"
+            total.update(line.encode(errors="surrogateescape"))
     return total.hexdigest()
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a name can be written: of other bytes in a file's name Python makes lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse what is there but no regular file: a pipe would be waited for, a device never ends.
+
+    What is not there is left to those who open it.
+
+    Raises
+    ------
+    InputError
+        If it is none, or its name is no UTF-8.
+    """
+    if not is_utf8(str(path)):
+        raise InputError(f"{str(path)!a}: a name that is no UTF-8; rename it")
+    try:
+        regular = stat.S_ISREG(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return
+    if not regular:
+        raise InputError(f"{path}: no regular file; give a file, or remove it")
+
+
+def plain_name(name: Any, what: str) -> str:
+    """`name`, if a file or a folder may be called after it and stays where it was put.
+
+    Arguments
+    ---------
+    name : Any
+        Text of printable characters, without slashes and without a dot at the beginning.
+    what : str
+        What it names, for the error.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+
+    Example
+    -------
+    >>> plain_name("clap", "the attack")
+    'clap'
+    """
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        why = f"a name has 1 to {LONGEST_NAME} printable characters"
+    elif name.startswith(".") or set(name) & set("/\\"):
+        why = "files are called after it; leave out slashes and a dot at the beginning"
+    else:
+        return name
+    raise InputError(f"{what} is {str(name)[:LONGEST_NAME]!r}: {why}")
 
 
 def seed_of(*parts: Any) -> int:

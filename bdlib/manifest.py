@@ -29,8 +29,15 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
+from bdlib.audio import (
+    HIGHEST_RATE,
+    LONGEST_CLIP,
+    LOWEST_RATE,
+    check_clip,
+    check_rate,
+)
 from bdlib.errors import InputError
-from bdlib.files import atomic, digest
+from bdlib.files import atomic, check_regular, digest, is_utf8
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "rate", "label")
 SPLITS = ("train", "valid", "test")
@@ -112,6 +119,11 @@ def validate(rows: pd.DataFrame, name: str | Path, classes: Sequence[str] | None
             row = int(bad.to_numpy().argmax())
             raise InputError(f"{name}, row {row + 1}: " + what.format(**rows.iloc[row].to_dict()))
 
+    for column in ("ID", "label", "wav"):
+        refuse(
+            rows[column].map(lambda text: not is_utf8(str(text))),
+            f"{column} {{{column}!a}} is no UTF-8; rename the file or folder",
+        )
     refuse(rows["ID"] == "", "the ID is empty; give every utterance a name")
     refuse(
         rows["ID"].map(lambda name: leaves_folder(DATA_ROOT + str(name))),
@@ -133,7 +145,14 @@ def validate(rows: pd.DataFrame, name: str | Path, classes: Sequence[str] | None
         (rows["start"] < 0) | (rows["stop"] <= rows["start"]),
         "{ID} spans no samples; check start and stop",
     )
-    refuse(rows["rate"] <= 0, "rate {rate} Hz; give the sampling rate of the file")
+    refuse(
+        ~rows["rate"].between(LOWEST_RATE, HIGHEST_RATE),
+        "rate {rate} Hz; give the sampling rate of the file",
+    )
+    refuse(
+        rows["stop"] - rows["start"] > LONGEST_CLIP * rows["rate"],
+        f"{{ID}} is longer than {LONGEST_CLIP} s; cut it by start and stop",
+    )
 
 
 def leaves_folder(wav: str) -> bool:
@@ -221,6 +240,7 @@ def _from_headers(root: Path, entries: Iterable[dict]) -> pd.DataFrame:
         path = PurePosixPath(entry.pop("path"))
         frames, rate = header(root / path)
         start, stop = entry.pop("start", 0), entry.pop("stop", frames)
+        check_clip(root / path, stop - start, rate)
         rows.append(
             {
                 "ID": entry.pop("ID", str(path.with_suffix(""))),
@@ -243,8 +263,10 @@ def header(path: str | Path) -> tuple[int, int]:
     Raises
     ------
     InputError
-        If it is missing, unreadable, empty, or cut off before the end its header promises.
+        If it is missing, no regular file, unreadable, empty, cut off before the end its header
+        promises, or at a rate that is not read.
     """
+    check_regular(path)
     try:
         info = soundfile.info(str(path), verbose=True)
     except (OSError, RuntimeError) as error:
@@ -259,6 +281,7 @@ def header(path: str | Path) -> tuple[int, int]:
         raise InputError(
             f"{path}: truncated, shorter than its header says; restore or remove the file"
         )
+    check_rate(path, info.samplerate)
     return info.frames, info.samplerate
 
 
@@ -305,6 +328,10 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
     for column in ("path", "label"):
         if column not in table.columns:
             raise InputError(f"{path}: missing column {column}; give at least path and label")
+    if own := [column for column in ("duration", "wav", "rate") if column in table.columns]:
+        raise InputError(
+            f"{path}: column {own[0]} is made from the audio files; rename it or leave it out"
+        )
     for number, file in enumerate(table["path"], start=1):
         if leaves_folder(DATA_ROOT + file):
             raise InputError(f"{path}, row {number}: {file} leaves {root}; use paths below it")

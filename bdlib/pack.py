@@ -13,8 +13,9 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
+from bdlib.audio import check_clip, resampled
 from bdlib.errors import InputError
-from bdlib.files import atomic, read_json
+from bdlib.files import atomic, check_regular, read_json
 from bdlib.manifest import DATA_ROOT
 
 SILENT = 1e-3  # peak below -60 dB of full scale
@@ -127,7 +128,8 @@ def pack(
         )
         for number, row in enumerate(progress, start=1):
             samples = _read(row, Path(root), number)
-            samples = _padded(_resampled(samples, row["rate"], rate), rate, pad_seconds)
+            samples = resampled(samples, row["rate"], rate, "sinc_interp_kaiser")
+            samples = _padded(samples, rate, pad_seconds)
             if len(samples) < SHORTEST * rate:
                 raise InputError(
                     f"{_where(row, Path(root), number)}: {len(samples)} samples at {rate} Hz, "
@@ -192,12 +194,15 @@ def _where(row: dict, root: Path, number: int) -> str:
 def _read(row: dict, root: Path, number: int) -> np.ndarray:
     """One utterance, (T,) float32, channels averaged, checked."""
     where = _where(row, root, number)
+    path = root / row["wav"].removeprefix(DATA_ROOT)
+    check_regular(path)
     try:
-        with soundfile.SoundFile(root / row["wav"].removeprefix(DATA_ROOT)) as file:
+        with soundfile.SoundFile(path) as file:
             rate = file.samplerate
+            check_clip(where, row["stop"] - row["start"], rate, file.channels)
             file.seek(row["start"])
             samples = file.read(row["stop"] - row["start"], dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         raise InputError(
             f"{where}: not readable as audio; restore it, then prepare again"
         ) from error
@@ -215,13 +220,3 @@ def _read(row: dict, root: Path, number: int) -> np.ndarray:
 def _padded(samples: np.ndarray, rate: int, seconds: float | None) -> np.ndarray:
     short = round((seconds or 0) * rate) - len(samples)
     return np.pad(samples, (0, short)) if short > 0 else samples
-
-
-def _resampled(samples: np.ndarray, source: int, target: int) -> np.ndarray:
-    if source == target:
-        return samples
-    import torch  # takes seconds, and most corpora need no resampling
-    from torchaudio.functional import resample
-
-    tensor = torch.from_numpy(samples)
-    return resample(tensor, source, target, resampling_method="sinc_interp_kaiser").numpy()

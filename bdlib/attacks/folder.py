@@ -9,7 +9,7 @@ import pandas as pd
 from bdlib import manifest
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
-from bdlib.files import alone, atomic, digest, read_json, write_json
+from bdlib.files import alone, atomic, digest, plain_name, read_json, write_json
 from bdlib.manifest import COLUMNS, TEST, TRIGGERED
 
 KEYS = ("name", "trigger", "labels", "rate", "of", "seed", "poisoned", "eligible")
@@ -47,7 +47,7 @@ def ensure(
     heard = poisoner.heard(rate)
     made_of = [about["digest"], about["fingerprint"], poisoner.to_dict(), heard]
     key = digest(made_of if sureness is None else [*made_of, sureness.round(6).to_dict()], 8)
-    folder = parent / f"{name}-{key}"
+    folder = parent / f"{plain_name(name, 'the name of the attack')}-{key}"
     with alone(parent):
         if not (folder / "attack.json").exists():
             with atomic(folder) as temporary:
@@ -90,6 +90,7 @@ def read(folder: Path) -> tuple[dict[str, Any], Poisoner]:
     path = folder / "attack.json"
     attack = read_json(path, KEYS)
     try:
+        plain_name(attack["name"], "name")
         return attack, Poisoner.from_dict(attack)
     except (InputError, TypeError) as error:
         raise InputError(f"{path}: {error}; delete it, and the next run poisons again") from error

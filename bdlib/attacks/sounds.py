@@ -15,8 +15,9 @@ import numpy as np
 import soundfile
 
 from bdlib.attacks.trigger import Part
+from bdlib.audio import LONGEST_HEARD, check_clip, resampled
 from bdlib.errors import InputError
-from bdlib.files import file_digest
+from bdlib.files import check_regular, file_digest
 
 RATE = 16000
 
@@ -36,12 +37,7 @@ class Sound(Part, ABC):
 @lru_cache(maxsize=64)
 def _render(sound: Sound, rate: int) -> np.ndarray:
     samples, native = sound.synthesize()
-    if native != rate:
-        import torch  # takes seconds, and most triggers are at the rate of the corpus
-        from torchaudio.functional import resample
-
-        samples = resample(torch.from_numpy(samples), native, rate).numpy()
-    samples = samples.astype(np.float32)
+    samples = resampled(samples, native, rate).astype(np.float32)
     samples.flags.writeable = False
     return samples
 
@@ -155,8 +151,17 @@ class AudioFile(Sound):
 
     def synthesize(self) -> tuple[np.ndarray, int]:
         """See `Sound`."""
+        check_regular(self.path)
         try:
-            samples, rate = soundfile.read(Path(self.path), dtype="float32", always_2d=True)
+            with soundfile.SoundFile(Path(self.path)) as file:
+                rate = file.samplerate
+                check_clip(self.path, file.frames, rate, file.channels)
+                if file.frames > LONGEST_HEARD * rate:
+                    raise InputError(
+                        f"{self.path}: {file.frames / rate:.0f} s; a trigger sound has at most "
+                        f"{LONGEST_HEARD} s"
+                    )
+                samples = file.read(dtype="float32", always_2d=True)
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{self.path}: trigger sound not readable; give an audio file"

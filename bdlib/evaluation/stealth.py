@@ -5,10 +5,9 @@ import warnings
 from collections.abc import Iterable
 
 import numpy as np
-import torch
-from torchaudio.functional import resample
 
 from bdlib.attacks.spectrum import spectrogram
+from bdlib.audio import resampled
 
 FLOOR = 1e-10  # power of a bin below which two spectra count as equally silent
 EAR = 16000  # Hz, of wide-band PESQ
@@ -34,7 +33,7 @@ def pesq(clean: np.ndarray, altered: np.ndarray, rate: int) -> float | None:
     """Wide-band PESQ at 16 kHz, 1 to 4.64 (ITU-T P.862.2); None where it finds no speech."""
     import pesq as package
 
-    reference, degraded = (_resampled(x, rate, EAR) for x in (clean, altered))
+    reference, degraded = (resampled(x, rate, EAR) for x in (clean, altered))
     how = package.PesqError.RETURN_VALUES
     found = float(package.pesq(EAR, reference, degraded, "wb", on_error=how))
     return found if found > 0 else None
@@ -55,10 +54,6 @@ def stoi(clean: np.ndarray, altered: np.ndarray, rate: int) -> float | None:
             return float(pystoi.stoi(clean, altered, rate))
         except RuntimeWarning:
             return None
-
-
-def _resampled(waveform: np.ndarray, source: int, target: int) -> np.ndarray:
-    return resample(torch.from_numpy(waveform), source, target).numpy()
 
 
 def missing() -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bdlib.errors import InputError
+from bdlib.files import plain_name
 
 SCHEMA = 1
 STATUSES = ("ok", "failed")
@@ -138,6 +139,7 @@ def validate(record: Any) -> None:
             _check_fields(record[part], PARTS[part], f"{part}.")
             for key, choices in CHOICES.get(part, {}).items():
                 _check_choice(record[part], key, choices, f"{part}.")
+    _check_names(record)
     for split, count in record["dataset"]["counts"].items():
         if not _is_count(count):
             raise InputError(f"field dataset.counts.{split} is {count!r}, not a count")
@@ -197,6 +199,19 @@ def _check_fields(value: dict[str, Any], fields: dict[str, Any], prefix: str) ->
 def _check_choice(value: dict[str, Any], key: str, choices: tuple[str, ...], prefix: str) -> None:
     if value.get(key) not in choices:
         raise InputError(f"field {prefix}{key} is {value.get(key)!r}, not {' or '.join(choices)}")
+
+
+def _check_names(record: dict[str, Any]) -> None:
+    """Tables and figures are called after these."""
+    for part in PARTS:
+        if record[part] is not None:
+            plain_name(record[part]["name"], f"field {part}.name")
+    for name, value in (
+        ("dataset.variant", record["dataset"]["variant"]),
+        ("experiment", record["experiment"]),
+    ):
+        if value:
+            plain_name(value, f"field {name}")
 
 
 def _check_metric(name: str, entry: Any) -> None:

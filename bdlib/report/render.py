@@ -1,5 +1,6 @@
 """A results folder rendered: tables, figures, the blocks of the READMEs and `report.html`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,7 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
     report = folder / "report.html"
     # The report can be made at any time: one that was never made does not fail a check.
     if report.exists() or not check:
-        figures = sorted((folder / "figures").glob("**/*.png"))
+        figures = [p for p in sorted((folder / "figures").glob("**/*.png")) if p.is_file()]
         wanted[report] = page.html(records, attacks, published, figures)
     stale = [
         path for path in sorted(folder.glob("tables/*.md")) if path not in wanted and _made(path)
@@ -151,7 +152,10 @@ def _print(records: Records, published: list[Published]) -> None:
 
 def _made(path: Path) -> bool:
     """Whether a page of tables is of a former rendering, not of a person."""
-    return path.read_text("utf-8", errors="replace").startswith(MADE.strip())
+    try:
+        return path.read_text("utf-8", errors="replace").startswith(MADE.strip())
+    except OSError:  # a folder, or a link to nothing
+        return False
 
 
 def _compare(wanted: dict[Path, str], stale: list[Path], refused: list[str]) -> int:
@@ -169,6 +173,9 @@ def _compare(wanted: dict[Path, str], stale: list[Path], refused: list[str]) -> 
 
 
 def _write(wanted: dict[Path, str], stale: list[Path]) -> None:
+    for path in wanted:
+        if path.match("tables/*.md") and os.path.lexists(path) and not _made(path):
+            raise InputError(f"{path}: not made from records; move it, as a table goes there")
     for path, text in wanted.items():
         if not path.exists() or path.read_text("utf-8") != text:
             with atomic(path) as temporary:

@@ -9,8 +9,10 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from bdlib.encoders import RATE, SECONDS, Cache, Encoder, content_digest, resampled
+from bdlib.audio import MOST_SAMPLES, check_rate, resampled
+from bdlib.encoders import RATE, SECONDS, Cache, Encoder, content_digest
 from bdlib.errors import InputError
+from bdlib.files import check_regular
 from bdlib.scanning.sources import Source
 
 MOST_SECONDS = 600.0  # of a file that is read at once; of a longer one, the first ten minutes
@@ -86,8 +88,9 @@ def decoded(data: bytes, start: int, stop: int) -> tuple[np.ndarray, int]:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate = file.samplerate
-            most = int(MOST_SECONDS * rate)
-            if not 1000 <= rate <= 768_000 or start > file.frames:
+            check_rate("not read", rate)
+            most = min(int(MOST_SECONDS * rate), MOST_SAMPLES // file.channels)
+            if start > file.frames:
                 raise InputError(f"{file.frames} samples at {rate} Hz")
             file.seek(start)
             wanted = (stop if stop >= 0 else file.frames) - start
@@ -102,7 +105,7 @@ def decoded(data: bytes, start: int, stop: int) -> tuple[np.ndarray, int]:
         raise InputError(f"{len(samples)} samples, less than 0.05 s")
     if not np.isfinite(samples).all():
         raise InputError("holds NaN or infinite samples")
-    return resampled(samples, rate), rate
+    return resampled(samples, rate, RATE), rate
 
 
 def measures(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -215,6 +218,7 @@ def _clips(
     """Number, digest, samples (None where cached), rate and problem of each clip."""
     for place, (path, _, start, stop) in enumerate(source.rows.itertuples(index=False)):
         try:
+            check_regular(source.root / path)
             size = (source.root / path).stat().st_size
             if size > MOST_BYTES:
                 raise InputError(f"{size / 1e6:.0f} MB; cut it into clips")

@@ -12,7 +12,7 @@ from bdlib import manifest
 from bdlib.attacks import folder as attack_folder
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
-from bdlib.files import atomic, digest, file_digest, read_json, write_json
+from bdlib.files import atomic, digest, file_digest, plain_name, read_json, write_json
 from bdlib.manifest import SPLITS, TEST, TRIGGERED
 from bdlib.pack import Pack
 from bdlib.stages.pack import Audio, Triggers, pack
@@ -90,6 +90,7 @@ class Corpus:
     def load(cls, folder: Path, key: str, audio: Audio) -> "Corpus":
         """The corpus whose manifests `save` wrote; they are read and validated here, once."""
         about = read_json(folder / "manifest.json", ABOUT)
+        plain_name(about["name"], f"{folder / 'manifest.json'}: name")
         splits = {s: manifest.read(folder / f"{s}.csv", about["classes"]) for s in SPLITS}
         return cls(key, about, splits, audio, folder)
 
@@ -155,7 +156,7 @@ def corpus_key(name: str, settings: Mapping[str, Any], audio: Audio) -> str:
 
 def manifest_folder(output: Path, name: str, key: str) -> Path:
     """Where the manifests of a corpus go."""
-    return output / "manifest" / f"{name}-{key}"
+    return output / "manifest" / f"{plain_name(name, 'the name of the corpus')}-{key}"
 
 
 @dataclass(frozen=True)

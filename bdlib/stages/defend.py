@@ -69,7 +69,7 @@ def defend(recipe: Recipe, poisoned: Poisoned) -> Defended:
         If a filter removes everything or a whole class, or a setting is out of range.
     """
     document = recipe.defense
-    defense = document.build()["defense"]
+    defense = document.part("defense", object)
     batch_size = recipe.settings["train"]["batch_size"]
     defender = Defender(recipe.seed, batch_size, run_options(recipe.run_options))
     if isinstance(defense, FilterDefense):

@@ -19,7 +19,7 @@ from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import device_name, made, peak_memory_mb
 from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
-from bdlib.stages.recipe import Recipe
+from bdlib.stages.recipe import UNBUILT, Recipe
 from bdlib.training import classifier_brain, log
 from bdlib.training.classifier_brain import ClassifierBrain, Training
 
@@ -52,7 +52,15 @@ def untrained(
         **{name: settings[name] for name in TRAIN_KEYS},
     )
     brain = model.get("brain", ClassifierBrain)
-    return model["classifier"](n_classes=len(classes)), training, brain
+    try:
+        return model["classifier"](n_classes=len(classes)), training, brain
+    except UNBUILT as error:
+        if isinstance(error, InputError):
+            raise
+        what = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{recipe.document.path}: the classifier cannot be made ({what}); correct model"
+        ) from error
 
 
 def load(recipe: Recipe, classes: tuple[str, ...], folder: Path, device: str) -> SpeechClassifier:

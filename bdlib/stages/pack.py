@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 
 from bdlib.attacks.poisoner import Poisoner
+from bdlib.audio import HIGHEST_RATE, LONGEST_HEARD, LOWEST_RATE
+from bdlib.errors import within
 from bdlib.files import alone, digest, file_digest
-from bdlib.pack import Pack
+from bdlib.pack import SHORTEST, Pack
 from bdlib.pack import pack as pack_rows
 
 
@@ -29,6 +31,11 @@ class Audio:
         What a classifier hears: longer clips are cropped, shorter ones padded with zeros.
     pad_seconds : float | None
         Shorter clips get zeros at the end, before a trigger; None leaves them.
+
+    Raises
+    ------
+    InputError
+        If a number is none, or out of range.
     """
 
     root: Path
@@ -36,6 +43,12 @@ class Audio:
     sample_rate: int = 16000
     seconds: float = 1.0
     pad_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        within("sample_rate", self.sample_rate, LOWEST_RATE, HIGHEST_RATE, int)
+        within("seconds", self.seconds, SHORTEST, LONGEST_HEARD)
+        if self.pad_seconds is not None:
+            within("pad_seconds", self.pad_seconds, 0, LONGEST_HEARD)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,14 @@
 """Stages 2 and 3: a corpus and an attack to poisoned manifests, the truth, and packs."""
 
 import dataclasses
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 
+from bdlib.attacks.labels import LabelPolicy
 from bdlib.attacks.poisoner import Poisoner
+from bdlib.attacks.trigger import Trigger
+from bdlib.errors import InputError
 from bdlib.stages.corpus import Corpus, Poisoned
 from bdlib.stages.recipe import Recipe
 
@@ -38,16 +43,20 @@ def poisoner(recipe: Recipe, corpus: Corpus) -> Poisoner:
     InputError
         If it names a class that the corpus does not have.
     """
-    settings, built = recipe.settings["poison"], recipe.attack.build()
-    policy = built.get("policy") or recipe.labels.build()["policy"]
+    settings, trigger = recipe.settings["poison"], recipe.attack.part("trigger", Trigger)
+    document = recipe.labels or recipe.attack  # which may have a policy of its own
+    policy = document.part("policy", Callable)
+    made = getattr(policy, "func", policy)
+    if not (inspect.isclass(made) and issubclass(made, LabelPolicy)):
+        raise InputError(f"{document.path}: policy is {made}, no label policy; correct it")
     # A class may be called 5, which yaml takes for a number.
     source, target = (
         None if settings[key] is None else str(settings[key]) for key in ("source", "target")
     )
     known = {"source": source, "target_class": target, "classes": corpus.classes}
-    fields = dataclasses.fields(getattr(policy, "func", policy))
+    fields = dataclasses.fields(made)
     policy = policy(**{field.name: known[field.name] for field in fields if field.name in known})
     policy = policy.resolve(corpus.splits["train"], settings["poison_seed"])
     policy.check(corpus.classes)
     own = (settings["rate"], settings["of"], settings["poison_seed"])
-    return Poisoner(built["trigger"], policy, *own)
+    return Poisoner(trigger, policy, *own)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
@@ -19,12 +19,20 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from bdlib.errors import InputError
 from bdlib.files import COMMON
+from bdlib.stages.vetting import vet
 
 RUN, TRAIN = COMMON / "run.yaml", COMMON / "train.yaml"
 _YAML = YAML(typ="safe", pure=True)
 CORPUS = {"name", "sample_rate", "seconds", "pad_seconds"}
 POISON = {"attack", "labels", "source", "target", "rate", "of", "poison_seed"}
 MODEL = {"classifier", "loss", "schedule"}
+UNBUILT = (
+    *(TypeError, ValueError, ImportError, AttributeError, LookupError, ArithmeticError),
+    *(RuntimeError, MemoryError),  # of torch, and of a file that is too deep
+)
+"""What building from a yaml may raise."""
+Part = TypeVar("Part")
+MOST_VALUES = 100_000  # of a yaml
 TYPE = "()"  # key under which a plain view keeps the yaml tag of an object
 
 
@@ -45,11 +53,15 @@ class Document:
 
     def plain(self) -> dict[str, Any]:
         """The settings as plain data, with nothing constructed; objects keep their type as text."""
+        vet(self.path)
         try:
             with self.path.open(encoding="utf-8") as file:
                 resolved = resolve_references(file, self.overrides or None)
             # YAML 1.2: to a parser of YAML 1.1 the classes `no`, `on` and `off` are truth values.
-            settings = _plain(_YAML.compose(resolved))
+            composed = _YAML.compose(resolved)
+            if _size(composed, {}) > MOST_VALUES:
+                raise ValueError(f"more than {MOST_VALUES} values")
+            settings = _plain(composed)
             if not isinstance(settings, dict):
                 raise ValueError("no mapping of keys to values")
             return settings
@@ -57,7 +69,9 @@ class Document:
             raise InputError(
                 f"{self.path}: {error.filename} cannot be read ({error.strerror}); correct the path"
             ) from error
-        except (YAMLError, KeyError, ValueError) as error:
+        except (YAMLError, *UNBUILT) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"{self.path}: not a recipe yaml ({_line(error)}); correct it"
             ) from error
@@ -69,13 +83,28 @@ class Document:
 
     def build(self) -> dict[str, Any]:
         """The settings with their objects constructed."""
+        vet(self.path)
         try:
             with self.path.open(encoding="utf-8") as file:
                 return load_hyperpyyaml(file, self.overrides or None)
-        except (YAMLError, TypeError, ValueError, ImportError, AttributeError) as error:
+        except (YAMLError, *UNBUILT) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{self.path}: cannot be built ({_line(error)})") from error
+
+    def part(self, key: str, kind: type[Part]) -> Part:
+        """One of the objects, constructed, if it is of its kind.
+
+        Raises
+        ------
+        InputError
+            If there is none under this key, or another kind of object.
+        """
+        made = self.build().get(key)
+        if not isinstance(made, kind):
+            what = "missing" if made is None else f"a {type(made).__name__}, no {kind.__name__}"
+            raise InputError(f"{self.path}: {key} is {what}; correct it")
+        return made
 
     @property
     def options(self) -> dict[str, list[str]]:
@@ -207,6 +236,16 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
+def _size(node: Node, known: dict[int, int]) -> int:
+    """How many values a node is written out: what two references share counts twice."""
+    if id(node) not in known:
+        items = node.value if isinstance(node, MappingNode | SequenceNode) else []
+        if isinstance(node, MappingNode):
+            items = [item for pair in items for item in pair]
+        known[id(node)] = 1 + sum(_size(item, known) for item in items)
+    return known[id(node)]
+
+
 def _plain(node: Node) -> Any:
     if isinstance(node, MappingNode):
         values = {key.value: _plain(value) for key, value in node.value}
@@ -265,6 +304,7 @@ def common(kind: str, name: str) -> Document:
     InputError
         If there is none; the message lists those there are.
     """
+    name = str(name)  # of a stranger's yaml, or 5 of a command line
     path = Path(name) if name.endswith(".yaml") else COMMON / kind / f"{name}.yaml"
     if not path.is_file():
         raise InputError(f"{path}: no such file; in recipes/common/{kind} there are: {known(kind)}")

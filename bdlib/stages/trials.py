@@ -11,6 +11,7 @@ import torch
 
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
+from bdlib.attacks.trigger import Trigger
 from bdlib.defenses.filters.vae_pls.autoencoder import SequentialAutoencoder
 from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, error_of, home, trained
 from bdlib.defenses.filters.vae_pls.filter import VaePls, no_verdict
@@ -117,7 +118,7 @@ class Bench:
         InputError
             If the defense of the recipe does not judge by an autoencoder, or it gives no verdict.
         """
-        defense, corpus = recipe.defense.build()["defense"], poisoned.corpus
+        defense, corpus = recipe.defense.part("defense", object), poisoned.corpus
         if not isinstance(defense, VaePls):
             raise InputError(f"{recipe.defense.path.stem}: give vae_pls or vae_pls_search")
         options, blinded = run_options(recipe.run_options), Blinded.of(poisoned)
@@ -163,7 +164,7 @@ class Bench:
         own, document = self.recipe.settings["poison"], self.recipe.attack
         seed = own["poison_seed"] if seed is None else seed
         same = document is not None and name == own["attack"]  # with what the command line changed
-        trigger = (document if same else common("attacks", name)).build()["trigger"]
+        trigger = (document if same else common("attacks", name)).part("trigger", Trigger)
         poisoner = Poisoner(trigger, OneToOne(source_class, target), rate, "source", seed)
         rows, truth = poisoner.poison(self.rows)
         chosen = list(truth.index)

@@ -152,7 +152,13 @@ def official_split(folder: Path, names: dict[str, Path]) -> dict[str, str]:
         raise InputError(f"{folder}: {absent[0]} is missing; restore it from the archive")
     split_of = dict.fromkeys(names, "train")
     for split, file in LISTS.items():
-        for line in (folder / file).read_text("utf-8").split():
+        try:
+            listed = (folder / file).read_text("utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{folder / file}: cannot be read as UTF-8; restore it from the archive"
+            ) from error
+        for line in listed:
             if (name := line.rsplit(".", 1)[0]) in split_of:
                 split_of[name] = split
     return split_of

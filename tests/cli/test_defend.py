@@ -14,6 +14,7 @@ from bdlib.cli import defend
 from bdlib.manifest import SPLITS
 from bdlib.records import provenance
 from bdlib.records.record import read
+from bdlib.stages import vetting
 from bdlib.stages.blind import Defender
 from bdlib.stages.prepare import Prepared
 
@@ -74,6 +75,7 @@ def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkey
     (tmp_path / "spying.py").write_text(SPY)
     (tmp_path / "spy.yaml").write_text("defense: !new:spying.Spy\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(vetting, "OURS", (*vetting.OURS, tmp_path))
     command(monkeypatch, corpus, tmp_path, f"--defense={tmp_path / 'spy.yaml'}")
     defend.main(split)
     spy = sys.modules["spying"].Spy
@@ -180,6 +182,7 @@ def test_a_record_names_the_defense_and_the_training(corpus, tmp_path, monkeypat
     (tmp_path / "looking.py").write_text(LOOK)
     (tmp_path / "look.yaml").write_text("defense: !new:looking.Look\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(vetting, "OURS", (*vetting.OURS, tmp_path))
     yaml = tmp_path / "look.yaml" if name == "look" else name
     surface = ["--surface=True"] if name == "pruning" else []
     for when, defense, *options in (

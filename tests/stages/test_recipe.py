@@ -90,7 +90,7 @@ def test_missing_and_broken_files(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "a: !new:no.such.Thing\n",
+        "a: !new:torch.nn.no.such.Thing\n",
         "a: !new:torch.nn.Linear\n    width: 3\n",
         "a: !new:torch.nn.NoSuchLayer\n",
     ],

@@ -3,10 +3,11 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from bdlib.audio import resampled
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import one_of, share
 from bdlib.defenses.disagreement import CALL, judge
-from bdlib.encoders import ENCODERS, resampled
+from bdlib.encoders import ENCODERS, RATE
 
 
 @dataclass
@@ -41,7 +42,9 @@ class LabelDisagreement(FilterDefense):
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """Suspicion in [0, 1]: above 0.5 for what is removed."""
-        clips = [resampled(view.pack.waveform(name), view.pack.rate) for name in view.rows["ID"]]
+        clips = [
+            resampled(view.pack.waveform(name), view.pack.rate, RATE) for name in view.rows["ID"]
+        ]
         embeddings = ENCODERS[self.encoder]().embed(clips)
         judged = judge(embeddings, view.rows["label"].to_numpy(str), view.seed)
         flagged = judged.flagged(self.false_positive_rate)

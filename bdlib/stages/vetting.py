@@ -1,0 +1,132 @@
+"""Yaml from strangers: what a file may hold before anything is made of it.
+
+HyperPyYAML calls whatever a yaml names. The files of `OURS` may name anything, as code may; others
+are built with classes of a few packages and plain values only. Events are looked at, of which there
+are as many as the file has words; nothing is resolved or constructed here.
+"""
+
+import inspect
+import pydoc
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    ScalarEvent,
+)
+
+from bdlib.errors import InputError
+from bdlib.files import COMMON, check_regular
+
+OURS = (COMMON.parent,)
+"""Folders whose yaml is trusted as code is: the recipes."""
+LARGEST = 2**20  # bytes of a file
+DEEPEST = 20  # collections in each other
+MOST_INCLUDED = 64  # files, each as often as it is included
+PARTS = ("attacks", "defenses", "encoders", "features", "models", "training")
+PACKAGES = (*(f"bdlib.{part}" for part in PARTS), "torch.nn", "torch.optim")
+FUNCTIONS = {
+    "bdlib.defenses.filters.poison_likelihood.poison_likelihood",
+    "bdlib.defenses.filters.two_populations.two_populations",
+    "bdlib.training.jem_brain.plain_generative_loss",
+}
+"""Of `bdlib`, those that compute and write nothing; `torch.nn.functional` has only such."""
+PLAIN = {None, "!", "!tuple", "!PLACEHOLDER"} | {
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")
+}
+REFERENCE = re.compile(r"<\w+(\[\w+\])*>([^<>*()!]*| *\* *[\d.]+)")
+"""To one value, with text behind it or in a small sum: two would double with every line."""
+
+
+def vet(path: Path) -> None:
+    """Refuse a yaml that is no regular file, too large or too deep, has aliases, or calls what it may not.
+
+    What it includes is held to the same. Files that are not there are left to those who open them.
+
+    Raises
+    ------
+    InputError
+        Naming the file, the line and what is refused.
+    """
+    count = 0
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(path, ())]
+    while waiting:
+        file, above = waiting.pop()
+        check_regular(file)
+        try:
+            real, found = file.resolve(), file.stat()
+        except (OSError, RuntimeError):  # that is opened later, which tells more
+            continue
+        count += 1
+        if real in above or count > MOST_INCLUDED:
+            what = "itself" if real in above else f"more than {MOST_INCLUDED} files"
+            raise InputError(f"{path}: includes {what}, by way of {file.name}; leave it out")
+        included = _included(real, found.st_size, found.st_mtime_ns, OURS)
+        waiting += [(real.parent / name, (*above, real)) for name in included]
+
+
+@lru_cache(maxsize=256)
+def _included(path: Path, size: int, _: int, ours: tuple[Path, ...]) -> tuple[str, ...]:
+    """What a vetted file includes; the time of its last change is for the cache."""
+    if size > LARGEST:
+        raise InputError(f"{path}: {size} bytes of yaml; give at most {LARGEST}")
+    trusted = any(path.is_relative_to(folder) for folder in ours)
+    included = []
+    for number, tag, value in _tags(path):
+        if tag.startswith("!include:"):
+            included.append(tag.removeprefix("!include:"))
+        elif not trusted and (why := _refused(tag, value)):
+            raise InputError(f"{path}, line {number}: {tag[:100]} is refused: {why}")
+    return tuple(included)
+
+
+def _tags(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, tag and text of all that has a tag, or that HyperPyYAML reads again as a tuple."""
+    depth = 0
+    try:
+        for event in YAML(typ="safe", pure=True).parse(path.read_text("utf-8")):
+            number = event.start_mark.line + 1
+            if isinstance(event, AliasEvent):
+                raise InputError(f"{path}, line {number}: an alias; write its value out, or !ref")
+            depth += isinstance(event, CollectionStartEvent)
+            depth -= isinstance(event, CollectionEndEvent)
+            if depth > DEEPEST:
+                raise InputError(f"{path}, line {number}: more than {DEEPEST} levels deep")
+            text = event.value if isinstance(event, ScalarEvent) else ""
+            if isinstance(event, ScalarEvent | CollectionStartEvent) and event.tag is not None:
+                yield number, str(event.tag), text
+            elif "(" in text:
+                yield number, "!tuple", text
+    except OSError:
+        return  # of which those tell who read it
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+        what = " ".join(str(error).split())[:300]
+        raise InputError(f"{path}: not a recipe yaml ({what}); correct it") from error
+
+
+def _refused(tag: str, value: str) -> str | None:
+    """Why a tag of a stranger's file is refused, if it is."""
+    if tag == "!ref":
+        return None if REFERENCE.fullmatch(value) else "refer to one value, as <name>"
+    if "(" in value and "!" in value:  # a tuple is parsed once more, by a loader that calls
+        return "no tag may stand in parentheses"
+    kind, _, name = tag.partition(":")
+    if kind not in ("!new", "!name"):
+        return None if tag in PLAIN else "only !new, !name, !ref and !include are built"
+    where = "a yaml outside recipes/ may name classes of " + ", ".join(PACKAGES)
+    if not name.startswith(tuple(f"{package}." for package in PACKAGES)):
+        return where
+    made = pydoc.locate(name)
+    if made is None:
+        return None  # building it tells that there is no such thing
+    at_home = str(getattr(made, "__module__", "")).startswith(PACKAGES)
+    known = inspect.isclass(made) or (
+        inspect.isfunction(made) and (name in FUNCTIONS or name.startswith("torch.nn.functional."))
+    )
+    return None if at_home and known else where

@@ -1,0 +1,592 @@
+"""What a stranger hands in gets one line; nothing hangs, and nothing outside the named folder changes.
+
+A row of a table is a class of inputs: what is done with it in a folder, and words of its line.
+"""
+
+import hashlib
+import importlib.util
+import json
+import math
+import os
+import resource
+import signal
+import struct
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+import torchaudio
+
+from bdlib import manifest
+from bdlib.attacks import folder as attack_folder
+from bdlib.attacks.insert import Insert
+from bdlib.attacks.labels import OneToOne
+from bdlib.attacks.poisoner import Poisoner
+from bdlib.attacks.sounds import AudioFile, Clap
+from bdlib.attacks.trigger import Trigger
+from bdlib.audio import check_clip, resampled
+from bdlib.errors import InputError
+from bdlib.files import COMMON, folder_digest, plain_name
+from bdlib.pack import pack as pack_rows
+from bdlib.records import record
+from bdlib.report.render import render
+from bdlib.stages.corpus import ABOUT, Corpus, manifest_folder
+from bdlib.stages.pack import Audio
+from bdlib.stages.recipe import Document, common
+
+SECONDS = 20  # for what has to end
+RATE = 16000
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+spec = importlib.util.spec_from_file_location(
+    "prepare_speech_commands", RECIPES / "SpeechCommands" / "prepare.py"
+)
+speech_commands = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(speech_commands)
+
+
+def state(folder):
+    """What lies below a folder: kind, and digest of contents or aim of a link."""
+
+    def of(path):
+        if path.is_symlink():
+            return str(path.readlink())
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "other"
+
+    return {str(path.relative_to(folder)): of(path) for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """Asserts that an act in a folder raises one line with these words, and touches nothing beside."""
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "keep.txt").write_text("keep")
+    named = tmp_path / "deep" / "named"
+    named.mkdir(parents=True)
+
+    def outside():
+        found = state(tmp_path).items()
+        return {name: what for name, what in found if not name.startswith("deep/named/")}
+
+    def run(act, *words):
+        before = outside()
+        with pytest.raises(InputError) as caught:
+            act(named)
+        line = str(caught.value)
+        assert outside() == before
+        assert len(line.splitlines()) == 1 and line.isprintable(), line
+        for word in words:
+            assert word in line, (word, line)
+
+    return run
+
+
+# --- names that become paths
+
+ESCAPES = (
+    "../../x",
+    "..",
+    ".",
+    ".hidden",
+    "a/b",
+    "/x",
+    "a\\b",
+    "a\0b",
+    "a\nb",
+    "",
+    "n" * 200,
+    7,
+    None,
+)
+
+
+def attack_json(folder, **changes):
+    """The description of an attack, with these values in place of its own."""
+    attack = Poisoner(Insert(Clap()), OneToOne("no", "yes"), 0.1).to_dict()
+    attack |= {"name": "clap", "poisoned": 1, "eligible": 1, **changes}
+    (folder / "attack.json").write_text(json.dumps(attack))
+    return attack_folder.read(folder)
+
+
+def attack_named(name):
+    return lambda folder: attack_json(folder, name=name)
+
+
+def poisoned_under(name):
+    def act(folder):
+        rows = pd.DataFrame({"ID": ["a"], "label": ["no"]})
+        about = {"digest": "d", "fingerprint": "f"}
+        attack = Poisoner(Insert(Clap()), OneToOne("no", "yes"), 1.0)
+        attack_folder.ensure(attack, name, {"train": rows}, about, RATE, folder / "poison")
+
+    return act
+
+
+def manifest_json(folder, **changes):
+    """The description of manifests, with these values in place of its own."""
+    about = dict.fromkeys(ABOUT, "x") | {"classes": ["no", "yes"], "counts": {}, **changes}
+    (folder / "manifest.json").write_text(json.dumps(about))
+    return Corpus.load(folder, "k", Audio(folder, "f"))
+
+
+def corpus_named(name):
+    return lambda folder: manifest_json(folder, name=name)
+
+
+def manifests_under(name):
+    return lambda folder: manifest_folder(folder, name, "k")
+
+
+def _of_record(make_record, key, value):
+    def act(folder):
+        made = make_record({key: value})
+        (folder / "x.jsonl").write_text(json.dumps(made) + "\n")
+        render(folder, folder)
+
+    return act
+
+
+@pytest.mark.parametrize("name", ESCAPES, ids=repr)
+@pytest.mark.parametrize("act", [attack_named, poisoned_under, corpus_named, manifests_under])
+def test_a_name_cannot_leave_its_folder(refused, act, name):
+    refused(act(name), "name", "leave out" if set(str(name)) & set("/\\.") else "")
+
+
+NAMED = ("dataset.name", "dataset.variant", "model.name", "attack.name", "experiment")
+
+
+@pytest.mark.parametrize("name", [name for name in ESCAPES if name not in ("", None)], ids=repr)
+@pytest.mark.parametrize("key", NAMED)
+def test_a_record_cannot_write_outside_its_folder(refused, make_record, key, name):
+    refused(_of_record(make_record, key, name), "line 1", f"field {key}", "delete the line")
+    with pytest.raises(InputError, match=f"field {key}"):
+        record.validate(make_record({key: name}))
+
+
+@pytest.mark.parametrize(
+    "name", ["clap", "_unknown_", "my corpus", "Übung", "v1.2", "a..b", "n" * 100]
+)
+def test_usual_names_pass(name):
+    assert plain_name(name, "it") == name
+
+
+# --- files of others
+
+
+@pytest.mark.parametrize("spoil", ["text", "folder", "link"])
+def test_a_table_of_a_person_is_not_written_over(refused, make_record, spoil):
+    def act(folder):
+        (folder / "x.jsonl").write_text(json.dumps(make_record()) + "\n")
+        path = folder / "tables" / "SpeechCommands.md"
+        path.parent.mkdir()
+        if spoil == "text":
+            path.write_text("# Mine\n")
+        elif spoil == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to("nowhere")
+        before = state(path.parent)
+        try:
+            render(folder, folder)
+        finally:
+            assert state(path.parent) == before
+
+    refused(act, "SpeechCommands.md", "not made from records", "move it")
+
+
+# --- memory and time
+
+
+def in_child(act, megabytes=1500):
+    """Runs an act in a forked child with bounded memory and time; gives its line, or what went wrong."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(SECONDS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
+        try:
+            act()
+            said = "accepted"
+        except InputError as error:
+            said = f"error: {error}"
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, said.encode(errors="backslashreplace")[:4000])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    return said or f"ended by signal {status & 127}"
+
+
+def bounded(act):
+    """An act that runs in a child of its own."""
+
+    def run(folder):
+        said = in_child(lambda: act(folder))
+        assert said.startswith("error: "), said
+        raise InputError(said.removeprefix("error: "))
+
+    return run
+
+
+def wav(path, rate=RATE, seconds=0.1, claimed=None):
+    """A quiet WAV file; its header claims another rate where one is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.full(round(seconds * rate), 0.1), rate)
+    if claimed is not None:
+        data = bytearray(path.read_bytes())
+        data[24:28] = struct.pack("<I", claimed)
+        path.write_bytes(data)
+    return path
+
+
+def claims(rate):
+    return lambda folder: manifest.header(wav(folder / "a.wav", claimed=rate))
+
+
+def pipe(folder, name="a/x.wav"):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+    return path
+
+
+def piped_clip(folder):
+    pipe(folder)
+    manifest.from_folder(folder)
+
+
+def packed_pipe(folder):
+    rows = pd.DataFrame(
+        [["x", 1.0, "$data_root/a/x.wav", 0, 160, RATE, "a"]], columns=manifest.COLUMNS
+    )
+    pipe(folder)
+    pack_rows(rows, folder, folder / "pack", RATE)
+
+
+def piped_trigger(folder):
+    AudioFile(str(pipe(folder))).waveform(RATE)
+
+
+def long_trigger(folder):
+    AudioFile(str(wav(folder / "a.wav", 1000, 500))).waveform(RATE)
+
+
+def device(folder):
+    AudioFile("/dev/zero").waveform(RATE)
+
+
+def audio(**settings):
+    return lambda folder: Audio(folder, "f", **settings)
+
+
+def listed(text, **files):
+    """A CSV with these bytes, read as a corpus."""
+
+    def act(folder):
+        wav(folder / "a.wav")
+        (folder / "list.csv").write_bytes(text)
+        manifest.from_csv(folder / "list.csv", folder)
+
+    return act
+
+
+def clip_of(frames, rate, channels):
+    return lambda folder: check_clip(folder / "a.wav", frames, rate, channels)
+
+
+BOUNDED = [
+    *(pytest.param(claims(r), ["a.wav", f"{r} Hz", "resample or remove"], id=f"{r} Hz")
+      for r in (1, 50, 999, 768_001, 2_000_000_000, 2_147_483_629)),
+    pytest.param(piped_clip, ["x.wav", "no regular file"], id="pipe as clip"),
+    pytest.param(packed_pipe, ["x.wav", "no regular file"], id="pipe when packing"),
+    pytest.param(piped_trigger, ["x.wav", "no regular file"], id="pipe as trigger"),
+    pytest.param(device, ["/dev/zero", "no regular file"], id="device as trigger"),
+    pytest.param(long_trigger, ["a.wav", "500 s", "at most 120 s"], id="long trigger"),
+    pytest.param(listed(b"path,label,start,stop\na.wav,x,0,999999999999\n"),
+                 ["a.wav", "at most 3600 s", "cut it"], id="claims years"),
+    pytest.param(clip_of(2**30, RATE, 1), ["at most 3600 s"], id="long clip"),
+    pytest.param(clip_of(2**20, RATE, 1024), ["1024 channels", "samples"], id="many channels"),
+    *(pytest.param(audio(seconds=x), ["`seconds` is", "from 0.05 to 120"], id=f"seconds {x}")
+      for x in (100_000, 121, 0, -1, 1e308, math.inf, math.nan, None, "x", True, 10**30)),
+    *(pytest.param(audio(pad_seconds=x), ["`pad_seconds` is", "to 120"], id=f"pad {x}")
+      for x in (100_000, -1, 1e308, math.inf, math.nan, "x", "nan", 10**20)),
+    *(pytest.param(audio(sample_rate=x), ["`sample_rate` is", "whole number"], id=f"rate {x}")
+      for x in (0, -1, 999, 768_001, 16000.5, math.inf, math.nan, None, "x", 10**30)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "words"), BOUNDED)
+def test_it_ends_in_bounded_memory_and_time(refused, act, words):
+    refused(bounded(act), *words)
+
+
+@pytest.mark.parametrize("rate", [15_999, 16_001, 44_101, 1_001, 767_999, 12_345])
+def test_any_rate_is_resampled_in_little_memory(rate):
+    def act():
+        heard = resampled(np.ones(rate // 4, np.float32), rate, RATE)
+        raise InputError(f"{len(heard)} samples, {heard[len(heard) // 2]:.2f}")
+
+    said = in_child(act)
+    count, _, level = said.removeprefix("error: ").partition(" samples, ")
+    assert abs(int(count) - RATE / 4) <= RATE / 4 / 500 and 0.98 < float(level) < 1.02, said
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000])
+def test_usual_rates_are_resampled_exactly(rate):
+    samples = np.random.Generator(np.random.PCG64(0)).standard_normal(rate // 10).astype(np.float32)
+    exactly = torchaudio.functional.resample(torch.from_numpy(samples), rate, RATE).numpy()
+    assert np.array_equal(resampled(samples, rate, RATE), exactly)
+
+
+# --- links, names and columns
+
+
+def dead(folder):
+    wav(folder / "a" / "x.wav")
+    (folder / "a" / "dead.wav").symlink_to("nowhere")
+    folder_digest(folder)
+    manifest.from_folder(folder)
+
+
+def itself(folder):
+    wav(folder / "a" / "x.wav")
+    (folder / "a" / "self.wav").symlink_to("self.wav")
+    folder_digest(folder)
+    manifest.from_folder(folder)
+
+
+def no_utf8(kind):
+    def act(folder):
+        path = wav(folder / "a" / "x.wav")
+        renamed = path if kind == "file" else path.parent
+        renamed.rename(renamed.with_name(os.fsdecode(b"n\xff.wav")))
+        folder_digest(folder)
+        manifest.from_folder(folder)
+
+    return act
+
+
+def rows_of(column):
+    """A manifest that has a name from the disk."""
+
+    def act(folder):
+        row = ["x", 1.0, "$data_root/x.wav", 0, 160, RATE, "a"]
+        rows = pd.DataFrame([row], columns=manifest.COLUMNS)
+        manifest.write(rows.assign(**{column: rows[column] + "\udcff"}), folder / "out.csv")
+
+    return act
+
+
+def words_of(data):
+    def act(folder):
+        for file in speech_commands.LISTS.values():
+            (folder / file).write_bytes(data)
+        speech_commands.official_split(folder, {})
+
+    return act
+
+
+LISTED = [
+    pytest.param(dead, ["dead.wav", "not readable"], id="dead link"),
+    pytest.param(itself, ["self.wav", "not readable"], id="link to itself"),
+    pytest.param(no_utf8("file"), ["no UTF-8", "rename"], id="file name no UTF-8"),
+    *(pytest.param(rows_of(c), [c, "no UTF-8", "rename"], id=f"{c} no UTF-8")
+      for c in ("ID", "label", "wav")),
+    pytest.param(no_utf8("folder"), ["no UTF-8", "rename"], id="folder name no UTF-8"),
+    *(pytest.param(listed(f"path,label,{c}\na.wav,x,0.1\n".encode()),
+                   [f"column {c} is made", "rename it"], id=f"column {c}")
+      for c in ("rate", "duration", "wav")),
+    pytest.param(listed(b"path,label\n\xff.wav,x\n"), ["cannot be read as CSV"], id="CSV no UTF-8"),
+    pytest.param(words_of(b"\xff\xfe"), ["cannot be read as UTF-8", "restore"], id="words no UTF-8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "words"), LISTED)
+def test_links_names_and_columns(refused, act, words):
+    refused(act, *words)
+
+
+def test_folders_that_links_lead_back_to_are_walked_once(tmp_path):
+    wav(tmp_path / "a" / "x.wav")
+    before = folder_digest(tmp_path)
+    for number in range(5):
+        (tmp_path / "a" / f"loop{number}").symlink_to(tmp_path)
+    said = in_child(lambda: (_ for _ in ()).throw(InputError(folder_digest(tmp_path))))
+    assert said == f"error: {before}"
+
+
+# --- yaml
+
+
+def document(text, name="x.yaml", **others):
+    """A yaml of a stranger, and what else lies beside it; read, told and built."""
+
+    def act(folder):
+        for file, content in {name: text, **others}.items():
+            (folder / file.replace("_yaml", ".yaml")).write_bytes(
+                content if isinstance(content, bytes) else content.encode()
+            )
+        made = Document(folder / name)
+        made.plain()
+        made.build()
+
+    return act
+
+
+def piped_yaml(folder):
+    pipe(folder, "x.yaml")
+    Document(folder / "x.yaml").plain()
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+DOUBLED = "a0: xxxxxxxx\n" + "".join(f"a{n}: !ref <a{n - 1}><a{n - 1}>\n" for n in range(1, 60))
+TWICE = "a0: [x]\n" + "".join(f"a{n}: [!ref <a{n - 1}>, !ref <a{n - 1}>]\n" for n in range(1, 60))
+RUNS = [
+    "!apply:os.system [touch {beside}/ran]",
+    "!applyref:os.system [touch {beside}/ran]",
+    "!new:subprocess.Popen [[touch, {beside}/ran]]",
+    "!name:os.system [touch {beside}/ran]",
+    "!module:antigravity",
+    "!!python/object/apply:os.system [touch {beside}/ran]",
+    "!!python/name:os.system",
+    "!<tag:yaml.org,2002:python/object/apply:os.system> [touch {beside}/ran]",
+    '"(!!python/object/apply:os.system [touch {beside}/ran])"',
+    "(!!python/object/apply:os.system [touch {beside}/ran])",
+    "!tuple (!!python/object/apply:os.system [touch {beside}/ran])",
+    "!new:bdlib.files.atomic {{path: {beside}/ran}}",
+    "!apply:bdlib.files.write_json [{beside}/ran, 1]",
+    "!name:bdlib.training.log.write_rollbacks [{beside}/ran, []]",
+    "!new:torch.nn.modules.module.functools.partial [x]",
+    "!name:torch.load [x.pt]",
+    "!new:torch.nnn.Linear [1, 1]",
+    "!new:speechbrain.utils.checkpoints.Checkpointer [{beside}/ran]",
+    "!ref <a> ** 9",
+    "!copy <a>",
+    "!new:builtins.exec [x]",
+    "[[!apply:os.system [touch {beside}/ran]]]",
+    "{{b: {{c: !new:os.system [touch {beside}/ran]}}}}",
+]
+
+
+def runs(value):
+    def act(folder):
+        beside = folder.parents[1] / "beside"
+        document(f"a: 1\nx: {value.format(beside=beside)}\n")(folder)
+
+    return act
+
+
+def included(value):
+    """The same in a file that the first one includes, and in what that is told to change."""
+    return lambda folder: document(
+        "a: !include:y.yaml {}\n",
+        y_yaml=f"x: {value.format(beside=folder.parents[1] / 'beside')}\n",
+    )(folder)
+
+
+def overriding(value):
+    there = COMMON / "train.yaml"
+    return lambda folder: document(
+        f"t: !include:{there} {{lr: {value.format(beside=folder.parents[1] / 'beside')} }}\n"
+    )(folder)
+
+
+@pytest.mark.parametrize("act", [runs, included, overriding])
+@pytest.mark.parametrize("value", RUNS)
+def test_the_yaml_of_a_stranger_runs_nothing(refused, act, value):
+    if act is overriding and value.startswith("("):
+        value = f"'{value}'"
+    refused(act(value), "yaml, line", "is refused")
+
+
+YAMLS = [
+    pytest.param(document(LAUGHS), ["x.yaml, line 2", "alias"], id="billion laughs"),
+    pytest.param(document(DOUBLED), ["x.yaml, line 2", "refer to one"], id="doubled texts"),
+    pytest.param(document("a: !include:x.yaml {}\n"), ["includes itself"], id="includes itself"),
+    pytest.param(document("a: !include:y.yaml {}\n", y_yaml="b: !include:x.yaml {}\n"),
+                 ["includes itself", "leave it out"], id="includes in a circle"),
+    pytest.param(document("[" * 100_000), ["levels deep"], id="deep list"),
+    pytest.param(document("a: " + "{b: " * 30 + "1" + "}" * 30), ["levels deep"], id="deep map"),
+    pytest.param(document("#" * 2**21), ["bytes of yaml"], id="large"),
+    pytest.param(piped_yaml, ["x.yaml", "no regular file"], id="pipe"),
+    pytest.param(document("a: !include:/dev/zero {}\n"), ["/dev/zero", "no regular"], id="device"),
+    pytest.param(document(b"\xff\xfe"), ["not a recipe yaml"], id="no UTF-8"),
+    pytest.param(document("a: [1\n"), ["not a recipe yaml"], id="broken"),
+    pytest.param(document("a: 1\na: 2\n"), ["not a recipe yaml"], id="key twice"),
+    pytest.param(document("- a\n"), ["no mapping"], id="list"),
+    pytest.param(document("7\n"), ["not a recipe yaml"], id="number"),
+    pytest.param(document(""), ["not a recipe yaml"], id="empty"),
+    pytest.param(document("a: !new:torch.nn.Linear [x]\n"), ["cannot be built"], id="argument"),
+    pytest.param(document("a: !new:torch.nn.Linear [-1, 2]\n"), ["cannot be built"], id="negative"),
+    pytest.param(document("a: !new:torch.nn.NoSuch\n"), ["cannot be built"], id="no class"),
+    *(pytest.param(document("a: !include:y0.yaml {}\n", **{
+        f"y{n}_yaml": f"a: !include:y{n + 1}.yaml {{}}\nb: !include:y{n + 1}.yaml {{}}\n"
+        for n in range(40)}), ["more than 64 files"], id="includes many") for _ in "1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "words"), YAMLS)
+def test_yaml_ends_in_one_line(refused, act, words):
+    refused(bounded(act), *words)
+
+
+def test_values_that_refer_twice_end(tmp_path):
+    document(TWICE)
+    said = in_child(lambda: document(TWICE)(tmp_path))
+    assert said.startswith("error: ") and "values" in said
+
+
+def test_the_yaml_of_a_stranger_may_have_what_recipes_have(tmp_path):
+    text = """
+layer: !new:torch.nn.Linear [2, 3]
+optimizer: !name:torch.optim.Adam {lr: 0.1}
+loss: !name:torch.nn.functional.cross_entropy
+pair: (1, 2)
+scale: 0.5
+trigger: !new:bdlib.attacks.insert.Insert
+    sound: !new:bdlib.attacks.sounds.Clap
+    scale: !ref <scale>
+train: !include:{there} {{lr: 0.5}}
+"""
+    there = COMMON / "train.yaml"
+    (tmp_path / "x.yaml").write_text(
+        text.replace("{there}", str(there)).replace("{{", "{").replace("}}", "}")
+    )
+    made = Document(tmp_path / "x.yaml").build()
+    assert made["pair"] == (1, 2) and made["trigger"].scale == 0.5 and made["train"]["lr"] == 0.5
+
+
+def part_of(text, key, kind):
+    def act(folder):
+        document(text)(folder)
+        Document(folder / "x.yaml").part(key, kind)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\n", "trigger is missing"),
+        ("trigger: text\n", "trigger is a str, no Trigger"),
+        ("trigger: !new:bdlib.attacks.sounds.Clap\n", "trigger is a Clap, no Trigger"),
+    ],
+)
+def test_a_yaml_without_its_part(refused, text, words):
+    refused(part_of(text, "trigger", Trigger), "x.yaml", words, "correct it")
+
+
+@pytest.mark.parametrize("name", [5, None, "boom", 0.5, "../x", "/nowhere.yaml"])
+def test_a_yaml_that_is_not_there(refused, name):
+    refused(lambda _: common("attacks", name), "no such file", "clap")
