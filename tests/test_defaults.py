@@ -23,10 +23,13 @@ VARIANTS = {
     "clap_horn": {"scale"},
     "clap_middle": {"position"},
     "dog_clicker": {"scale"},
+    "opus": {"codec"},
     "random_clap": {"position"},
+    "resample": {"mode"},
     "six_claps": {"scale"},
     "vae_pls_robust": {"least_spread", "robust", "selection"},
     "vae_pls_search": {"judge", "least_spread", "selection", "spectrum"},
+    "vorbis": {"codec"},
 }
 # What nobody but the user can know: which sound, how much of it, which file, who is attacked.
 NEEDED = {

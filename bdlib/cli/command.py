@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import ctypes
 import importlib.util
 import io
 import itertools
@@ -23,6 +24,8 @@ from bdlib.errors import InputError
 from bdlib.stages.recipe import Document, Recipe, check, common, parse
 
 PLACES = ("--output_folder", "--results_folder")
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # what `mallopt` of glibc calls them
+LARGE, ALWAYS = 2**25, 2**30  # bytes: the largest that the second one takes, and more than is free
 
 
 class _Parser(argparse.ArgumentParser):
@@ -171,6 +174,7 @@ def guarded() -> Iterator[dict[str, Sequence[str]]]:
     The library's errors name arguments, in backticks. The dict yielded is to hold, by the name of
     an argument, the options that feed it; the line then names these.
     """
+    _keep_memory()
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="speechbrain|torchaudio|torch")
     names: dict[str, Sequence[str]] = {}
@@ -183,6 +187,18 @@ def guarded() -> Iterator[dict[str, Sequence[str]]]:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _keep_memory() -> None:
+    """Let the allocator keep what a step frees for the next one, instead of giving it back.
+
+    By default tensors of some hundred kilobytes are mapped anew each time, and the system clears
+    every page. Nothing changes where there is no glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, LARGE)
+        mallopt(TRIM_THRESHOLD, ALWAYS)
 
 
 def _with_options(message: str, names: Mapping[str, Sequence[str]]) -> str:

@@ -125,6 +125,10 @@ class CosineHead(nn.Module):
         super().__init__()
         self.scale = scale
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the class weights anew."""
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, embeddings: Tensor) -> Tensor:

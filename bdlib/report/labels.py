@@ -6,7 +6,11 @@ from typing import Any
 from bdlib.report.groups import Runs
 from bdlib.report.table import Footnotes
 
-LEVELLED = {"quantise", "median_filter", "squeeze"}  # without a rule for their strength
+# Without a rule for their strength.
+LEVELLED = {
+    *("quantise", "median_filter", "squeeze", "resample", "low_pass", "mp3", "opus", "vorbis"),
+    *("spectral_gate", "vad_trim", "time_shift"),
+}
 IMITATIONS = {"Clap": "clap", "Whistle": "whistle", "CarHorn": "horn", "DogClicker": "clicker"}
 FEW = 3  # settings that fit into a cell; more stand in a note
 

@@ -1,5 +1,8 @@
 """Command lines of the stages, from arguments to documents."""
 
+import subprocess
+import sys
+
 import pytest
 
 from bdlib.cli import command
@@ -173,3 +176,31 @@ def test_help_shows_the_keys_of_all_files(capsys):
     assert not caught.value.code
     for text in ("number_of_epochs", "removed_share", "clap.yaml", "--stop_stage"):
         assert text in shown
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from bdlib.cli import command
+
+def step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        [np.ones(2**19) for _ in range(8)]  # of 4 MB each, as the activations of layers are
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+first = step()
+with command.guarded():
+    step()
+    print(first, step())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_a_program_keeps_the_memory_that_a_step_frees():
+    """Without, every page of every array is asked for anew."""
+    shown = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
+    without, kept = map(int, shown.stdout.split())
+    assert kept < 100 and without > 10 * kept + 100

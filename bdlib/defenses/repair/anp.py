@@ -1,6 +1,7 @@
 """ANP: adversarial neuron pruning (Wu and Wang, NeurIPS 2021)."""
 
 import copy
+import itertools
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.checks import positive, share
+from bdlib.defenses.checks import at_least, positive, share
 from bdlib.defenses.repair.layers import conv_layers
 from bdlib.defenses.repair.tuning import Tuning, epochs
 from bdlib.models.classifier import SpeechClassifier
@@ -37,27 +38,32 @@ class AdversarialNeuronPruning(RepairDefense):
         Weight of the undisturbed loss (alpha, 0.2).
     threshold : float
         Masks above it are never pruned.
+    mask_steps : int
+        Steps of the masks, however large the budget (2,000).
     clean_share : float
         Share of the training set, as many clips of each class.
     tuning : Tuning
-        How the masks are tuned; their rate is its `lr` (0.2), without weight decay.
+        How the masks are tuned: batches, momentum, their rate as its `lr` (0.2), without weight
+        decay; its epochs are not counted.
 
     Raises
     ------
     InputError
-        If epsilon is not positive, or the others not within [0, 1].
+        If epsilon is not positive, there is no step, or the others are not within [0, 1].
     """
 
     epsilon: float = 0.4
     trust: float = 0.2
     threshold: float = 0.5
+    mask_steps: int = 2000
     clean_share: float = 0.05
-    tuning: Tuning = field(default_factory=lambda: Tuning(epochs=100, lr=0.2))
+    tuning: Tuning = field(default_factory=lambda: Tuning(lr=0.2))
 
     def __post_init__(self) -> None:
         positive("epsilon", self.epsilon)
         share("trust", self.trust)
         share("threshold", self.threshold)
+        at_least("mask_steps", self.mask_steps, 1)
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
@@ -72,9 +78,10 @@ class AdversarialNeuronPruning(RepairDefense):
             for layer in layers
         ]
         optimizer = torch.optim.SGD(masks, self.tuning.lr, self.tuning.momentum)
-        for _, batches in epochs(clean, self.tuning.batch_size, self.tuning.epochs):
+        size = self.tuning.batch_size
+        for epoch, batches in epochs(clean, size, -(-self.mask_steps // len(clean.train(size)))):
             classifier.train()
-            for batch in batches:
+            for batch in itertools.islice(batches, self.mask_steps - (epoch - 1) * len(batches)):
                 none = [torch.zeros_like(mask) for mask in masks]
                 noise = self._worst(classifier, layers, masks, batch)
                 loss = self.trust * masked_loss(classifier, layers, masks, (none, none), batch)

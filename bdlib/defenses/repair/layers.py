@@ -4,6 +4,7 @@ One class, `Layer`, and two that find them: `conv_layers` by the order of the mo
 and `watched_layers` by watching a batch run.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from bdlib.models.classifier import SpeechClassifier
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+LISTS = (nn.Sequential, nn.ModuleList)
+GATES = (nn.Sigmoid, nn.Softmax)
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
@@ -136,7 +139,11 @@ def watched_layers(classifier: SpeechClassifier, batch: Batch) -> list[Layer]:
 
 
 def feature_maps(classifier: SpeechClassifier, count: int) -> list[nn.Module]:
-    """Evenly spaced layers with a time axis, the last one among them: convolutional, recurrent.
+    """Evenly spaced blocks with a time axis, the last one among them: convolutional, recurrent.
+
+    A block ends behind its activation. It is what a `Sequential` or `ModuleList` holds around a
+    convolution, such as a residual block, with the normalisations and activations that follow it
+    there; of a net without such lists, each convolution with its normalisation.
 
     Arguments
     ---------
@@ -152,13 +159,48 @@ def feature_maps(classifier: SpeechClassifier, count: int) -> list[nn.Module]:
     """
     recurrent = [m for m in classifier.modules() if isinstance(m, nn.RNNBase)]
     try:
-        every = [layer.last for layer in conv_layers(classifier)] + recurrent
+        layers = conv_layers(classifier)
+        blocks = [block for layer in layers if (block := _block(classifier, layer)) is not None]
+        every = list(dict.fromkeys(blocks)) or [layer.last for layer in layers]
+        every += recurrent
     except InputError:
         if not recurrent:
             raise
         every = recurrent
     count = min(count, len(every))
     return [every[len(every) * (number + 1) // count - 1] for number in range(count)]
+
+
+def _block(classifier: SpeechClassifier, layer: Layer) -> nn.Module | None:
+    """The module with whose output the block of a convolution ends, if a list holds one."""
+    holder: nn.Module = classifier
+    for key in layer.name.split("."):
+        element = holder.get_submodule(key)
+        if isinstance(holder, LISTS) and not isinstance(element, LISTS):
+            break
+        holder = element
+    else:
+        return None
+    siblings = list(holder)
+    following = siblings[siblings.index(element) + 1 :]
+    if any(isinstance(module, GATES) for module in following):
+        return None  # weights of an attention, not what it attends to
+    tail = list(itertools.takewhile(_keeps_places, following))
+    if tail:
+        return _leaves(tail[-1])[0]  # inside of a wrapper, where channels come first
+    return element if len(_leaves(element)) > 1 else _leaves(element)[0]
+
+
+def _keeps_places(module: nn.Module) -> bool:
+    """Whether it is made of normalisations and activations alone."""
+    return all(
+        isinstance(leaf, NORMS) or type(leaf).__module__ == nn.ReLU.__module__
+        for leaf in _leaves(module)
+    )
+
+
+def _leaves(module: nn.Module) -> list[nn.Module]:
+    return [part for part in module.modules() if not any(part.children())]
 
 
 @contextmanager

@@ -21,13 +21,14 @@ class AttentionDistillation(RepairDefense):
     """The classifier learns to look where a fine-tuned copy of itself looks.
 
     A teacher is fine-tuned on the budget. The student's loss is the cross entropy and, for each of
-    some layers, ``beta * ||A_T / ||A_T|| - A_S / ||A_S|| ||`` (their Eq. 2), where the attention
-    ``A`` of a layer is the sum over channels of the squared activations (their ``A_sum^2``).
+    some blocks, ``beta * ||A_T / ||A_T|| - A_S / ||A_S|| ||`` (their Eq. 2), where the attention
+    ``A`` of a block is the sum over channels of the squared activations (their ``A_sum^2``), behind
+    the activation with which the block ends.
 
     Arguments
     ---------
     beta : float
-        Weight of the distance of each layer.
+        Weight of the distance of each block.
     layers : int
         How many, evenly spaced over the network.
     teacher_epochs : int

@@ -10,7 +10,7 @@ from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.checks import positive, share
 from bdlib.defenses.repair.gradient_norm import GradientNorm
-from bdlib.defenses.repair.layers import conv_layers
+from bdlib.defenses.repair.layers import Layer, conv_layers
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, epochs, tune
 from bdlib.models.classifier import SpeechClassifier
 
@@ -21,7 +21,8 @@ class WeightReinitialisation(RepairDefense):
 
     A copy climbs the loss of clean clips until its accuracy on them is down to `unlearned`. The
     change of a neuron is ``sum |theta_unlearned - theta|`` over its weights. Of the neurons that
-    changed most over all convolutions, the weights that changed most are set to zero. Then the
+    changed most over all convolutions but those of shortcuts, the weights that changed most, those
+    of all chosen neurons taken together, are set to zero, as in the authors' code. Then the
     classifier is fine-tuned against activeness, by the penalty on the gradient's norm.
 
     Arguments
@@ -29,7 +30,7 @@ class WeightReinitialisation(RepairDefense):
     neurons : float
         Share of neurons (0.15 in the paper, too many for small budgets).
     weights : float
-        Share of the weights of each of them (0.7).
+        Share of the weights of all of them together (0.7).
     unlearn_lr : float
         Rate of the ascent.
     unlearned : float
@@ -85,22 +86,29 @@ class WeightReinitialisation(RepairDefense):
     @torch.no_grad()
     def _reinitialise(self, classifier: SpeechClassifier, unlearned: SpeechClassifier) -> None:
         """Zero the most changed weights of the most changed neurons, in place."""
-        layers = [layer.conv.weight for layer in conv_layers(classifier)]
+        layers, after = (
+            [layer.conv.weight for layer in conv_layers(net) if not _in_a_shortcut(layer)]
+            for net in (classifier, unlearned)
+        )
         changes = [
-            (after.conv.weight - weight).abs().flatten(1)  # (neurons, weights)
-            for weight, after in zip(layers, conv_layers(unlearned), strict=True)
+            (moved - weight).abs().flatten(1)  # (neurons, weights)
+            for weight, moved in zip(layers, after, strict=True)
         ]
-        every = torch.cat([change.sum(1) for change in changes])
-        count = round(self.neurons * len(every))
-        chosen = torch.zeros_like(every, dtype=torch.bool)
-        chosen[every.argsort(descending=True)[:count]] = True
+        chosen = _largest(torch.cat([change.sum(1) for change in changes]), self.neurons)
         of_layers = chosen.split([len(change) for change in changes])
-        for weight, change, rows in zip(layers, changes, of_layers, strict=True):
-            weight.masked_fill_(self._most(change, rows).view_as(weight), 0)
+        pooled = [change[rows].flatten() for change, rows in zip(changes, of_layers, strict=True)]
+        most = _largest(torch.cat(pooled), self.weights).split([len(part) for part in pooled])
+        for weight, rows, zeros in zip(layers, of_layers, most, strict=True):
+            weight[rows] = weight[rows].masked_fill(zeros.view_as(weight[rows]), 0)
 
-    def _most(self, change: Tensor, rows: Tensor) -> Tensor:
-        """Which weights (neurons, weights) of the rows chosen (neurons,) changed most."""
-        count = round(self.weights * change.shape[1])
-        most = torch.zeros_like(change, dtype=torch.bool)
-        most.scatter_(1, change.argsort(1, descending=True)[:, :count], True)
-        return most & rows[:, None]
+
+def _in_a_shortcut(layer: Layer) -> bool:
+    """Whether a convolution only fits the shape of what a residual block passes by, by its name."""
+    return not {"shortcut", "downsample"}.isdisjoint(layer.name.split("."))
+
+
+def _largest(values: Tensor, share: float) -> Tensor:
+    """Which of the values (n,) are the largest, as many as the share says."""
+    largest = torch.zeros_like(values, dtype=torch.bool)
+    largest[values.argsort(descending=True)[: round(share * len(values))]] = True
+    return largest

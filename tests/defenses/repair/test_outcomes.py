@@ -10,6 +10,7 @@ from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.repair.anp import AdversarialNeuronPruning, masked_loss
 from bdlib.defenses.repair.clp import ChannelLipschitzPruning, lipschitz
 from bdlib.defenses.repair.fine_tuning import FineTuning
+from bdlib.defenses.repair.head_reset import HeadReset
 from bdlib.defenses.repair.layers import conv_layers, feature_maps, recorded
 from bdlib.defenses.repair.nad import AttentionDistillation
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy
@@ -89,10 +90,49 @@ def test_a_step_of_anp_trusts_the_undisturbed_loss_by_a_fifth(tiny):
     noise = OwnNoise()._worst(net, layers, none, batch)
     quiet = torch.autograd.grad(masked_loss(net, layers, masks, (none, none), batch), masks)
     worst = torch.autograd.grad(masked_loss(net, layers, masks, noise, batch), masks)
-    defense = replace(OwnNoise(), tuning=Tuning(epochs=1, lr=5.0))
+    defense = replace(OwnNoise(), mask_steps=1, tuning=Tuning(lr=5.0))
     for found, first, second in zip(defense._masks(tiny.net(), clean), quiet, worst, strict=True):
         expected = (1 - 5.0 * (0.2 * first + 0.8 * second)).clamp(0, 1)
         assert torch.allclose(found, expected, atol=1e-5) and (found < 0.999).any()
+
+
+@pytest.mark.parametrize("steps", [2, 6])
+def test_anp_takes_its_steps_whatever_the_budget(tiny, steps):
+    """Of four batches, a part of the first epoch or one and a half."""
+    taken = []
+
+    class Counting(AdversarialNeuronPruning):
+        def _worst(self, *given):
+            taken.append(given)
+            return super()._worst(*given)
+
+    Counting(mask_steps=steps)._masks(tiny.net(), tiny.known())
+    assert len(taken) == steps and len(tiny.known().train(32)) == 4
+    assert shipped("anp").mask_steps == 2000
+
+
+# --- head reset
+
+
+def test_a_reset_head_is_drawn_by_the_seed_and_the_rest_goes_on_from_where_it_was(tiny):
+    """Before the first step: another head, and not a bit of the features."""
+    tuning = Tuning(epochs=1, lr=1e-30, weight_decay=0.0, max_drop=1.0)
+    given, heads = tiny.net(), []
+    for seed in (0, 0, 1):
+        net = HeadReset(tuning=tuning).repair(tiny.net(), tiny.clean(seed))
+        heads.append(net.head.weight)
+        for (name, old), new in zip(
+            given.net.named_parameters(), net.net.parameters(), strict=True
+        ):
+            assert torch.equal(old, new), name
+    assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
+    assert not torch.equal(heads[0], given.head.weight)
+
+
+def test_a_reset_head_forgets_more_than_fine_tuning_where_the_budget_is_known(tiny):
+    """As shipped; the yaml of fine-tuning leaves the backdoor, see above."""
+    repaired = shipped("head_reset").repair(tiny.net(), tiny.known())
+    assert tiny.success(repaired) < 0.9 and accuracy(repaired, tiny.valid) > 0.95
 
 
 # --- TSBD, NAD, CLP

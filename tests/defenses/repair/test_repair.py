@@ -34,7 +34,7 @@ REPAIRS = [
 ]
 # Where the defaults, which suit real nets, are too mild or too long for this one.
 OWN = {
-    "anp": {"repair_epochs": 30},
+    "anp": {"mask_steps": 30},
     "ft_sam": {"rho": 2.0},
     "nad": {"beta": 50.0},
     "i_bau": {"repair_lr": 0.03, "bound": 0.5},
@@ -48,6 +48,17 @@ WEAKENS = {
     "anp": 0.6,
     "i_bau": 0.7,
     "tsbd": 0.3,
+    "head_reset": 0.8,
+}
+
+# What the three feature maps of a net are.
+COMMON_NETS = {
+    "keyword_resnet": ["ResidualBlock"] * 3,
+    "smallcnn": ["ReLU"] * 3,
+    "xvector_small": ["BatchNorm1d"] * 3,
+    "ecapa_small": ["TDNNBlock", "SERes2NetBlock", "SERes2NetBlock"],
+    "mvd_small": ["ViewBlock", "ViewBlock", "LeakyReLU"],
+    "resnet_small": ["SEBasicBlock", "SEBasicBlock", "BasicBlock"],
 }
 
 
@@ -94,13 +105,13 @@ def test_every_repair(name, tiny):
 
 @pytest.mark.parametrize("name", REPAIRS)
 def test_the_seed_decides(name, tiny):
-    defense = built(name, repair_epochs=2, teacher_epochs=1, max_drop=1.0)
+    defense = built(name, repair_epochs=2, teacher_epochs=1, mask_steps=2, max_drop=1.0)
     results = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)  # what was drawn before must not matter
         results.append(state(defense.repair(tiny.net(), tiny.clean(seed))))
     assert same(results[0], results[1])
-    if hasattr(defense, "tuning") and name != "anp":  # in two epochs no mask reaches the threshold
+    if hasattr(defense, "tuning") and name != "anp":  # in two steps no mask reaches the threshold
         assert not same(results[0], results[2])
 
 
@@ -125,6 +136,7 @@ def test_a_repair_without_data_asks_for_none(tiny):
         ("fine_pruning", "prune_drop", 2.0),
         ("nad", "layers", 0),
         ("anp", "epsilon", 0.0),
+        ("anp", "mask_steps", 0),
         ("clp", "u", -1.0),
         ("i_bau", "bound", 0.0),
         ("tsbd", "neurons", 1.1),
@@ -420,7 +432,7 @@ def test_masks_of_one_change_nothing(tiny):
 
 def test_anp_prunes_weights_of_channels_and_nothing_else(tiny):
     net = tiny.net()
-    defense = AdversarialNeuronPruning(tuning=Tuning(epochs=20, lr=0.2))
+    defense = AdversarialNeuronPruning(mask_steps=20)
     before, after = state(net), state(defense.repair(net, tiny.clean()))
     norms = {f"{name}.weight" for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -485,6 +497,7 @@ def test_the_hypergradient_sees_what_theta_changes_through_delta(smooth):
 
 
 def test_tsbd_zeroes_a_share_of_the_weights_of_a_share_of_the_neurons(tiny):
+    """Of all chosen neurons together: the one that moved less keeps more of its weights."""
     given, moved = tiny.net(), tiny.net()
     layers = conv_layers(moved)
     generator = torch.Generator().manual_seed(0)
@@ -493,15 +506,32 @@ def test_tsbd_zeroes_a_share_of_the_weights_of_a_share_of_the_neurons(tiny):
             noise = torch.rand(layer.conv.weight.shape, generator=generator)
             layer.conv.weight += 0.001 * noise
         layers[1].conv.weight[2] += 1
+        layers[4].conv.weight[3] += 2
     net = tiny.net()
-    count = sum(len(layer.conv.weight) for layer in layers)
-    WeightReinitialisation(neurons=1 / count, weights=0.5)._reinitialise(net, moved)
+    count = sum(len(layer.conv.weight) for layer in layers if "shortcut" not in layer.name)
+    WeightReinitialisation(neurons=2 / count, weights=0.75)._reinitialise(net, moved)
     for old, new in zip(conv_layers(given), conv_layers(net), strict=True):
         zero = (new.conv.weight == 0).flatten(1).sum(1)
         expected = torch.zeros_like(zero)
         if old.name == layers[1].name:
-            expected[2] = round(0.5 * new.conv.weight[0].numel())
+            expected[2] = 72  # a half of 144
+        if old.name == layers[4].name:
+            expected[3] = 144
         assert torch.equal(zero, expected)
+
+
+def test_tsbd_leaves_shortcuts_alone(tiny):
+    """They only fit a shape; that they moved most does not choose them."""
+    net, moved = tiny.net(), tiny.net()
+    before = state(net)
+    names = [layer.name for layer in conv_layers(net) if "shortcut" in layer.name]
+    with torch.no_grad():
+        for layer in conv_layers(moved):
+            layer.conv.weight += 10 if layer.name in names else 0.1
+    WeightReinitialisation(neurons=0.5)._reinitialise(net, moved)
+    assert len(names) == 2
+    changed = {name for name in before if not torch.equal(before[name], net.state_dict()[name])}
+    assert changed and not any("shortcut" in name for name in changed)
 
 
 # --- layers
@@ -512,10 +542,10 @@ def test_layers_and_what_they_put_out(tiny):
     layers = conv_layers(net)
     assert len(layers) == 7 and all(layer.norm is not None for layer in layers)
     maps = feature_maps(net, 3)
-    assert len(maps) == 3 and maps[-1] is layers[-1].last
+    assert maps == list(net.net)[2:5]  # behind the first ReLU and the two blocks
     with recorded(maps) as outputs:
         net(batch.wavs, batch.lens)
-    assert all(outputs[m].shape[:2] == (32, m.num_features) for m in maps)
+    assert all(outputs[m].shape[:2] == (32, 16) and outputs[m].min() == 0 for m in maps)
     outputs.clear()
     net(batch.wavs, batch.lens)
     assert not outputs  # the hooks are gone
@@ -531,6 +561,20 @@ def test_norms_told_by_their_place_are_those_that_read_the_channels(model):
     batch = Batch(["a"], torch.randn(1, 11200) / 10, torch.ones(1), torch.zeros(1))
     watched = {layer.name: layer.norm for layer in watched_layers(net, batch)}
     assert {layer.name: layer.norm for layer in conv_layers(net)} == watched
+
+
+@pytest.mark.parametrize("model", [*COMMON_NETS])
+def test_feature_maps_end_behind_what_rectifies(model):
+    """Blocks, not the norms within; channels come first, and places follow."""
+    torch.manual_seed(0)
+    net = recipe(model).build()["model"]["classifier"](n_classes=4).eval()
+    maps = feature_maps(net, 3)
+    assert [type(m).__name__ for m in maps] == COMMON_NETS[model]
+    with recorded(maps) as outputs:
+        net(torch.randn(2, 11200) / 10, torch.ones(2))
+    for output in (outputs[m] for m in maps):
+        assert output.dim() > 2 and output.flatten(2).shape[2] > 1
+        assert output.shape[1] in {layer.channels for layer in conv_layers(net)}
 
 
 # --- every family of models
@@ -557,7 +601,7 @@ def test_every_repair_runs_on_every_family(model):
     clean = CleanData(lambda size: batches, lambda: batches, 4, 0)
     for name in REPAIRS:
         brief = {key: 1 for key in common("defenses", name).plain() if key.endswith("_epochs")}
-        defense = built(name, max_drop=1.0, inner_steps=1, **brief)
+        defense = built(name, max_drop=1.0, inner_steps=1, mask_steps=1, **brief)
         if model in RECURRENT and name in ("anp", "clp", "pruning", "tsbd"):
             with pytest.raises(InputError, match="no convolution"):
                 defense.repair(copy.deepcopy(net), clean)
