@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         description="Is a corpus of speech poisoned, and which clips? Nothing is trained on it and "
         "nothing written into it. Exit status: 0 nothing found, 1 found, 2 error.",
     )
-    made.add_argument("corpus", help="a folder with a folder a class, or a CSV")
+    made.add_argument("corpus", help="a folder with a folder a class, a CSV, or a lhotse manifest")
     made.add_argument("--task", default="auto", help="words, speakers or auto (default)")
     made.add_argument("--output", type=Path, default=Path("scan"), help="folder of what is left")
     made.add_argument("--json", action="store_true", help="print only what scan.json holds")
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         "--fpr", type=float, default=0.01, help="share of clean clips that may be flagged"
     )
     made.add_argument("--path_column", "--path-column", help="of a CSV")
-    made.add_argument("--label_column", "--label-column", help="of a CSV")
+    made.add_argument("--label_column", "--label-column", help="of a CSV, or field of supervisions")
     made.add_argument("--data_folder", type=Path, help="what paths in a CSV are relative to")
     made.add_argument("--cache", type=Path, help="folder of embeddings (default: the user's)")
     return made

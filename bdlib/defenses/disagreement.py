@@ -115,6 +115,16 @@ def nearest(
     return places, cosines
 
 
+Neighbours = tuple[np.ndarray, np.ndarray]
+"""Places and cosines of the `NEIGHBOURS` nearest others of each clip, both (N, NEIGHBOURS)."""
+
+
+def neighbours(embeddings: np.ndarray) -> Neighbours:
+    """Of all clips (N, D) of unit length, which costs the square of N: to be looked for once."""
+    count = min(NEIGHBOURS, len(embeddings) - 1)
+    return nearest(embeddings, embeddings, count, np.arange(len(embeddings)))
+
+
 def votes(
     embeddings: np.ndarray, given: np.ndarray, classes: int, kept: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
@@ -124,10 +134,15 @@ def votes(
     own[known] = np.arange(len(known))
     count = min(NEIGHBOURS, len(known) - 1)
     places, cosines = nearest(embeddings[rows], embeddings[known], count, own[rows])
-    shares = np.zeros((len(rows), classes))
-    lines = np.repeat(np.arange(len(rows)), count)
-    np.add.at(shares, (lines, given[known[places]].ravel()), cosines.clip(1e-6).ravel())
-    return shares / shares.sum(1, keepdims=True)
+    return counted(given[known[places]], cosines, classes)
+
+
+def counted(labels: np.ndarray, cosines: np.ndarray, classes: int) -> np.ndarray:
+    """Share (Q, classes) of each class among labels (Q, K) with these weights (Q, K)."""
+    weights = torch.from_numpy(cosines.clip(1e-6)).double()
+    shares = torch.zeros(len(labels), classes, dtype=torch.float64)
+    shares.scatter_add_(1, torch.from_numpy(labels), weights)
+    return (shares / shares.sum(1, keepdim=True)).numpy()
 
 
 def out_of_fold(
@@ -181,11 +196,12 @@ def distances(
     which makes its distance larger by (n / (n - 1)) squared.
     """
     counts = np.bincount(given[kept], minlength=classes)
-    middles = np.zeros((classes, embeddings.shape[1]))
-    np.add.at(middles, given[kept], embeddings[kept])
-    middles /= np.maximum(counts, 1)[:, None]
-    inner = embeddings[kept] - middles[given[kept]]
-    covariance, _ = ledoit_wolf(inner[:: -(-len(inner) // MOST)], assume_centered=True)
+    known = np.flatnonzero(kept)
+    sums = torch.zeros(classes, embeddings.shape[1], dtype=torch.float64)
+    sums.index_add_(0, torch.from_numpy(given[known]), torch.from_numpy(embeddings[known]).double())
+    middles = sums.numpy() / np.maximum(counts, 1)[:, None]
+    some = known[:: -(-len(known) // MOST)]
+    covariance, _ = ledoit_wolf(embeddings[some] - middles[given[some]], assume_centered=True)
     whiten = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
     points, centres = embeddings[rows] @ whiten, middles @ whiten
     result = (points**2).sum(1)[:, None] - 2 * points @ centres.T + (centres**2).sum(1)
@@ -218,12 +234,15 @@ class Opinions:
         How many there are.
     seed : int
         Of the folds.
+    near : Neighbours | None
+        Of all clips, where they are known.
     """
 
     embeddings: np.ndarray
     given: np.ndarray
     classes: int
     seed: int = 0
+    near: Neighbours | None = None
 
     def __post_init__(self) -> None:
         rows = np.asarray(self.embeddings, np.float32)
@@ -234,7 +253,11 @@ class Opinions:
 
     def on(self, rows: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores (len(rows),) and likely classes of some clips, told by the kept ones."""
-        near = votes(self.unit, self.given, self.classes, kept, rows)
+        if self.near is not None and kept.all():
+            places, cosines = (part[rows] for part in self.near)
+            near = counted(self.given[places], cosines, self.classes)
+        else:
+            near = votes(self.unit, self.given, self.classes, kept, rows)
         linear = out_of_fold(self.scaled, self.given, self.classes, kept, rows, self.seed)
         far = distances(self.scaled, self.given, self.classes, kept, rows)
         given, width = self.given[rows], self.scaled.shape[1]
@@ -282,7 +305,9 @@ def _called(score: np.ndarray, given: np.ndarray, classes: int) -> tuple[np.ndar
     return excess, called
 
 
-def judge(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> Judgement:
+def judge(
+    embeddings: np.ndarray, labels: np.ndarray, seed: int = 0, near: Neighbours | None = None
+) -> Judgement:
     """Call classes, then score clips.
 
     Arguments
@@ -293,6 +318,8 @@ def judge(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> Judgemen
         (N,) class names.
     seed : int
         Of the folds.
+    near : Neighbours | None
+        Of these embeddings, where they are known.
 
     Raises
     ------
@@ -305,7 +332,7 @@ def judge(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> Judgemen
             f"{len(given)} clips of {len(classes)} classes: labels are compared with each other; "
             f"give at least two classes, and more than {NEIGHBOURS} clips"
         )
-    opinions = Opinions(embeddings, given, len(classes), seed)
+    opinions = Opinions(embeddings, given, len(classes), seed, near)
     everything = np.arange(len(given))
     kept = np.ones(len(given), bool)
     score, likely = opinions.on(everything, kept)

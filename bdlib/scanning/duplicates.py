@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bdlib.defenses.disagreement import nearest
+from bdlib.defenses.disagreement import neighbours
 from bdlib.scanning.evidence import LABEL, NOTE, Evidence, Finding
 from bdlib.scanning.heard import Heard
 from bdlib.scanning.snippets import COPY, correlations, whitened
@@ -44,10 +44,9 @@ class Duplicates(Evidence):
                 exact.append((first[key], place))
             first.setdefault(key, place)
         own = np.array(sorted(first.values()))
-        rows = heard.embeddings[own]
         if len(own) < 3:
             return exact
-        places, cosines = nearest(rows, rows, 1, np.arange(len(own)))
+        places, cosines = neighbours(heard.embeddings[own]) if exact else heard.near
         order = np.argsort(-cosines[:, 0], kind="stable")
         order = order[cosines[order, 0] > ALIKE][:MOST]
         candidates = sorted({tuple(sorted((int(own[i]), int(own[places[i, 0]])))) for i in order})

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import soundfile
 from tqdm import tqdm
 
 from bdlib.audio import MOST_SAMPLES, check_rate, resampled
+from bdlib.defenses.disagreement import Neighbours, neighbours
 from bdlib.encoders import RATE, SECONDS, Cache, Encoder, content_digest
 from bdlib.errors import InputError
 from bdlib.files import check_regular
@@ -69,6 +71,11 @@ class Heard:
     def bands(self) -> np.ndarray:
         """(N, BANDS) level of each band of the long-term spectrum, in dB of full scale."""
         return self.measured[:, len(MEASURES) :]
+
+    @cached_property
+    def near(self) -> Neighbours:
+        """The nearest others of each clip: several kinds of evidence ask for them."""
+        return neighbours(self.embeddings)
 
     def read(self, clip: int) -> np.ndarray:
         """Samples of a clip again, (T,) at `RATE`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdlib.defenses.disagreement import NEIGHBOURS, nearest
+from bdlib.defenses.disagreement import NEIGHBOURS
 from bdlib.scanning.evidence import NOTE, Evidence, Finding
 from bdlib.scanning.heard import Heard
 
@@ -21,11 +21,9 @@ class Outliers(Evidence):
 
     def find(self, heard: Heard) -> Iterator[Finding]:
         """See `Evidence`."""
-        count = len(heard.embeddings)
-        if count <= NEIGHBOURS:
+        if len(heard.embeddings) <= NEIGHBOURS:
             return
-        _, cosines = nearest(heard.embeddings, heard.embeddings, NEIGHBOURS, np.arange(count))
-        far = np.log(np.maximum(1 - cosines.mean(1), 1e-6))
+        far = np.log(np.maximum(1 - heard.near[1].mean(1), 1e-6))
         for label in np.unique(heard.labels):
             own = heard.labels == label
             far[own] -= np.median(far[own])

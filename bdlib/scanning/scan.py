@@ -254,7 +254,7 @@ def scan(
         )
     encoder, why = choose(source, task, cache, quiet)
     heard = listen(source, encoder, cache, quiet)
-    judged = judge(heard.embeddings, heard.labels, seed)
+    judged = judge(heard.embeddings, heard.labels, seed, heard.near)
     findings = [found for part in evidence(seed) for found in part.find(heard)]
     result = Scan(
         decide(heard, judged, findings, fpr), heard, judged, why, time.monotonic() - started

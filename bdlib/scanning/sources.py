@@ -1,8 +1,8 @@
-"""What is scanned: a folder a class, or a CSV, as people have them. Nothing is written into it."""
+"""What is scanned: a folder a class, a CSV, or lhotse's manifests, as people have them. Nothing is written into it."""
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from bdlib.errors import InputError
 from bdlib.manifest import DATA_ROOT
+from bdlib.scanning import lhotse
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".sph"}
 SPLITS = {"train", "training", "valid", "validation", "dev", "eval", "test", "testing"}
@@ -45,17 +46,19 @@ class Source:
         label_column: str | None = None,
         data_folder: str | Path | None = None,
     ) -> "Source":
-        """A folder or a CSV.
+        """A folder, a CSV or a manifest.
 
         Arguments
         ---------
         corpus : str | Path
             A folder with a folder a class (split folders above them, or a `metadata.csv` as
-            Hugging Face's audiofolder has them), or a CSV.
+            Hugging Face's audiofolder has them), a CSV, or one of lhotse's two manifests
+            (``*recordings*.jsonl``, ``*supervisions*.jsonl``, or ``.gz``), the other beside it.
         path_column, label_column : str | None
-            Of a CSV; by default the first usual name that it has.
+            Of a CSV; by default the first usual name that it has. Of supervisions the second, by
+            default ``text``, and then such names.
         data_folder : str | Path | None
-            What paths in a CSV are relative to, and ``$data_root``; by default its own folder.
+            What paths in a table are relative to, and ``$data_root``; by default its own folder.
 
         Raises
         ------
@@ -70,10 +73,17 @@ class Source:
             root = (
                 Path(data_folder).expanduser().resolve() if data_folder else corpus.resolve().parent
             )
-            rows, left_out = _table(corpus, root, path_column, label_column)
+            if corpus.name.endswith(lhotse.SUFFIXES):
+                left_out = []
+                names = (label_column,) if label_column else ("text", *LABELS)
+                entries = lhotse.entries(corpus, names, left_out)
+                rows = _clips(entries, root, corpus, left_out)
+            else:
+                rows, left_out = _table(corpus, root, path_column, label_column)
         else:
             raise InputError(
-                f"{corpus}: no such folder or file; give a folder with a folder a class, or a CSV"
+                f"{corpus}: no such folder or file; give a folder with a folder a class, a CSV, "
+                "or a lhotse manifest"
             )
         table = pd.DataFrame(rows, columns=["path", "label", "start", "stop"])
         return cls(root, _checked(table, corpus), tuple(left_out))
@@ -179,44 +189,55 @@ def _table(
     header = _header(table)
     path_name = _column(header, path_column, PATHS, "path_column", table)
     label_name = _column(header, label_column, LABELS, "label_column", table)
-    rows: list[tuple[str, str, int, int]] = []
-    missing: list[str] = []
+    left_out: list[str] = []
     with table.open(newline="", encoding="utf-8-sig") as file:
+        entries = (
+            (where := f"{table}, line {number}", row[path_name] or "", row[label_name],
+             *_span(row, where))
+            for number, row in enumerate(csv.DictReader(file), start=2)
+        )  # fmt: skip
         try:
-            for number, row in enumerate(csv.DictReader(file), start=2):
-                text = (row[path_name] or "").removeprefix(DATA_ROOT).removeprefix("$data_root/")
-                where = f"{table}, line {number}"
-                path = root / text
-                if not text or "\0" in text or not _inside(path, root.resolve()):
-                    raise InputError(
-                        f"{where}: {text!r} leaves {root}; use paths below it, or `data_folder`"
-                    )
-                if not row[label_name]:
-                    raise InputError(
-                        f"{where}: {text!r} has no {label_name}; every clip needs a label"
-                    )
-                if not path.is_file():
-                    missing.append(f"{text}: no such file ({where})")
-                    continue
-                name = os.path.relpath(path, root).replace(os.sep, "/")
-                rows.append((name, row[label_name], *_span(row, where)))
+            return _clips(entries, root, table, left_out), left_out
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(
                 f"{table}: cannot be read as CSV ({error}); save it as UTF-8"
             ) from error
+
+
+def _clips(
+    entries: Iterable[lhotse.Entry], root: Path, table: Path, left_out: list[str]
+) -> list[tuple[str, str, int, int]]:
+    """Rows of those entries of a table whose files are there, and a line for each of the others."""
+    rows, missing = [], []
+    for where, given, label, start, stop in entries:
+        text = given.removeprefix(DATA_ROOT).removeprefix("$data_root/")
+        path = root / text
+        if not text or "\0" in text or not _inside(path, root.resolve()):
+            raise InputError(
+                f"{where}: {text!r} leaves {root}; use paths below it, or `data_folder`"
+            )
+        if not label:
+            raise InputError(f"{where}: {text!r} has no label; every clip needs one")
+        if start < 0 or (stop != -1 and stop <= start):
+            raise InputError(
+                f"{where}: start {start} and stop {stop} span no samples; correct them"
+            )
+        if not path.is_file():
+            missing.append(f"{text}: no such file ({where})")
+            continue
+        name = os.path.relpath(path, root).replace(os.sep, "/")
+        rows.append((name, label, start, stop))
     if missing and not rows:
         raise InputError(
             f"{table}: none of its files is there, first {missing[0]}; give `data_folder`"
         )
-    return rows, missing
+    left_out += missing
+    return rows
 
 
 def _span(row: dict[str, str], where: str) -> tuple[int, int]:
     """The samples that a row means; all of the file without `start` and `stop`."""
     try:
-        start, stop = int(row.get("start") or 0), int(row.get("stop") or -1)
+        return int(row.get("start") or 0), int(row.get("stop") or -1)
     except ValueError:
         raise InputError(f"{where}: start and stop are samples; write whole numbers") from None
-    if start < 0 or (stop != -1 and stop <= start):
-        raise InputError(f"{where}: start {start} and stop {stop} span no samples; correct them")
-    return start, stop

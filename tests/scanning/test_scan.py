@@ -60,6 +60,23 @@ def test_what_is_left_is_a_corpus_for_the_recipes(run, poisoned):
     assert set(rows["label"]) == {"go", "left", "no", "stop", "up", "yes"}
 
 
+def test_all_clips_are_compared_once(encoder, poisoned, tmp_path, monkeypatch):
+    from bdlib.defenses import disagreement
+
+    asked, nearest = [], disagreement.nearest
+
+    def counted(queries, known, *rest):
+        asked.append((len(queries), len(known)))
+        return nearest(queries, known, *rest)
+
+    monkeypatch.setattr(disagreement, "nearest", counted)
+    report = bdlib.scan(poisoned, task="words", cache=tmp_path / "c", quiet=True)
+    assert asked.count((150, 150)) == 1
+    monkeypatch.undo()
+    alone = disagreement.judge(report.heard.embeddings, report.heard.labels)
+    assert np.allclose(report.judged.score, alone.score, atol=1e-6)
+
+
 def test_mistakes_that_are_spread_are_not_poison(run, corpus):
     labels = sorted(path.name for path in corpus.iterdir())
     for number, label in enumerate(labels):

@@ -63,3 +63,16 @@ def test_silence_and_copies_are_no_repeated_sound(clips):
     waves[:10] = [np.zeros(16000, np.float32)] * 10
     waves[10:14] = [waves[10]] * 4
     assert found(waves) == []
+
+
+@pytest.mark.parametrize(("members", "accused"), [(80, True), (100, False)])
+def test_what_few_clips_of_a_class_share_accuses_nobody(members, accused, spoken):
+    labels = np.repeat(["left", "no"], [members, 40])
+    waves = [spoken(label, seed) for seed, label in enumerate(labels)]
+    few = np.arange(7)  # 9 or 7 % of the class
+    for place in few:
+        waves[place] = Insert(Clap(), 0.1)(waves[place], 16000, None)
+    looks = Snippets(waves.__getitem__, labels, 16384)
+    snippet = looks.matches("left", looks.template(few))
+    assert (snippet is not None) is accused
+    assert not accused or snippet.clips.tolist() == few.tolist()

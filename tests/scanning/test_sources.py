@@ -1,6 +1,9 @@
 """Corpora as people have them, and as nobody should have them."""
 
 import csv
+import gzip
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +135,71 @@ def test_a_csv_that_cannot_be(tmp_path, columns, row, message):
     with pytest.raises(InputError, match=message) as error:
         Source.of(table(tmp_path / "rows.csv", columns, row))
     assert "\n" not in str(error.value)
+
+
+def lhotse(folder, sources=None, **changed):
+    """Manifests of lhotse over `FOUR`: a tenth of a second each, of which the first half counts."""
+    rows = {"recordings": [], "supervisions": []}
+    for name in FOUR:
+        source = {"type": "file", "channels": [0], "source": name}
+        size = {"sampling_rate": 16000, "num_samples": 1600, "duration": 0.1}
+        rows["recordings"].append({"id": name, "sources": sources or [source], **size})
+        said = {"text": name[0], "speaker": name[2], "custom": {"room": name[2]}}
+        span = {"recording_id": name, "start": 0.0, "duration": 0.05, "channel": 0}
+        rows["supervisions"].append({"id": name, **span, **said, **changed})
+    for part, some in rows.items():
+        with gzip.open(folder / f"words_{part}_all.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps(row) + "\n" for row in some)
+    return folder / "words_supervisions_all.jsonl.gz"
+
+
+def test_manifests_of_lhotse(tmp_path):
+    path = lhotse(place(tmp_path, *FOUR))
+    source = Source.of(path)
+    assert read(source) == [(name, name[0]) for name in FOUR]
+    assert set(source.rows["start"]) == {0} and set(source.rows["stop"]) == {800}
+    for field in ("speaker", "room"):
+        other = Source.of(tmp_path / "words_recordings_all.jsonl.gz", label_column=field)
+        assert other.rows["label"].tolist() == ["1", "2", "1", "2"]
+    for part in ("recordings", "supervisions"):
+        packed = tmp_path / f"words_{part}_all.jsonl.gz"
+        (tmp_path / f"{part}.jsonl").write_bytes(gzip.decompress(packed.read_bytes()))
+    assert read(Source.of(tmp_path / "supervisions.jsonl")) == read(source)
+
+
+def test_commands_in_a_manifest_are_not_run(tmp_path):
+    place(tmp_path, *FOUR)
+    path = lhotse(tmp_path, [{"type": "command", "channels": [0], "source": "touch hacked"}])
+    with pytest.raises(InputError, match="no audio in it"):
+        Source.of(path)
+    assert not list(tmp_path.rglob("hacked")) and not Path("hacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"text": None, "speaker": None}, "line 1: no text or label .* `label_column`"),
+        ({"recording_id": "gone"}, "line 1: a supervision has start, duration and the recording_id"),
+        ({"duration": float("nan")}, "line 1: a supervision has start"),
+        ({"start": 2.0}, "line 1: start 32000 and stop 1600 span no samples"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_cannot_be(tmp_path, changed, message):
+    with pytest.raises(InputError, match=message):
+        Source.of(lhotse(place(tmp_path, *FOUR), **changed))
+
+
+def test_half_a_manifest_and_what_is_none(tmp_path):
+    path = lhotse(place(tmp_path, *FOUR))
+    path.write_bytes(b"\x1f\x8bno gzip")
+    with pytest.raises(InputError, match="no lhotse manifest"):
+        Source.of(path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"no words_supervisions_all.jsonl.gz beside it"):
+        Source.of(tmp_path / "words_recordings_all.jsonl.gz")
+    (tmp_path / "rows.jsonl").write_text("[1]\n")
+    with pytest.raises(InputError, match="neither recordings nor supervisions"):
+        Source.of(tmp_path / "rows.jsonl")
 
 
 def test_what_is_no_text_and_what_is_not_there(tmp_path):

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from bdlib.cli.command import guarded
-from bdlib.defenses.disagreement import NEIGHBOURS, judge, nearest
+from bdlib.defenses.disagreement import judge, neighbours
 from bdlib.errors import InputError
 
 SIZES = {
@@ -43,9 +43,8 @@ def made(rows: int, args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, n
 
 def scanned(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """What ours flags."""
-    unit = np.ascontiguousarray(embeddings)
-    nearest(unit, unit, NEIGHBOURS, np.arange(len(unit)))  # outliers
-    return judge(embeddings, labels.astype(str)).flagged()
+    near = neighbours(embeddings)  # for labels, outliers and copies
+    return judge(embeddings, labels.astype(str), near=near).flagged()
 
 
 def cleanlab(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
