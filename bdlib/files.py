@@ -8,11 +8,11 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bdlib.errors import InputError
+from bdlib.errors import InputError, fits, named
 
 _PACKAGE = Path(__file__).resolve().parent
 _CLONE = _PACKAGE.parent / "recipes" / "common"
@@ -131,27 +131,42 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def read_json(path: str | Path, keys: Collection[str] = ()) -> Any:
+def read_json(path: str | Path, keys: Mapping[str, Any] | Collection[str] = ()) -> Any:
     """Read a JSON file; with `keys`, an object that has at least these.
+
+    Arguments
+    ---------
+    path : str | Path
+        The file.
+    keys : Mapping[str, Any] | Collection[str]
+        Names, or types by name as `errors.fits` has them.
 
     Raises
     ------
     InputError
-        If the file is missing, is not JSON, or lacks a key.
+        If the file is missing, is not JSON, lacks a key, or has a value of another type.
     """
+    check_regular(path)
     try:
-        value = json.loads(Path(path).read_text("utf-8"))
+        value = json.loads(Path(path).read_text("utf-8"), parse_constant=_no_number)
         if keys and not isinstance(value, dict):
             raise ValueError("no object")
         if missing := [key for key in keys if key not in value]:
             raise ValueError(f"without {missing[0]}")
+        for key, kind in keys.items() if isinstance(keys, Mapping) else ():
+            if not fits(value[key], kind):
+                raise ValueError(f"{key} is {str(value[key])[:50]!a}, not {named(kind)}")
         return value
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); run the stage again"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: broken ({error}); delete it and run the stage again") from error
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def digest(value: Any, length: int = 12) -> str:
@@ -176,6 +191,7 @@ def file_digest(*paths: str | Path, length: int = 12) -> str:
     """
     total = hashlib.sha256()
     for path in paths:
+        check_regular(path)
         try:
             total.update(hashlib.sha256(Path(path).read_bytes()).digest())
         except OSError as error:

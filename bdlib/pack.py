@@ -20,6 +20,8 @@ from bdlib.manifest import DATA_ROOT
 
 SILENT = 1e-3  # peak below -60 dB of full scale
 SHORTEST = 0.05  # seconds; of less, no front end makes the frames that its classifier needs
+ABOUT = {"ids": list[str], "offsets": list[int], "rate": int, "silent": list[str]}
+"""Keys of `pack.json`, with their types."""
 Alter = Callable[[str, np.ndarray], np.ndarray]
 
 
@@ -72,16 +74,18 @@ class Pack:
             If it is not whole.
         """
         folder = Path(folder)
-        about = read_json(folder / "pack.json", ("ids", "offsets", "rate", "silent"))
+        about = read_json(folder / "pack.json", ABOUT)
         try:
             samples = np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r"))
             about["offsets"] = np.array(about["offsets"], dtype=np.int64)
             if len(about["offsets"]) != len(about["ids"]) + 1:
                 raise ValueError("as many offsets as utterances")
+            if about["offsets"][0] != 0 or (np.diff(about["offsets"]) <= 0).any():
+                raise ValueError("offsets that do not rise from 0")
             if about["offsets"][-1] != len(samples):
                 raise ValueError(f"{about['offsets'][-1]} samples expected, {len(samples)} there")
-            return cls(samples, digest=folder.name, **about)
-        except (OSError, ValueError, TypeError) as error:
+            return cls(samples, digest=folder.name, **{key: about[key] for key in ABOUT})
+        except (OSError, ValueError, TypeError, LookupError) as error:
             what = getattr(error, "strerror", None) or error
             raise InputError(
                 f"{folder}: broken pack ({what}); delete the folder and run the pack stage again"

@@ -476,7 +476,7 @@ def test_trigger_longer_than_the_clip(refused, own, exp):
         (["--position=middle"], ["--position is middle: give start, end, random"]),
         (["--attack=boom"], ["boom.yaml: no such file", "clap", "whistle"]),
         (["--labels=boom"], ["boom.yaml: no such file", "all_to_one"]),
-        (["--attack=audio_file"], ["--trigger_file is None: give an audio file"]),
+        (["--attack=audio_file"], ["--trigger_file is None: give text"]),
     ],
 )
 def test_attack_that_cannot_be(refused, corpus, options, words):
@@ -522,7 +522,7 @@ def test_trigger_sound_that_is_none(refused, corpus, tmp_path):
         (["--batch_size=500"], ["less than one batch of 500", "smaller --batch_size"]),
         (["--number_of_epochs=0"], ["--number_of_epochs is 0: give at least 1"]),
         (["--lr=-1"], ["--lr is -1", "positive"]),
-        (["--lr=.inf"], ["--lr is inf", "positive"]),
+        (["--lr=.inf"], ["--lr is inf", "finite"]),
         (["--lr=.nan"], ["--lr=nan", "give a number"]),
         (["--patience=-1"], ["--patience is -1: give at least 0"]),
         (["--device=gpu7"], ["--device gpu7: not here", "cpu"]),

@@ -3,6 +3,7 @@
 A row of a table is a class of inputs: what is done with it in a folder, and words of its line.
 """
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -12,6 +13,7 @@ import resource
 import signal
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,19 +25,26 @@ import torchaudio
 from bdlib import manifest
 from bdlib.attacks import folder as attack_folder
 from bdlib.attacks.insert import Insert
-from bdlib.attacks.labels import OneToOne
+from bdlib.attacks.labels import LabelPolicy, OneToOne
 from bdlib.attacks.poisoner import Poisoner
-from bdlib.attacks.sounds import AudioFile, Clap
+from bdlib.attacks.sounds import AudioFile, Clap, Repeat, Sequence, Sound
 from bdlib.attacks.trigger import Trigger
 from bdlib.audio import check_clip, resampled
-from bdlib.errors import InputError
-from bdlib.files import COMMON, folder_digest, plain_name
+from bdlib.errors import InputError, fits
+from bdlib.evaluation import scores
+from bdlib.files import COMMON, folder_digest, plain_name, read_json
+from bdlib.pack import Pack
 from bdlib.pack import pack as pack_rows
 from bdlib.records import record
+from bdlib.records.provenance import newest
 from bdlib.report.render import render
 from bdlib.stages.corpus import ABOUT, Corpus, manifest_folder
+from bdlib.stages.measure import audibility
 from bdlib.stages.pack import Audio
-from bdlib.stages.recipe import Document, common
+from bdlib.stages.recipe import Document, common, parse
+from bdlib.stages.record import DONE
+from bdlib.training import log
+from bdlib.training.checkpoints import WholeCheckpointer, read_weights
 
 SECONDS = 20  # for what has to end
 RATE = 16000
@@ -127,7 +136,9 @@ def poisoned_under(name):
 
 def manifest_json(folder, **changes):
     """The description of manifests, with these values in place of its own."""
-    about = dict.fromkeys(ABOUT, "x") | {"classes": ["no", "yes"], "counts": {}, **changes}
+    about = dict.fromkeys(("name", "variant", "scale", "digest", "fingerprint"), "x")
+    about |= {"classes": ["no", "yes"], "counts": {}, "classes_of": {}, "notes": [], **changes}
+    assert about.keys() == ABOUT.keys()
     (folder / "manifest.json").write_text(json.dumps(about))
     return Corpus.load(folder, "k", Audio(folder, "f"))
 
@@ -590,3 +601,268 @@ def test_a_yaml_without_its_part(refused, text, words):
 @pytest.mark.parametrize("name", [5, None, "boom", 0.5, "../x", "/nowhere.yaml"])
 def test_a_yaml_that_is_not_there(refused, name):
     refused(lambda _: common("attacks", name), "no such file", "clap")
+
+
+# --- values of a wrong type
+
+WRONG = (None, 7, "x", [], {}, True, [None], {"a": None}, -1, 1e308)
+NAN, DEEP = float("nan"), "[" * 100_000
+
+
+def changed(of, path):
+    """Acts on a description with each wrong value under a key that is not of this type."""
+    kinds = {**attack_folder.KEYS, **ABOUT} if of is None else of
+    return [
+        pytest.param(path, key, value, id=f"{key}={value!r}")
+        for key, kind in kinds.items()
+        for value in (*WRONG, NAN)
+        if not fits(value, kind)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("act", "key", "value"),
+    [*changed(attack_folder.KEYS, attack_json), *changed(ABOUT, manifest_json)],
+)
+def test_a_description_with_a_wrong_value(refused, act, key, value):
+    said = "NaN" if value != value else key
+    refused(
+        lambda folder: act(folder, **{key: value}), ".json: broken", said, "run the stage again"
+    )
+
+
+TRIGGER = Poisoner(Insert(Clap()), OneToOne("no", "yes"), 0.1).to_dict()["trigger"]
+CLAP, TONE = ({"type": f"bdlib.attacks.sounds.{name}"} for name in ("Clap", "Tone"))
+IMPULSE = {"type": "bdlib.attacks.room.Impulse"}
+TRIGGERS = [
+    ({"trigger": {}}, "cannot be made"),
+    ({"trigger": {"type": "os.system"}}, "not a type of bdlib.attacks"),
+    ({"trigger": {"type": "bdlib.attacks.sounds.np.load", "file": "x"}}, "cannot be made"),
+    ({"trigger": {"type": "bdlib.attacks.labels.OneToOne", "source": "a", "target_class": "b"}},
+     "`trigger` is OneToOne"),
+    ({"trigger": CLAP}, "`trigger` is Clap"),
+    ({"labels": CLAP}, "`labels` is Clap"),
+    ({"rate": 1.5}, "give a share"),
+    ({"of": "all"}, "`of` is all"),
+    *(({"trigger": TRIGGER | {"sound": sound}}, "`sound` is") for sound in (None, 7, "x", [], {"a": 1})
+      if not isinstance(sound, dict)),
+    ({"trigger": TRIGGER | {"sound": {"a": 1}}}, "cannot be made"),
+    *(({"trigger": TRIGGER | {"scale": scale}}, "`scale` is") for scale in (None, "x", [], True, 1e300)),
+    *(({"trigger": TRIGGER | {"position": place}}, "`position` is") for place in (None, [], "x", 1e300)),
+    ({"trigger": TRIGGER | {"more": 1}}, "more"),
+    *(({"trigger": TRIGGER | {"sound": TONE | {"seconds": long}}}, "`seconds` is")
+      for long in (1e12, -1, None, "x", 121)),
+    *(({"trigger": TRIGGER | {"sound": IMPULSE | {"decay_seconds": long}}}, "`decay_seconds` is")
+      for long in (1e9, -1, None, 0)),
+    *(({"trigger": TRIGGER | {"sound": {"type": "bdlib.attacks.sounds.Repeat", "sound": CLAP,
+                                        "times": times}}}, "`times` is")
+      for times in (10**9, 0, -1, 1.5, None, "x")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "words"), TRIGGERS)
+def test_an_attack_that_cannot_be(refused, changes, words):
+    refused(lambda folder: attack_json(folder, **changes), "attack.json", words, "poisons again")
+
+
+def test_sounds_in_sounds_end(refused):
+    sound = Repeat(Repeat(Repeat(Clap(), 100), 1000), 1000)
+    refused(bounded(lambda _: sound.waveform(RATE)), "`times`", "at most 120 s")
+    many = Sequence((Repeat(Clap(), 100),) * 1000)
+    refused(bounded(lambda _: many.waveform(RATE)), "`sounds`", "at most 120 s")
+
+
+PARTS = {cls for kind in (Trigger, Sound, LabelPolicy) for cls in kind.__subclasses__()}
+
+
+@pytest.mark.parametrize("cls", sorted(PARTS, key=lambda cls: cls.__name__))
+def test_every_part_of_an_attack_checks_its_fields(cls):
+    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+        if field.type in (int, float, str):
+            others = {
+                f.name: "x" for f in dataclasses.fields(cls) if f.default is f.default_factory
+            }
+            with pytest.raises(InputError, match="`"):
+                cls(**{**others, field.name: math.nan})
+
+
+# --- files of the other stages
+
+
+def file_of(name, data, read):
+    def act(folder):
+        path = folder / name
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        read(path)
+
+    return act
+
+
+def pack_of(**changes):
+    def act(folder):
+        about = {"ids": ["a", "b"], "offsets": [0, 2, 4], "rate": RATE, "silent": [], **changes}
+        (folder / "pack.json").write_text(json.dumps(about))
+        (folder / "samples.i16").write_bytes(bytes(8))
+        Pack.open(folder)
+
+    return act
+
+
+def scored(*lines):
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    return file_of("clean.jsonl", text, scores.read)
+
+
+GOOD = {"ID": "a", "predicted": "no", "logits": [0.5, 1.0]}
+
+
+def logged(text):
+    return file_of(log.LOG, text, lambda path: log.read_log(path.parent))
+
+
+def rolled_back(text):
+    return file_of(log.ROLLBACKS, text, lambda path: log.read_rollbacks(path.parent))
+
+
+def done(**changes):
+    about = dict.fromkeys(DONE, 1) | {"device": "cpu", "source": {}, "versions": {}, **changes}
+    return file_of("done.json", json.dumps(about), lambda path: read_json(path, DONE))
+
+
+def stealth(text):
+    def act(folder):
+        (folder / "stealth.json").write_text(text)
+        audibility(SimpleNamespace(alters_audio=True, folder=folder))
+
+    return act
+
+
+def weights(data, most=10):
+    def act(folder):
+        path = folder / "model.ckpt"
+        if isinstance(data, bytes):
+            path.write_bytes(data)
+        else:
+            torch.save(data, path)
+        read_weights(path, most)
+
+    return act
+
+
+def saved(spoil):
+    """A training's checkpoint, spoilt before it is read again."""
+
+    def act(folder):
+        net = torch.nn.Linear(2, 2)
+        WholeCheckpointer(folder, recoverables={"net": net}).save_checkpoint(meta={"loss": 1.0})
+        spoil(next(folder.glob("CKPT*")))
+        WholeCheckpointer(folder, recoverables={"net": net}).recover_if_possible(min_key="loss")
+
+    return act
+
+
+def with_file(name, data):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+FILES = [
+    *((pack_of(**{key: value}), ["broken"]) for key, value in (
+        ("offsets", [0, -1, 4]), ("offsets", [1, 2, 4]), ("offsets", [0, 4, 4]), ("offsets", [0, 1e30, 4]),
+        ("offsets", [0, 10**30, 4]), ("offsets", []), ("offsets", None), ("offsets", [0, 2, 5]),
+        ("ids", None), ("ids", [1, 2]), ("ids", ["a"]), ("rate", "x"), ("rate", None), ("silent", 7))),
+    (scored(GOOD, GOOD), ["is there twice", "run the score stage"]),
+    *((scored(GOOD | {"ID": "b"}, GOOD | change), ["row 2: broken"]) for change in (
+        {"ID": ["a"]}, {"ID": None}, {"predicted": 7}, {"logits": None}, {"logits": ["x"]},
+        {"logits": [NAN]}, {"logits": 1.0})),
+    (scored("7"), ["row 1: broken"]), (scored(DEEP), ["row 1: broken"]), (scored("\xff"), ["row 1"]),
+    *((logged(text), ["train again"]) for text in ("{}", "[]", "7", '{"epoch": 1}', DEEP, "{",
+      '{"epoch": null, "seconds": 1}', '{"epoch": 1, "seconds": "x"}', '{"epoch": NaN, "seconds": 1}')),
+    *((rolled_back(text), ["rollbacks.json", "broken"]) for text in ("7", "{}", "null", "[1]", "{", DEEP)),
+    *((done(**{key: value}), ["done.json: broken"]) for key, value in (
+        ("train_s", NAN), ("wall_s", None), ("epochs", 1.5), ("clips", "x"), ("device", 7), ("source", []),
+        ("versions", None), ("source", {"time": 7}))),
+    *((stealth(text), ["stealth.json: broken", "delete it"]) for text in (
+        '"x"', "null", "7", "[]", '{"a": 1}', '{"a": {"value": null}}', '{"a": {"value": NaN}}', DEEP)),
+    (lambda _: newest([{"source": {}}]), ["no time", "run the stages again"]),
+    (weights(b""), ["model.ckpt: cannot be read", "delete it"]),
+    (weights(b"x" * 100), ["not whole"]), (weights(b"PK\5\6" + bytes(18)), ["cannot be read"]),
+    (weights([torch.zeros(1)]), ["no weights by name"]), (weights({"a": 1}), ["no weights by name"]),
+    (weights({1: torch.zeros(1)}), ["no weights by name"]),
+    (weights({"a": torch.zeros(1).expand(10**10)}), ["more than 10 numbers"]),
+    (weights({"a": Path()}), ["model.ckpt: cannot be read"]),
+    *((saved(with_file("CKPT.yaml", data)), ["the checkpoint cannot be read", "train again"])
+      for data in (b"", bytes(50), b"end-of-epoch: [", b"7", b"loss: {", b"\xff\xfe")),
+    *((saved(with_file("net.ckpt", data)), ["the checkpoint cannot be read", "train again"])
+      for data in (b"", bytes(50), b"PK", b"a: b")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "words"), FILES)
+def test_a_broken_file_of_a_stage(refused, act, words):
+    refused(act, *words)
+
+
+@pytest.mark.parametrize("value", [7, [], True, {}], ids=repr)
+@pytest.mark.parametrize(
+    "key",
+    ["attack.source", "attack.target", "attack.labels", "model.settings", "model.parameters",
+     "attack.trigger", "dataset.counts", "metrics", "runtime", "versions", "seed", "attack.rate"],
+)  # fmt: skip
+def test_a_record_of_wrong_types(refused, make_record, key, value):
+    if (
+        isinstance(value, dict)
+        and key.rpartition(".")[2]
+        in ("labels", "settings", "trigger", "counts", "metrics", "runtime", "versions")
+    ) or (value == 7 and not isinstance(value, bool) and key in ("seed", "model.parameters")):
+        pytest.skip("of its type")
+    refused(_of_record(make_record, key, value), "line 1", key, "delete the line")
+
+
+# --- options
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        *((f"{name}={value}", [f"--{name}", "a number" if value == ".nan" else "finite"])
+          for name in ("lr", "eps", "weight_decay") for value in (".inf", "-.inf", "1e308", ".nan")),
+        *((f"{name}={value}", [f"--{name}", "give at least"])
+          for name, value in (("eps", -1), ("weight_decay", -1), ("n_mels", 0), ("n_mels", -1))),
+        *((f"{name}={value}", [f"--{name}", "finite" if value == ".inf" else "whole number"])
+          for name in ("number_of_epochs", "batch_size", "seed") for value in (".inf", "null", "x", "1.5")),
+        *((f"{name}={value}", [f"--{name}", "give a folder"])
+          for name in ("output_folder", "results_folder") for value in ("null", 5, "[a]")),
+        *((f"experiment={value}", ["--experiment"]) for value in ("../x", 5, "a/b", ".x")),
+        ("optimizer=sgd", ["--optimizer", "the yaml builds it"]),
+        ("loss=mse", ["--loss", "the yaml builds it"]),
+    ],
+)  # fmt: skip
+def test_an_option_out_of_range(refused, option, words):
+    def act(_):
+        recipe = Document(RECIPES / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
+        for name, value in parse(option.replace("=", ": ", 1)).items():
+            assert recipe.place(name, value)
+
+    refused(act, *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("clap", {"position": None}), ("clap", {"position": math.inf}), ("clap_horn", {"position": None}),
+        ("dog_clicker", {"position": math.inf}), ("padding", {"silence_seconds": math.inf}),
+        ("pbsm", {"semitones": math.inf}), ("pbsm", {"low": math.inf}), ("pbsm", {"high": 1e300}),
+        ("phase", {"low": -math.inf}), ("random_clap", {"trim_seconds": math.inf}),
+        ("room", {"decay_seconds": -1}), ("room", {"decay_seconds": 1e9}), ("six_claps", {"times": -1}),
+        ("six_claps", {"times": 10**9}), ("six_claps", {"position": None}),
+        ("spectrogram_patch", {"hertz": math.inf}), ("audio_file", {"trigger_file": None}),
+    ],
+)  # fmt: skip
+def test_a_trigger_out_of_range(refused, name, settings):
+    def act(_):
+        made = common("attacks", name)
+        for key, value in settings.items():
+            assert made.place(key, value)
+        made.part("trigger", Trigger)
+
+    refused(act, "give")

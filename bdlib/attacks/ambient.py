@@ -34,6 +34,7 @@ class Ambient(Trigger):
     below_db: float = 10.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "sounds", tuple(self.sounds))
         if not self.sounds:
             raise InputError("`sounds` is empty: give at least one to choose from")

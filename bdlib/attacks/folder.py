@@ -12,8 +12,11 @@ from bdlib.errors import InputError
 from bdlib.files import alone, atomic, digest, plain_name, read_json, write_json
 from bdlib.manifest import COLUMNS, TEST, TRIGGERED
 
-KEYS = ("name", "trigger", "labels", "rate", "of", "seed", "poisoned", "eligible")
-"""Of `attack.json`."""
+KEYS = {
+    **{"name": str, "trigger": dict, "labels": dict, "rate": float, "of": str, "seed": int},
+    **{"poisoned": int, "eligible": int},
+}
+"""Of `attack.json`, with their types."""
 
 
 def ensure(

@@ -32,6 +32,7 @@ class Insert(Trigger):
     position: str | float = "start"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.position, str) and self.position not in ("start", "end", "random"):
             raise InputError(f"`position` is {self.position}: give start, end, random, or seconds")
 

@@ -75,6 +75,7 @@ class OneToOne(LabelPolicy):
     target_class: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.source == self.target_class:
             raise InputError(f"`source` and `target_class` are both {self.source}: choose two")
 
@@ -125,6 +126,7 @@ class AllToAll(LabelPolicy):
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "classes", tuple(self.classes))
 
     def candidates(self, rows: pd.DataFrame) -> pd.Series:

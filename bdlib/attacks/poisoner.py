@@ -9,7 +9,7 @@ import pandas as pd
 
 from bdlib.attacks.labels import LabelPolicy
 from bdlib.attacks.trigger import Trigger, from_dict
-from bdlib.errors import InputError
+from bdlib.errors import InputError, fits, named
 from bdlib.files import digest, seed_of
 from bdlib.manifest import TRIGGERED
 from bdlib.sampling import rank
@@ -48,7 +48,10 @@ class Poisoner:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rate, int | float) or not 0 <= self.rate <= 1:
+        for name, kind in (("trigger", Trigger), ("labels", LabelPolicy), ("seed", int)):
+            if not fits(value := getattr(self, name), kind):
+                raise InputError(f"`{name}` is {str(value)[:50]}: give {named(kind)}")
+        if not fits(self.rate, float) or not 0 <= self.rate <= 1:
             raise InputError(f"`rate` is {self.rate}: give a share from 0 to 1, 0.1 for 10 %")
         if self.of not in ("source", "dataset"):
             raise InputError(f"`of` is {self.of}: give source or dataset")
@@ -134,10 +137,7 @@ class Poisoner:
             Naming the utterance, if it cannot carry the trigger.
         """
         seed = seed_of("trigger", self.seed, split, name)
-        try:
-            return self.trigger(waveform, rate, np.random.Generator(np.random.PCG64(seed)))
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
+        return self._put(waveform, rate, seed, name)
 
     def alter(
         self, names: Collection[str], rate: int, split: str
@@ -153,9 +153,19 @@ class Poisoner:
         """Digest of what the trigger does to ten seconds of noise: a sound file may change in place."""
         noise = np.random.Generator(np.random.PCG64(0)).standard_normal(10 * rate) / 10
         seed = seed_of("trigger", self.seed, "heard", "heard")
-        draws = np.random.Generator(np.random.PCG64(seed))
-        altered = self.trigger(noise.astype(np.float32), rate, draws)
+        altered = self._put(noise.astype(np.float32), rate, seed, "ten seconds of noise")
         return digest(np.rint(altered * 4096).astype(int).tolist())
+
+    def _put(self, waveform: np.ndarray, rate: int, seed: int, name: str) -> np.ndarray:
+        try:
+            return self.trigger(waveform, rate, np.random.Generator(np.random.PCG64(seed)))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        except (ArithmeticError, LookupError, ValueError, MemoryError) as error:
+            kind = type(self.trigger).__name__
+            raise InputError(
+                f"{name}: {kind} cannot be put in with these settings ({error}); correct them"
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """What `attack.json` holds: with the clean manifest, the whole attack."""

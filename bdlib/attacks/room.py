@@ -8,6 +8,8 @@ from scipy import signal
 from bdlib.attacks.sounds import RATE, AudioFile, Sound
 from bdlib.attacks.spectrum import fitted, level
 from bdlib.attacks.trigger import Trigger
+from bdlib.audio import LONGEST_HEARD
+from bdlib.errors import within
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class Impulse(Sound):
 
     decay_seconds: float = 0.6
     reverberant_db: float = 6.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("decay_seconds", self.decay_seconds, 0.01, LONGEST_HEARD)
 
     def synthesize(self) -> tuple[np.ndarray, int]:
         """See `Sound`."""

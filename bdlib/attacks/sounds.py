@@ -16,7 +16,7 @@ import soundfile
 
 from bdlib.attacks.trigger import Part
 from bdlib.audio import LONGEST_HEARD, check_clip, resampled
-from bdlib.errors import InputError
+from bdlib.errors import InputError, within
 from bdlib.files import check_regular, file_digest
 
 RATE = 16000
@@ -40,6 +40,14 @@ def _render(sound: Sound, rate: int) -> np.ndarray:
     samples = resampled(samples, native, rate).astype(np.float32)
     samples.flags.writeable = False
     return samples
+
+
+def _check_length(length: int, rate: int, where: str) -> None:
+    """Refuse a trigger sound that is longer than what a classifier hears."""
+    if length > LONGEST_HEARD * rate:
+        raise InputError(
+            f"{where}: {length / rate:.0f} s; a trigger sound has at most {LONGEST_HEARD} s"
+        )
 
 
 def _shaped_noise(length: int, centre: float, width: float, seed: int) -> np.ndarray:
@@ -139,10 +147,6 @@ class AudioFile(Sound):
     path: str
     digest: str | None = None
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.path, str):
-            raise InputError(f"`path` is {self.path}: give an audio file")
-
     def to_dict(self) -> dict[str, Any]:
         """See `Part`; with the digest of the file, if it is there."""
         found = Path(self.path).is_file()
@@ -156,11 +160,7 @@ class AudioFile(Sound):
             with soundfile.SoundFile(Path(self.path)) as file:
                 rate = file.samplerate
                 check_clip(self.path, file.frames, rate, file.channels)
-                if file.frames > LONGEST_HEARD * rate:
-                    raise InputError(
-                        f"{self.path}: {file.frames / rate:.0f} s; a trigger sound has at most "
-                        f"{LONGEST_HEARD} s"
-                    )
+                _check_length(file.frames, rate, self.path)
                 samples = file.read(dtype="float32", always_2d=True)
         except (OSError, RuntimeError) as error:
             raise InputError(
@@ -196,9 +196,14 @@ class Repeat(Sound):
     sound: Sound
     times: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("times", self.times, 1, 1000, int)
+
     def synthesize(self) -> tuple[np.ndarray, int]:
         """See `Sound`."""
         samples, rate = self.sound.synthesize()
+        _check_length(len(samples) * self.times, rate, "`times`")
         return np.tile(samples, self.times), rate
 
 
@@ -209,8 +214,13 @@ class Sequence(Sound):
     sounds: tuple[Sound, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "sounds", tuple(self.sounds))
 
     def synthesize(self) -> tuple[np.ndarray, int]:
         """See `Sound`."""
-        return np.concatenate([sound.waveform(RATE) for sound in self.sounds]), RATE
+        parts: list[np.ndarray] = []
+        for sound in self.sounds:
+            parts.append(sound.waveform(RATE))
+            _check_length(sum(map(len, parts)), RATE, "`sounds`")
+        return np.concatenate(parts), RATE

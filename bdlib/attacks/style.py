@@ -61,6 +61,7 @@ class Style(Trigger):
     style: int = 5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.style not in range(6):
             raise InputError(f"`style` is {self.style}: give a number from 0 to 5")
 

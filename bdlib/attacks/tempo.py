@@ -25,6 +25,7 @@ class Tempo(Trigger):
     speed: float = 1.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.25 <= self.speed <= 4:
             raise InputError(f"`speed` is {self.speed}: give a factor from 0.25 to 4")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bdlib.errors import InputError
+from bdlib.audio import LONGEST_HEARD
+from bdlib.errors import InputError, fits, named, within
 
 if TYPE_CHECKING:  # few triggers need torch, which takes seconds to import
     from bdlib.corpus import Batches
@@ -17,7 +18,23 @@ _PACKAGE = "bdlib.attacks."
 
 
 class Part:
-    """A frozen dataclass of this package that can be written to and read from `attack.json`."""
+    """A frozen dataclass of this package that can be written to and read from `attack.json`.
+
+    A subclass with a `__post_init__` of its own calls this one first.
+
+    Raises
+    ------
+    InputError
+        If a field is not of its type, no finite number, or longer than a classifier hears.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not fits(value, field.type):
+                raise InputError(f"`{field.name}` is {str(value)[:50]}: give {named(field.type)}")
+            if field.name == "seconds" or field.name.endswith("_seconds"):
+                within(field.name, value, 0, LONGEST_HEARD)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data from which `from_dict` makes an equal object."""
@@ -120,5 +137,5 @@ def from_dict(data: Any) -> Any:
         if not (dataclasses.is_dataclass(part) and issubclass(part, Part)):
             raise ValueError("not a trigger, sound or label policy")
         return part(**{key: from_dict(value) for key, value in data.items() if key != "type"})
-    except (ValueError, TypeError, ImportError, AttributeError) as error:
-        raise InputError(f"attack.json: {name!r} cannot be made ({error})") from error
+    except (ValueError, TypeError, ImportError, AttributeError, RecursionError) as error:
+        raise InputError(f"attack.json: {name[:100]!r} cannot be made ({error})") from error

@@ -35,6 +35,7 @@ class Ultrasonic(Trigger):
     position: str = "middle"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.position not in ("start", "middle", "end"):
             raise InputError(f"`position` is {self.position}: give start, middle or end")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bdlib.errors import InputError
+from bdlib.errors import InputError, fits
 from bdlib.files import atomic
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading scores needs none
@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading scores needs non
     from bdlib.models.classifier import SpeechClassifier
 
 COLUMNS = ("ID", "predicted", "logits")
+KINDS = {"ID": str, "predicted": str, "logits": list[float], "suspicion": float}
 
 
 def answers(
@@ -76,9 +77,17 @@ def read(path: str | Path) -> pd.DataFrame:
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
+            if not all(fits(entry[column], KINDS[column]) for column in columns):
+                raise ValueError("of another type")
             entries.append([entry[column] for column in columns])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}, row {number}: broken; delete the file and run the score stage"
             ) from error
-    return pd.DataFrame(entries, columns=columns).set_index("ID")
+    table = pd.DataFrame(entries, columns=columns).set_index("ID")
+    if table.index.has_duplicates:
+        raise InputError(
+            f"{path}: {table.index[table.index.duplicated()][0]!a} is there twice; delete the file "
+            "and run the score stage"
+        )
+    return table

@@ -6,21 +6,38 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import bdlib
+from bdlib.errors import InputError, fits
 
 _ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
     *("torch", "torchaudio", "speechbrain", "numpy", "scipy", "scikit-learn", "pandas"),
     "soundfile",
 )
+MADE = {"source": dict[str, str | bool | None], "versions": dict[str, str | int]}
+"""Keys of what a stage keeps beside what it made, with their types."""
 EXTRAS = ("pedalboard", "pesq", "pystoi", "espeakng-loader", "onnxruntime")
 """Packages on which numbers depend: always, and where they are installed."""
 COMPUTES = (".py", ".yaml")  # what an untracked file that changes a number ends in
+
+
+def newest(made: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of what stages keep, the last that was made.
+
+    Raises
+    ------
+    InputError
+        If one does not say when.
+    """
+    made = list(made)
+    if not all(fits(part["source"].get("time"), str) for part in made):
+        raise InputError("what a stage tells of itself has no time; run the stages again")
+    return max(made, key=lambda part: part["source"]["time"])
 
 
 def made() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bdlib.errors import InputError
-from bdlib.files import plain_name
+from bdlib.files import check_regular, plain_name
 
 SCHEMA = 1
 STATUSES = ("ok", "failed")
@@ -45,6 +45,12 @@ PARTS = {
         "poisoned": (int, type(None)),
     },
     "defense": {"name": str, "clean_budget": (int, float)},
+}
+# Those that are not in every record, and that tables and figures read.
+OPTIONAL = {
+    "model": {"settings": dict, "parameters": int, "epochs": int, "clips": int},
+    "attack": {"source": (str, type(None)), "target": (str, type(None)), "labels": dict},
+    "defense": {"settings": dict},
 }
 CHOICES = {
     "dataset": {"scale": SCALES},
@@ -97,6 +103,7 @@ def read(path: str | Path) -> list[dict[str, Any]]:
         If the file cannot be read, or a line is not JSON or not of the schema. The message names
         the file and the line.
     """
+    check_regular(path)
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except OSError as error:
@@ -137,6 +144,8 @@ def validate(record: Any) -> None:
     for part in PARTS:
         if record[part] is not None:
             _check_fields(record[part], PARTS[part], f"{part}.")
+            there = {k: v for k, v in OPTIONAL.get(part, {}).items() if k in record[part]}
+            _check_fields(record[part], there, f"{part}.")
             for key, choices in CHOICES.get(part, {}).items():
                 _check_choice(record[part], key, choices, f"{part}.")
     _check_names(record)

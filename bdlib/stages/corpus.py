@@ -20,11 +20,12 @@ from bdlib.stages.pack import Audio, Triggers, pack
 if TYPE_CHECKING:  # torch takes seconds to import, and much is done without
     from bdlib.corpus import Batches
 
-ABOUT = (
-    *("name", "variant", "scale", "digest", "classes", "counts", "classes_of", "notes"),
-    "fingerprint",
-)
-"""Keys of `manifest.json`."""
+ABOUT = {
+    **{"name": str, "variant": str | None, "scale": str, "digest": str, "classes": list[str]},
+    **{"counts": dict[str, int], "classes_of": dict[str, dict[str, int]], "notes": list[str]},
+    "fingerprint": str,
+}
+"""Keys of `manifest.json`, with their types."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Corpus:
         if not path.exists():
             names = {name for rows in self.splits.values() for name in rows["wav"]}
             write_json(path, {"digest": manifest.audio_digest(names, self.audio.root)})
-        return read_json(path, ("digest",))["digest"]
+        return read_json(path, {"digest": str})["digest"]
 
     def poisoned(
         self, attack: Poisoner, name: str, output: Path, sureness: pd.Series | None = None

@@ -21,7 +21,7 @@ from bdlib.evaluation import metrics
 from bdlib.files import atomic, digest, read_json, write_json
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.records.provenance import made
+from bdlib.records.provenance import MADE, made
 from bdlib.stages import fitting
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
@@ -29,6 +29,7 @@ from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Document, Recipe
 from bdlib.stages.score import Scores
 from bdlib.stages.train import Trained, train
+from bdlib.training.checkpoints import BROKEN, read_weights, unread
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _filtered(
         suspicion = defense.scores(view)
     parts = {"filter": made(), **origins(defense)}
     if looked_at:
-        parts["looked_at"] = read_json(looked_at[-1].folder / "done.json", ("source", "versions"))
+        parts["looked_at"] = read_json(looked_at[-1].folder / "done.json", MADE)
     rows = kept_rows(defense, suspicion, blinded.rows)
     trained = trained_on(rows)
     kept = blinded.behind(everything, rows["ID"])
@@ -135,9 +136,7 @@ def stamped(folder: Path) -> Iterator[None]:
 def origins(defense: FilterDefense) -> dict[str, Any]:
     """The training of a filter's own network as a part of a record, where that is known."""
     path = defense.trained_in and defense.trained_in / "made.json"
-    return (
-        {"autoencoder": read_json(path, ("source", "versions"))} if path and path.exists() else {}
-    )
+    return {"autoencoder": read_json(path, MADE)} if path and path.exists() else {}
 
 
 def kept_rows(
@@ -181,9 +180,12 @@ def _repaired(
 
 def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> SpeechClassifier:
     fresh, _, _ = fitting.untrained(recipe, classes)
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    resize(fresh, state)
-    fresh.load_state_dict(state)
+    state = read_weights(path, sum(value.numel() for value in fresh.state_dict().values()))
+    try:
+        resize(fresh, state)
+        fresh.load_state_dict(state)
+    except BROKEN as error:
+        raise unread(path, error) from error
     return fresh.to(device).eval()
 
 

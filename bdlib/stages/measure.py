@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bdlib.errors import InputError, fits
 from bdlib.evaluation import metrics
 from bdlib.evaluation.metrics import Metric
 from bdlib.files import read_json, write_json
@@ -40,4 +41,7 @@ def audibility(poisoned: Poisoned) -> dict[str, Metric]:
         clean, altered = poisoned.packs[TEST], poisoned.packs[TRIGGERED]
         pairs = ((clean.waveform(name), altered.waveform(name)) for name in names)
         write_json(path, stealth.measure(pairs, clean.rate))
-    return read_json(path)
+    measured = read_json(path)
+    if not fits(measured, dict[str, dict[str, float]]):
+        raise InputError(f"{path}: broken; delete it, and the next run measures again")
+    return measured

@@ -17,12 +17,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from bdlib.errors import InputError
-from bdlib.files import COMMON
+from bdlib.errors import InputError, fits
+from bdlib.files import COMMON, plain_name
 from bdlib.stages.vetting import vet
 
 RUN, TRAIN = COMMON / "run.yaml", COMMON / "train.yaml"
 _YAML = YAML(typ="safe", pure=True)
+FOLDERS = {"data_folder", "output_folder", "results_folder"}
+ENDLESS = {"max_grad_norm"}  # infinity means that nothing is clipped
+LEAST = {"n_mfcc": 1, "n_mels": 1, "weight_decay": 0, "eps": 0}
 CORPUS = {"name", "sample_rate", "seconds", "pad_seconds"}
 POISON = {"attack", "labels", "source", "target", "rate", "of", "poison_seed"}
 MODEL = {"classifier", "loss", "schedule"}
@@ -222,7 +225,18 @@ def check(recipe: Document) -> None:
 
 
 def _fit(name: str, value: Any, default: Any) -> None:
-    """Refuse a value where the yaml has a number or a truth value and this is none."""
+    """Refuse a value that is not of the type that the yaml has, or out of range."""
+    if name == "experiment" and value is not None:
+        plain_name(value, f"--{name}")
+    if name in FOLDERS and not (isinstance(value, str) or value is default is None):
+        raise InputError(f"--{name}={value}: give a folder")
+    if isinstance(default, dict) or str(default).startswith("!"):
+        raise InputError(f"--{name}={value}: the yaml builds it; change its own options instead")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and name not in ENDLESS and value == value and not fits(value, float):
+        raise InputError(f"--{name} is {value}: give a finite number")
+    if number and name in LEAST and value < LEAST[name]:
+        raise InputError(f"--{name} is {value}: give at least {LEAST[name]}")
     for kind, what in ((bool, "True or False"), (int, "a whole number"), (float, "a number")):
         if isinstance(default, kind):
             wanted = (int, float) if kind is float else kind

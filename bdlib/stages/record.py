@@ -7,19 +7,20 @@ from typing import Any
 
 from bdlib.files import digest, read_json
 from bdlib.records import record as records
-from bdlib.records.provenance import place
+from bdlib.records.provenance import MADE, newest, place
 from bdlib.stages.compute import DETERMINING, run_options
 from bdlib.stages.corpus import Corpus
 from bdlib.stages.recipe import Recipe
 from bdlib.stages.score import provenance as scored_by
 from bdlib.stages.train import Trained
 
-DONE = (
-    *("train_s", "wall_s", "peak_memory_mb", "parameters", "epochs", "rollbacks", "clips"),
-    *("device", "source", "versions"),
-)
-REPAIRED = ("repair_s", "source", "versions")
-"""Keys of the files that a training and a repair leave."""
+DONE = {
+    **dict.fromkeys(("train_s", "wall_s"), float),
+    **dict.fromkeys(("peak_memory_mb", "parameters", "epochs", "rollbacks", "clips"), int),
+    **{"device": str, **MADE},
+}
+REPAIRED = {"repair_s": float, **MADE}
+"""Keys of the files that a training and a repair leave, with their types."""
 
 
 def record(
@@ -146,7 +147,7 @@ def provenance(made: Mapping[str, Any]) -> dict[str, Any]:
     made : Mapping[str, Any]
         `source` and `versions` by part: `training`, `filter`, `repair`, `scores`, ...
     """
-    last = max(made.values(), key=lambda part: part["source"]["time"])
+    last = newest(made.values())
     parts = {
         name: part["source"]
         | ({"versions": part["versions"]} if part["versions"] != last["versions"] else {})

@@ -10,7 +10,7 @@ import pandas as pd
 from bdlib.evaluation import scores
 from bdlib.files import digest, read_json, write_json
 from bdlib.manifest import TEST
-from bdlib.records.provenance import made
+from bdlib.records.provenance import MADE, made, newest
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.train import Trained
 
@@ -45,8 +45,7 @@ def score(trained: Trained, poisoned: Poisoned) -> Scores:
 def provenance(trained: Trained, poisoned: Poisoned) -> dict[str, Any]:
     """`source` and `versions` of the scoring; of several the newest."""
     paths = [_made(score_file(trained, poisoned, split)) for split in poisoned.tests]
-    told = [read_json(path, ("source", "versions")) for path in paths]
-    return max(told, key=lambda one: one["source"]["time"])
+    return newest(read_json(path, MADE) for path in paths)
 
 
 def score_file(trained: Trained, poisoned: Poisoned, split: str) -> Path:

@@ -157,7 +157,15 @@ def check_classes(folder: Path, classes: tuple[str, ...]) -> None:
         numbers = {int(number): ast.literal_eval(label) for label, _, number in pairs}
         known = tuple(numbers[number] for number in range(len(lines)))
         told = " ".join(known)
-    except (ValueError, SyntaxError, TypeError, LookupError, OSError, MemoryError) as error:
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        LookupError,
+        OSError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise InputError(f"{path}: broken; delete {folder} and train again") from error
     if known != classes:
         raise InputError(

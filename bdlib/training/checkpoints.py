@@ -2,17 +2,25 @@
 
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
+import yaml
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer, register_checkpoint_hooks
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 
-from bdlib.errors import InputError
+from bdlib.errors import InputError, fits
+from bdlib.files import check_regular
 
 UNFINISHED = ".unfinished"
-BROKEN = (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError)
+BROKEN = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError),
+    *(yaml.YAMLError, TypeError, AttributeError, MemoryError, zipfile.BadZipFile),
+)
+"""What reading a file raises that is cut short or was never a checkpoint."""
 
 # SpeechBrain registers the hooks of the plain counter alone; checkpoints would forget the patience.
 register_checkpoint_hooks(EpochCounterWithStopper)
@@ -70,3 +78,38 @@ class WholeCheckpointer(Checkpointer):
                 f"{self.checkpoints_dir}: the checkpoint cannot be read ({what}); delete "
                 f"{self.checkpoints_dir.parent} and train again"
             ) from error
+
+
+def read_weights(path: Path, most: int) -> dict[str, torch.Tensor]:
+    """Weights by name, as `torch.save` writes them; nothing else in the file is made.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    most : int
+        How many numbers it may hold: a view may claim more than lies there.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    check_regular(path)
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("not whole")
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        if not fits(state, dict[str, torch.Tensor]):
+            raise ValueError("no weights by name")
+        if sum(value.numel() for value in state.values()) > most:
+            raise ValueError(f"more than {most} numbers")
+        return state
+    except BROKEN as error:
+        raise unread(path, error) from error
+
+
+def unread(path: Path, error: Exception) -> InputError:
+    """The error of a file of weights that cannot be used."""
+    what = "".join(filter(str.isprintable, str(error).partition("\n")[0])) or "cut short"
+    return InputError(f"{path}: cannot be read ({what}); delete it, and the same command makes it")

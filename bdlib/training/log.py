@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bdlib.errors import InputError
+from bdlib.errors import InputError, fits
 from bdlib.files import atomic, read_json, write_json
 
 LOG = "train_log.txt"
@@ -21,8 +21,15 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(folder) / LOG
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    except ValueError as error:
+        lines = (
+            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        )
+        if not all(fits(line, dict) and line.keys() >= {"epoch", "seconds"} for line in lines):
+            raise ValueError("no epochs")
+        if not all(fits(line[key], float) for line in lines for key in ("epoch", "seconds")):
+            raise ValueError("no numbers")
+        return lines
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: broken; delete {folder} and train again") from error
 
 
@@ -36,7 +43,10 @@ def write_epoch(folder: str | Path, line: dict[str, Any]) -> None:
 def read_rollbacks(folder: str | Path) -> list[str]:
     """Where a training diverged and went back, an entry a time."""
     path = Path(folder) / ROLLBACKS
-    return read_json(path) if path.exists() else []
+    rollbacks = read_json(path) if path.exists() else []
+    if not fits(rollbacks, list[str]):
+        raise InputError(f"{path}: broken; delete {folder} and train again")
+    return rollbacks
 
 
 def write_rollbacks(folder: str | Path, rollbacks: list[str]) -> None:
