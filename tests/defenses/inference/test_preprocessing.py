@@ -9,7 +9,7 @@ from bdlib.defenses.base import InferenceDefense
 from bdlib.defenses.inference.low_pass import LowPass
 from bdlib.defenses.inference.median_filter import MedianFilter
 from bdlib.defenses.inference.quantise import Quantise
-from bdlib.defenses.inference.reencode import Reencode
+from bdlib.defenses.inference.transcoding import Transcoding
 from bdlib.defenses.inference.spectral_gate import SpectralGate
 from bdlib.defenses.inference.squeeze import Squeeze
 from bdlib.defenses.inference.time_shift import TimeShift
@@ -117,17 +117,17 @@ def test_codecs_keep_the_place_and_lose_what_is_not_heard(codec):
     generator = torch.Generator().manual_seed(0)
     low, noise = tone(440), 1e-2 * torch.randn(1, RATE, generator=generator)
     wavs = torch.cat([low + noise, tone(1000)])
-    some, much = (Reencode(codec, level).transform(wavs) for level in (0.1, 0.95))
+    some, much = (Transcoding(codec, level).transform(wavs) for level in (0.1, 0.95))
     losses = [float((coded - wavs)[0, 500:-500].abs().mean()) for coded in (some, much)]
     assert some.shape == much.shape == wavs.shape and some.dtype == torch.float32
     assert 0 < losses[0] < losses[1] < 0.02  # moved by a sample it were 0.05
-    assert much[1:].equal(Reencode(codec, 0.95).transform(wavs[1:]))
-    assert Reencode(codec).transform(speech(1, 300)).shape == (1, 300)
+    assert much[1:].equal(Transcoding(codec, 0.95).transform(wavs[1:]))
+    assert Transcoding(codec).transform(speech(1, 300)).shape == (1, 300)
 
 
 def test_a_codec_that_refuses_the_rate_is_named():
     with pytest.raises(InputError, match="`sample_rate` is 11000, which opus refuses"):
-        Reencode("opus", sample_rate=11000).transform(speech())
+        Transcoding("opus", sample_rate=11000).transform(speech())
 
 
 def test_a_spectral_gate_closes_on_what_sounds_all_the_time():
@@ -210,8 +210,8 @@ def test_every_guard_changes_clips_a_little_and_stays_in_range(name):
     [
         (lambda: LowPass(1.0), "`cutoff` is 1.0"),
         (lambda: LowPass(0.5, 3), "`order` is 3: give an even"),
-        (lambda: Reencode("flac"), "`codec` is flac: give mp3 or opus or vorbis"),
-        (lambda: Reencode("mp3", 1.0), "`compression` is 1.0"),
+        (lambda: Transcoding("flac"), "`codec` is flac: give mp3 or opus or vorbis"),
+        (lambda: Transcoding("mp3", 1.0), "`compression` is 1.0"),
         (lambda: SpectralGate(quiet=1.5), "`quiet` is 1.5"),
         (lambda: SpectralGate(above=-1.0), "`above` is -1.0"),
         (lambda: VadTrim(0.0), "`level` is 0.0"),

@@ -16,7 +16,7 @@ CODECS = {"mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS"), "vorbis": (
 
 
 @dataclass(frozen=True)
-class Reencode(Preprocessing):
+class Transcoding(Preprocessing):
     """Each clip to MP3 (ISO 11172-3), Opus (RFC 6716) or Vorbis (Xiph.Org), and back.
 
     Clips are coded one by one on the CPU, so that no clip depends on its batch.
