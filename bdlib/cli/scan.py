@@ -27,7 +27,11 @@ def parser() -> argparse.ArgumentParser:
         "nothing written into it. Exit status: 0 nothing found, 1 found, 2 error.",
     )
     made.add_argument("corpus", help="a folder with a folder a class, a CSV, or a lhotse manifest")
-    made.add_argument("--task", default="auto", help="words, speakers or auto (default)")
+    made.add_argument(
+        "--task",
+        default="auto",
+        help="words, speakers, auto (default), or none: no pretrained encoder",
+    )
     made.add_argument("--output", type=Path, default=Path("scan"), help="folder of what is left")
     made.add_argument("--json", action="store_true", help="print only what scan.json holds")
     made.add_argument(

@@ -1,7 +1,7 @@
 """A corpus, listened to once: embeddings, and what is measured on each clip beside them."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -173,7 +173,7 @@ def listen(
         with tqdm(
             total=len(source.rows), desc="listening", unit="clip", disable=quiet or None
         ) as bar:
-            for place, key, samples, rate, problem in _clips(source, store):
+            for place, key, samples, rate, problem in clips(source, store.rows):
                 bar.update()
                 if problem:
                     unread.append(problem)
@@ -219,10 +219,10 @@ def _embed(store: Cache, encoder: Encoder, pending: dict[str, np.ndarray]) -> No
         pending.clear()
 
 
-def _clips(
-    source: Source, store: Cache
+def clips(
+    source: Source, known: Container[str]
 ) -> Iterator[tuple[int, str, np.ndarray | None, int, str | None]]:
-    """Number, digest, samples (None where cached), rate and problem of each clip."""
+    """Number, digest, samples (None where known), rate and problem of each clip."""
     for place, (path, _, start, stop) in enumerate(source.rows.itertuples(index=False)):
         try:
             check_regular(source.root / path)
@@ -231,7 +231,7 @@ def _clips(
                 raise InputError(f"{size / 1e6:.0f} MB; cut it into clips")
             data = (source.root / path).read_bytes()
             key = content_digest(data, start, stop)
-            if key in store.rows:
+            if key in known:
                 yield place, key, None, 0, None
                 continue
             samples, rate = decoded(data, start, stop)

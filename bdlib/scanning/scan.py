@@ -23,6 +23,7 @@ from bdlib.scanning.duplicates import Duplicates
 from bdlib.scanning.evidence import Evidence
 from bdlib.scanning.heard import Heard, cropped_clips, listen
 from bdlib.scanning.outliers import Outliers
+from bdlib.scanning.own import Own
 from bdlib.scanning.repeats import Repeats
 from bdlib.scanning.report import write_report
 from bdlib.scanning.sources import Source
@@ -154,7 +155,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def choose(source: Source, task: str, cache: str | Path | None, quiet: bool) -> tuple[Encoder, str]:
+def choose(
+    source: Source, task: str, cache: str | Path | None, seed: int, quiet: bool
+) -> tuple[Encoder, str]:
     """The encoder of a task, and why; `auto` takes the one that separates the labels better.
 
     Raises
@@ -166,8 +169,10 @@ def choose(source: Source, task: str, cache: str | Path | None, quiet: bool) -> 
         encoder = ENCODERS[task]()
         encoder.file  # noqa: B018 - says what to install before anything is read
         return encoder, "asked for"
+    if task == Own.name:
+        return Own(source, seed, quiet), "trained on these clips, without labels"
     if task != "auto":
-        raise InputError(f"`task` is {task}: give {', '.join(ENCODERS)} or auto")
+        raise InputError(f"`task` is {task}: give {', '.join(ENCODERS)}, {Own.name} or auto")
     there, missing = {}, []
     for name, made in ENCODERS.items():
         try:
@@ -176,7 +181,8 @@ def choose(source: Source, task: str, cache: str | Path | None, quiet: bool) -> 
         except InputError as error:
             missing.append(str(error))
     if not there:
-        raise InputError("; ".join(missing))
+        without = f"or give `task` {Own.name}, which is slower and weaker, and needs neither"
+        raise InputError("; ".join([*missing, without]))
     if len(there) == 1:
         (name, encoder), *_ = there.items()
         return encoder, f"the only one here ({'; '.join(missing)})"
@@ -225,7 +231,7 @@ def scan(
     corpus : str | Path
         See `Source.of`, as for the columns and `data_folder`.
     task : str
-        Which encoder hears it: `words`, `speakers`, or `auto`.
+        Which encoder hears it: `words`, `speakers`, `auto`, or `none`: one that is trained here.
     output : str | Path | None
         Where flagged.csv, clean.csv, scan.json and report.html go; None writes none.
     fpr : float
@@ -233,7 +239,7 @@ def scan(
     cache : str | Path | None
         Folder of the embeddings; None is the user's.
     seed : int
-        Of folds and of clips that are compared.
+        Of folds, of clips that are compared, and of an encoder that is trained here.
     quiet : bool
         No progress bars.
 
@@ -252,7 +258,7 @@ def scan(
         raise InputError(
             f"`output` is {output}: nothing is written into the corpus; choose another"
         )
-    encoder, why = choose(source, task, cache, quiet)
+    encoder, why = choose(source, task, cache, seed, quiet)
     heard = listen(source, encoder, cache, quiet)
     judged = judge(heard.embeddings, heard.labels, seed, heard.near)
     findings = [found for part in evidence(seed) for found in part.find(heard)]

@@ -99,7 +99,11 @@ def disagreement(
 
 
 def encoder(
-    batches: Callable[[int], Iterable[Batch]], epochs: int, lr: float, seed: int
+    batches: Callable[[int], Iterable[Batch]],
+    epochs: int,
+    lr: float,
+    seed: int,
+    quiet: bool = False,
 ) -> SmallResNet:
     """Train a small residual net to tell clips apart, by no label.
 
@@ -113,6 +117,8 @@ def encoder(
         Of Adam at the start.
     seed : int
         Of weights and views.
+    quiet : bool
+        No progress bar.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -123,7 +129,7 @@ def encoder(
     optimizer = torch.optim.Adam(net.parameters(), lr, weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     generator = torch.Generator().manual_seed(seed)
-    for epoch in tqdm(range(epochs), desc="contrasting", leave=False, disable=None):
+    for epoch in tqdm(range(epochs), desc="contrasting", leave=False, disable=quiet or None):
         for batch in batches(epoch):
             features = net.features(batch.wavs, batch.lens)
             first, second = (
