@@ -9,10 +9,10 @@ from bdlib.defenses.base import InferenceDefense
 from bdlib.defenses.inference.low_pass import LowPass
 from bdlib.defenses.inference.median_filter import MedianFilter
 from bdlib.defenses.inference.quantise import Quantise
-from bdlib.defenses.inference.transcoding import Transcoding
 from bdlib.defenses.inference.spectral_gate import SpectralGate
 from bdlib.defenses.inference.squeeze import Squeeze
 from bdlib.defenses.inference.time_shift import TimeShift
+from bdlib.defenses.inference.transcoding import Transcoding
 from bdlib.defenses.inference.vad_trim import VadTrim
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
