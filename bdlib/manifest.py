@@ -38,6 +38,7 @@ from bdlib.audio import (
 )
 from bdlib.errors import InputError
 from bdlib.files import atomic, check_regular, digest, is_utf8
+from bdlib.sheets import plain_cell, safe_cell
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "rate", "label")
 SPLITS = ("train", "valid", "test")
@@ -71,6 +72,7 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> pd.DataFrame
         raise InputError(
             f"{path}: not a CSV manifest ({str(error).strip()}); delete its folder to make it again"
         ) from error
+    rows = rows.map(plain_cell)
     missing = [column for column in COLUMNS if column not in rows.columns]
     if missing:
         raise InputError(
@@ -172,7 +174,7 @@ def write(rows: pd.DataFrame, path: str | Path) -> None:
     validate(rows, path)
     attributes = sorted(set(rows.columns) - set(COLUMNS))
     with atomic(path) as temporary:
-        rows[[*COLUMNS, *attributes]].to_csv(
+        rows[[*COLUMNS, *attributes]].map(safe_cell).to_csv(
             temporary,
             index=False,
             lineterminator="\n",
@@ -202,13 +204,14 @@ def read_truth(path: str | Path) -> pd.DataFrame:
             f"{path}: the truth cannot be read ({what}); delete its folder, and the next run "
             "poisons again"
         ) from error
+    truth = truth.map(plain_cell)
     return truth.assign(triggered=truth["triggered"] == "1").set_index("ID")
 
 
 def write_truth(truth: pd.DataFrame, path: str | Path) -> None:
     """Write the truth (index ID, columns `TRUTH`), a row for each poisoned or triggered clip."""
-    written = truth[list(TRUTH)].astype({"triggered": int})
-    written.to_csv(path, index_label="ID", lineterminator="\n")
+    written = truth[list(TRUTH)].astype({"triggered": int}).rename_axis("ID").reset_index()
+    written.map(safe_cell).to_csv(path, index=False, lineterminator="\n")
 
 
 def from_files(root: str | Path, entries: Iterable[dict]) -> pd.DataFrame:
@@ -325,6 +328,7 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: cannot be read as CSV ({what}); give a CSV with path and label"
         ) from error
+    table = table.map(plain_cell)
     for column in ("path", "label"):
         if column not in table.columns:
             raise InputError(f"{path}: missing column {column}; give at least path and label")

@@ -3,12 +3,14 @@
 A row of a table is a class of inputs: what is done with it in a folder, and words of its line.
 """
 
+import csv
 import dataclasses
 import hashlib
 import importlib.util
 import json
 import math
 import os
+import re
 import resource
 import signal
 import struct
@@ -37,7 +39,8 @@ from bdlib.pack import Pack
 from bdlib.pack import pack as pack_rows
 from bdlib.records import record
 from bdlib.records.provenance import newest
-from bdlib.report.render import render
+from bdlib.report.render import MADE, render
+from bdlib.sheets import FORMULA, plain_cell, safe_cell
 from bdlib.stages.corpus import ABOUT, Corpus, manifest_folder
 from bdlib.stages.measure import audibility
 from bdlib.stages.pack import Audio
@@ -866,3 +869,50 @@ def test_a_trigger_out_of_range(refused, name, settings):
         made.part("trigger", Trigger)
 
     refused(act, "give")
+
+
+# --- what other programs open
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", '=HYPERLINK("http://x")', "'=1", "''-1"]
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, "yes", "'quoted'", "a=1", "it's", ""])
+def test_cells_run_nothing_and_come_back(text):
+    assert not safe_cell(text).startswith(FORMULA) and plain_cell(safe_cell(text)) == text
+    assert not safe_cell(text, path=True).startswith(FORMULA)
+    assert (safe_cell(text) == text) == (text not in FORMULAS)
+
+
+def test_manifests_and_truths_run_nothing_in_a_spreadsheet(tmp_path):
+    rows = pd.DataFrame(
+        [[f"{f}{n}", 1.0, "$data_root/x.wav", 0, RATE, RATE, f, f] for n, f in enumerate(FORMULAS)],
+        columns=[*manifest.COLUMNS, "speaker"],
+    )
+    manifest.write(rows, tmp_path / "m.csv")
+    truth = pd.DataFrame(
+        {"split": "train", "label_before": rows["label"], "label_after": "b", "triggered": True}
+    ).set_index(rows["ID"])
+    manifest.write_truth(truth, tmp_path / "t.csv")
+    for name in ("m.csv", "t.csv"):
+        with (tmp_path / name).open(newline="") as file:
+            assert not [
+                cell for line in csv.reader(file) for cell in line if cell.startswith(FORMULA)
+            ]
+    pd.testing.assert_frame_equal(manifest.read(tmp_path / "m.csv"), rows)
+    pd.testing.assert_frame_equal(manifest.read_truth(tmp_path / "t.csv"), truth, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["<script>x", "<img src=x onerror=y>", "[a](http:x)", "![a](http:x)", "a|b", "`x`"],
+)
+def test_names_are_no_markup(make_record, tmp_path, name):
+    changes = {"dataset.name": name, "attack.name": name, "model.name": name}
+    (tmp_path / "x.jsonl").write_text(json.dumps(make_record(changes)) + "\n")
+    render(tmp_path, tmp_path)
+    (page,) = (tmp_path / "tables").glob("*.md")
+    text = page.read_text().removeprefix(MADE)
+    assert not re.search(r"(?<!\\)<\w|\]\(|(?<!\\)`", text)
+    assert not re.search(
+        r"<(script|img)", (tmp_path / "report.html").read_text().replace('<img src="data:', "")
+    )

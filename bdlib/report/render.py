@@ -13,7 +13,7 @@ from bdlib.report.blocks import PAGES, fill
 from bdlib.report.groups import Records
 from bdlib.report.prose import refused_numbers
 from bdlib.report.published import Published, read_published
-from bdlib.report.table import markdown
+from bdlib.report.table import escaped, markdown
 
 if TYPE_CHECKING:  # matplotlib takes long to import
     from bdlib.report.figures.figure import Picture
@@ -101,7 +101,7 @@ def _tables(
         for name in dict.fromkeys(table.dataset for table in tables):
             own = [markdown(table, level=2) for table in tables if table.dataset == name]
             path = folder / f"{name}{PAGES[kind]}.md"
-            pages[path] = f"{MADE}# {name}: {kind}\n\n" + "\n".join(own)
+            pages[path] = f"{MADE}# {escaped(name)}: {kind}\n\n" + "\n".join(own)
     return pages
 
 

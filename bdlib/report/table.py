@@ -80,18 +80,18 @@ class Footnotes:
 
 def markdown(table: Table, level: int = 3) -> str:
     """A table as Markdown: a heading of `level`, its grids under headings below it, the notes."""
-    lines = [f"{'#' * level} {_md(table.title)}", ""]
+    lines = [f"{'#' * level} {escaped(table.title)}", ""]
     for grid in table.grids:
         if grid.title:
-            lines += [f"{'#' * (level + 1)} {_md(grid.title)}", ""]
-        lines.append("| " + " | ".join(_md(column) for column in grid.columns) + " |")
+            lines += [f"{'#' * (level + 1)} {escaped(grid.title)}", ""]
+        lines.append("| " + " | ".join(escaped(column) for column in grid.columns) + " |")
         rules = ("---" if column in WORDS else "---:" for column in grid.columns)
         lines.append("|" + "|".join(rules) + "|")
-        lines += ["| " + " | ".join(_md(cell) for cell in row) + " |" for row in grid.rows]
+        lines += ["| " + " | ".join(escaped(cell) for cell in row) + " |" for row in grid.rows]
         lines.append("")
-    lines += [f"- {_md(note)}" for note in table.notes]
+    lines += [f"- {escaped(note)}" for note in table.notes]
     if table.failed:
-        lines += ["", "Failed runs:", "", *(f"- {_md(text)}" for text in table.failed)]
+        lines += ["", "Failed runs:", "", *(f"- {escaped(text)}" for text in table.failed)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -112,6 +112,7 @@ def without_empty_columns(columns: dict[str, list[str]]) -> dict[str, list[str]]
     return {title: cells for title, cells in columns.items() if any(cells)}
 
 
-def _md(text: str) -> str:
-    """Escape what Markdown would read as markup."""
-    return re.sub(r"([\\`*_|<>])", r"\\\1", " ".join(text.split()))
+def escaped(text: str) -> str:
+    """Escape what Markdown would read as markup, links included: names are of whoever wrote the record."""
+    text = re.sub(r"([\\`*_|<>])", r"\\\1", " ".join(text.split()))
+    return text.replace("](", "]\\(")

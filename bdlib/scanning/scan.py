@@ -28,10 +28,10 @@ from bdlib.scanning.repeats import Repeats
 from bdlib.scanning.report import write_report
 from bdlib.scanning.sources import Source
 from bdlib.scanning.traits import Traits
+from bdlib.sheets import safe_cell
 
 SCHEMA = 1
 TRIED = 600  # clips on which `auto` compares encoders
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,6 @@ class Scan:
         write_json(output / "scan.json", self.to_dict())
         write_report(output / "report.html", self.to_dict(), self.heard, self.judged, self.verdict)
         return output
-
-
-def safe_cell(value: Any, path: bool = False) -> Any:
-    """A cell that no spreadsheet takes for a formula.
-
-    A path gets ``./`` in front, which is the same file; anything else an apostrophe.
-    """
-    if not isinstance(value, str) or not value.startswith(FORMULA):
-        return value
-    return f"./{value}" if path else f"'{value}"
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -1,8 +1,10 @@
 """A poisoned corpus as WAV files, for programs that are not ours."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import soundfile
 from tqdm import tqdm
 
@@ -10,6 +12,7 @@ from bdlib import manifest
 from bdlib.errors import InputError
 from bdlib.files import atomic
 from bdlib.manifest import TRIGGERED
+from bdlib.sheets import safe_cell
 from bdlib.stages.corpus import Poisoned
 
 
@@ -46,7 +49,10 @@ def export(poisoned: Poisoned, target: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(path, waveforms.pcm(name), waveforms.rate, subtype="PCM_16")
             columns = ["ID", "path", "label", *sorted(set(rows) - set(manifest.COLUMNS))]
-            listed[columns].to_csv(temporary / f"{split}.csv", index=False, lineterminator="\n")
+            safe = {
+                name: listed[name].map(partial(safe_cell, path=name == "path")) for name in columns
+            }
+            pd.DataFrame(safe).to_csv(temporary / f"{split}.csv", index=False, lineterminator="\n")
     print(f"exported {', '.join(poisoned.splits)} to {target}")
 
 

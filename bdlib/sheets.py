@@ -1,0 +1,27 @@
+"""Cells that a spreadsheet shows and does not run."""
+
+from typing import Any
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
+
+
+def safe_cell(value: Any, path: bool = False) -> Any:
+    """A cell that no spreadsheet takes for a formula; `plain_cell` undoes it.
+
+    A path gets ``./`` in front, which is the same file; anything else an apostrophe.
+
+    Example
+    -------
+    >>> safe_cell("=1+1"), safe_cell("-a.wav", path=True), safe_cell("yes")
+    ("'=1+1", './-a.wav', 'yes')
+    """
+    if not isinstance(value, str) or not value.lstrip("'").startswith(FORMULA):
+        return value
+    return f"./{value}" if path and value.startswith(FORMULA) else f"'{value}"
+
+
+def plain_cell(value: Any) -> Any:
+    """What `safe_cell` got, of all but a path."""
+    guarded = isinstance(value, str) and value.startswith("'")
+    return value[1:] if guarded and value.lstrip("'").startswith(FORMULA) else value
