@@ -314,7 +314,7 @@ def test_clip_too_short_where_nothing_pads_it(refused, call, own, exp):
 @pytest.mark.parametrize(
     ("model", "seconds", "what"),
     [
-        (SPEAKERS, 0.01, "at least 0.05"),
+        (SPEAKERS, 0.01, "give a number from 0.05"),
         (VIEWS, 0.3, "30 frames are shorter than"),
     ],
 )

@@ -239,8 +239,11 @@ def test_defenses_need_no_truth(without_truth, tmp_path, in_process, capsys, pat
     program, yaml = RECIPES / "SpeechCommands" / "defend.py", "hparams/mvd_small.yaml"
     options = [*without_truth, f"--defense={path.stem}", f"--results_folder={tmp_path}"]
     plain = document.plain()
-    options += [f"--{key}=1" for key in plain if key.endswith(("epochs", "overlays", "_steps"))]
-    options += [option for option in FASTER if option[2:].partition("=")[0] in plain]
+    faster = {option[2:].partition("=")[0]: option for option in FASTER}
+    ends = ("epochs", "overlays", "_steps")
+    options += [
+        faster.get(key, f"--{key}=1") for key in plain if key in faster or key.endswith(ends)
+    ]
     if not oracle:
         in_process(program, yaml, *options, "--stop_stage=6")
     with pytest.raises(SystemExit, match="1"):

@@ -6,7 +6,7 @@ files themselves are not ours to ship. `AudioFile` plays any file, theirs too.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ class AudioFile(Sound):
     """
 
     path: str
-    digest: str | None = None
+    digest: str | None = field(default=None, compare=False)  # the path is enough
 
     def to_dict(self) -> dict[str, Any]:
         """See `Part`; with the digest of the file, if it is there."""

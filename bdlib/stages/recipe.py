@@ -26,6 +26,7 @@ _YAML = YAML(typ="safe", pure=True)
 FOLDERS = {"data_folder", "output_folder", "results_folder"}
 ENDLESS = {"max_grad_norm"}  # infinity means that nothing is clipped
 LEAST = {"n_mfcc": 1, "n_mels": 1, "weight_decay": 0, "eps": 0}
+WORDED = {"position"}  # a number or a word
 CORPUS = {"name", "sample_rate", "seconds", "pad_seconds"}
 POISON = {"attack", "labels", "source", "target", "rate", "of", "poison_seed"}
 MODEL = {"classifier", "loss", "schedule"}
@@ -237,6 +238,8 @@ def _fit(name: str, value: Any, default: Any) -> None:
         raise InputError(f"--{name} is {value}: give a finite number")
     if number and name in LEAST and value < LEAST[name]:
         raise InputError(f"--{name} is {value}: give at least {LEAST[name]}")
+    if name in WORDED and isinstance(value, str):
+        return
     for kind, what in ((bool, "True or False"), (int, "a whole number"), (float, "a number")):
         if isinstance(default, kind):
             wanted = (int, float) if kind is float else kind

@@ -1,7 +1,8 @@
 """Yaml from strangers: what a file may hold before anything is made of it.
 
-HyperPyYAML calls whatever a yaml names. The files of `OURS` may name anything, as code may; others
-are built with classes of a few packages and plain values only. Events are looked at, of which there
+HyperPyYAML calls whatever a yaml names. The files of our recipes, and of the one that a program was
+started in, may name anything, as the code beside them may; others are built with classes of a few
+packages and plain values only. Events are looked at, of which there
 are as many as the file has words; nothing is resolved or constructed here.
 """
 
@@ -25,7 +26,7 @@ from bdlib.errors import InputError
 from bdlib.files import COMMON, check_regular
 
 OURS = (COMMON.parent,)
-"""Folders whose yaml is trusted as code is: the recipes."""
+"""Folders whose yaml is trusted as code is: our recipes."""
 LARGEST = 2**20  # bytes of a file
 DEEPEST = 20  # collections in each other
 MOST_INCLUDED = 64  # files, each as often as it is included
@@ -67,8 +68,15 @@ def vet(path: Path) -> None:
         if real in above or count > MOST_INCLUDED:
             what = "itself" if real in above else f"more than {MOST_INCLUDED} files"
             raise InputError(f"{path}: includes {what}, by way of {file.name}; leave it out")
-        included = _included(real, found.st_size, found.st_mtime_ns, OURS)
+        included = _included(real, found.st_size, found.st_mtime_ns, trusted())
         waiting += [(real.parent / name, (*above, real)) for name in included]
+
+
+def trusted() -> tuple[Path, ...]:
+    """`OURS`, and the recipe that is the working folder with the `common` beside it."""
+    here = Path.cwd()
+    own = (here, here.with_name("common")) if (here / "prepare.py").is_file() else ()
+    return (*OURS, *own)
 
 
 @lru_cache(maxsize=256)
@@ -76,12 +84,12 @@ def _included(path: Path, size: int, _: int, ours: tuple[Path, ...]) -> tuple[st
     """What a vetted file includes; the time of its last change is for the cache."""
     if size > LARGEST:
         raise InputError(f"{path}: {size} bytes of yaml; give at most {LARGEST}")
-    trusted = any(path.is_relative_to(folder) for folder in ours)
+    own = any(path.is_relative_to(folder) for folder in ours)
     included = []
     for number, tag, value in _tags(path):
         if tag.startswith("!include:"):
             included.append(tag.removeprefix("!include:"))
-        elif not trusted and (why := _refused(tag, value)):
+        elif not own and (why := _refused(tag, value)):
             raise InputError(f"{path}, line {number}: {tag[:100]} is refused: {why}")
     return tuple(included)
 

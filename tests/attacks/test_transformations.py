@@ -53,7 +53,10 @@ def test_a_patch_is_where_and_as_strong_as_it_says(voiced):
 
 @pytest.mark.parametrize("place", [(7900.0, 0.1), (6000.0, 0.98), (6000.0, -0.1)])
 def test_a_patch_outside_the_spectrogram_is_refused(place):
-    with pytest.raises(InputError, match=r"does not fit 16000 samples .*`hertz` and `seconds`"):
+    with pytest.raises(
+        InputError,
+        match=r"does not fit 16000 samples .*`hertz` and `seconds`|`seconds` is -0\.1: give",
+    ):
         heard(SpectrogramPatch(0.02, 5, *place), np.zeros(RATE))
 
 
@@ -91,7 +94,7 @@ def test_styles_differ_and_do_what_they_are_called(voiced):
 
 def test_styles_that_are_none_and_effects_that_are_not_installed(monkeypatch):
     for number in (-1, 6, 2.5, "chorus"):
-        with pytest.raises(InputError, match="give a number from 0 to 5"):
+        with pytest.raises(InputError, match="give a (number from 0 to 5|whole number)"):
             Style(number)
     style._board.cache_clear()
     monkeypatch.setitem(sys.modules, "pedalboard", None)
@@ -142,7 +145,9 @@ def test_padding_shifts():
     altered = heard(Padding(0.1), clip)
     assert not altered[:1600].any() and np.array_equal(altered[1600:], clip[:-1600])
     for seconds in (0.0, -0.1, 1.0):
-        with pytest.raises(InputError, match=r"does not fit a clip of 16000 .*`seconds`"):
+        with pytest.raises(
+            InputError, match=r"does not fit a clip of 16000 .*`seconds`|`seconds` is -0\.1: give"
+        ):
             heard(Padding(seconds), clip)
 
 

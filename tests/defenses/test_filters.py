@@ -14,6 +14,7 @@ from bdlib.defenses.filters.perfect_filter_oracle import PerfectFilterOracle
 from bdlib.defenses.filters.random_filter import RandomFilter
 from bdlib.errors import InputError
 from bdlib.stages.defend import defend, kept_rows
+from bdlib.stages.recipe import Document
 
 CLASSES = ("left", "no", "yes")
 
@@ -123,8 +124,9 @@ def test_unknown_ids_a_filter_keeps_are_not_trained_on():
     assert list(left(Odd())["ID"]) == list(corpus()["ID"])
 
 
-def test_what_is_no_defense_is_refused():
-    document = SimpleNamespace(build=lambda: {"defense": {}}, path=Path("odd.yaml"))
+def test_what_is_no_defense_is_refused(tmp_path):
+    (tmp_path / "odd.yaml").write_text("defense: {}\n")
+    document = Document(tmp_path / "odd.yaml")
     settings = {"train": {"batch_size": 8}}
     recipe = SimpleNamespace(defense=document, settings=settings, seed=0, run_options={})
     with pytest.raises(InputError, match=r"odd\.yaml: dict is no defense"):
