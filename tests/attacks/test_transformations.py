@@ -94,7 +94,7 @@ def test_styles_differ_and_do_what_they_are_called(voiced):
 
 def test_styles_that_are_none_and_effects_that_are_not_installed(monkeypatch):
     for number in (-1, 6, 2.5, "chorus"):
-        with pytest.raises(InputError, match="give a (number from 0 to 5|whole number)"):
+        with pytest.raises(InputError, match=r"give a (number from 0 to 5|whole number)"):
             Style(number)
     style._board.cache_clear()
     monkeypatch.setitem(sys.modules, "pedalboard", None)
