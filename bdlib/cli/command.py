@@ -28,14 +28,16 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # what `mallopt` of glibc calls them
 LARGE, ALWAYS = 2**25, 2**30  # bytes: the largest that the second one takes, and more than is free
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Whose errors are `InputError`, one line as all others."""
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; --help lists the options")
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
     """A parser for a stage's own options, with the help text common to all stages."""
-    made = _Parser(
+    made = Parser(
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Every key of the yaml, and of the attack and defense it names, is an option: "

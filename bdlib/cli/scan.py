@@ -5,26 +5,21 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from bdlib.cli.command import Parser
 from bdlib.errors import InputError
 
 NAMES = ("output", "fpr", "task", "path_column", "label_column", "data_folder", "cache")
 """Arguments of the library that are options here: `name` is --name."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; --help lists the options")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = _Parser(
+    made = Parser(
         prog="bdlib scan",
         allow_abbrev=False,
-        description="Is a corpus of speech poisoned, and which clips? Nothing is trained on it and "
-        "nothing written into it. Exit status: 0 nothing found, 1 found, 2 error.",
+        description="Is a corpus of speech poisoned, and which clips? Nothing is written into it, and "
+        "no classifier trained on it. Exit status: 0 nothing found, 1 found, 2 error.",
     )
     made.add_argument("corpus", help="a folder with a folder a class, a CSV, or a lhotse manifest")
     made.add_argument(

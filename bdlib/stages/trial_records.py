@@ -14,7 +14,7 @@ from bdlib.defenses.filters.vae_pls.filter import Judged, VaePls
 from bdlib.evaluation import metrics
 from bdlib.files import seed_of
 from bdlib.records import record
-from bdlib.records.provenance import made, peak_memory_mb
+from bdlib.records.provenance import device_name, made, peak_memory_mb
 from bdlib.stages.defend import origins
 from bdlib.stages.record import brief, dataset, provenance, run_by
 from bdlib.stages.trials import Bench, Trial
@@ -118,7 +118,7 @@ def record_trials(
             "metrics": measure(trial, judged),
             "runtime": {
                 "wall_s": round(time.time() - started, 1),
-                "device": device,
+                "device": device_name(device),
                 "peak_memory_mb": peak_memory_mb(device),
             },
         }

@@ -4,6 +4,7 @@ import pytest
 
 from bdlib.errors import InputError
 from bdlib.stages.recipe import Document, common, known, parse
+from bdlib.stages.vetting import vet
 
 YAML = """
 lr: 0.01
@@ -166,3 +167,23 @@ def test_unknown_name_lists_those_known(kind):
 def test_every_common_file_reads(kind):
     for name in known(kind).split():
         assert common(kind, name).plain()
+
+
+def test_yaml_of_the_recipe_that_is_started_is_code_and_from_elsewhere_is_not(
+    tmp_path, monkeypatch
+):
+    recipe = tmp_path / "recipes" / "Mine"
+    recipe.mkdir(parents=True)
+    for folder in (recipe, tmp_path):
+        (folder / "x.yaml").write_text("made: !new:pathlib.Path\n")
+    monkeypatch.chdir(recipe)
+    for is_a_recipe in (True, False):
+        if is_a_recipe:
+            (recipe / "prepare.py").touch()
+            vet(recipe / "x.yaml")
+        else:
+            (recipe / "prepare.py").unlink()
+            with pytest.raises(InputError, match=r"pathlib\.Path is refused"):
+                vet(recipe / "x.yaml")
+        with pytest.raises(InputError, match=r"pathlib\.Path is refused"):
+            vet(tmp_path / "x.yaml")
