@@ -32,6 +32,7 @@ class Parser(argparse.ArgumentParser):
     """Whose errors are `InputError`, one line as all others."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise what argparse would have printed with its usage, as an `InputError`."""
         raise InputError(f"{message}; --help lists the options")
 
 
