@@ -120,7 +120,7 @@ def test_a_repair_on_another_budget_is_another_repair(corpus, tmp_path, monkeypa
     drawn = Defender.budget
     for first in (0, 1):
         monkeypatch.setattr(Defender, "budget", lambda *given, n=first: drawn(*given)[n:])
-        options = ("--defense=fine_tuning", "--repair_epochs=1", "--clean_share=0.2")
+        options = ("--defense=fine_tuning", "--repair_steps=1", "--clean_share=0.2")
         command(monkeypatch, corpus, tmp_path, *options)
         defend.main(split)
     (path,) = (tmp_path / "results").glob("*.jsonl")
