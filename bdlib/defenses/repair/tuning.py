@@ -61,6 +61,7 @@ class Tuning:
             raise InputError(f"`rates` is {self.rates}: give a list, such as {list(RATES)}")
         for rate in self.rates:
             positive("rates", rate)
+        object.__setattr__(self, "rates", tuple(self.rates))  # a yaml gives a list
         if not 0 <= self.momentum < 1:
             raise InputError(f"`momentum` is {self.momentum}: give a share below 1")
         at_least("weight_decay", self.weight_decay, 0)

@@ -34,7 +34,7 @@ def test_small_steps_leave_the_backdoor_where_the_budget_is_known(tiny):
     """Clips that training heard are right already; so the largest rate comes first."""
     small = FineTuning(tuning=at(0.01)).repair(tiny.net(), tiny.known())
     assert tiny.success(small) > 0.9 and accuracy(small, tiny.valid) > 0.95
-    assert list(shipped("fine_tuning").tuning.rates) == [0.1, 0.05, 0.03, 0.01]
+    assert shipped("fine_tuning").tuning.rates == (0.1, 0.05, 0.03, 0.01)
 
 
 def test_fine_tuning_learns_the_budget(tiny):
@@ -130,8 +130,8 @@ def test_a_reset_head_is_drawn_by_the_seed_and_the_rest_goes_on_from_where_it_wa
 
 
 def test_a_reset_head_forgets_more_than_fine_tuning_where_the_budget_is_known(tiny):
-    """At a rate at which fine-tuning leaves the backdoor, see above."""
-    tuning = Tuning(steps=160, rates=[0.01])
+    """At steps at which fine-tuning leaves the backdoor, see above."""
+    tuning = Tuning(steps=80, rates=[0.02])
     repaired = HeadReset(tuning=tuning).repair(tiny.net(), tiny.known())
     assert tiny.success(repaired) < 0.9 and accuracy(repaired, tiny.valid) > 0.95
 
