@@ -26,7 +26,7 @@ class Tried:
     Arguments
     ---------
     rate : float
-        Of the first step.
+        The highest.
     before, after : float
         Accuracy on validation clips, of the undefended classifier and of the tuned one.
     kept : bool

@@ -19,6 +19,7 @@ from bdlib.files import seed_of
 from bdlib.models.classifier import SpeechClassifier
 
 RATES = (0.1, 0.05, 0.03, 0.01)
+WARMUP = 0.1  # share of the steps; large rates taken at once throw a net far off
 
 Gradient = Callable[[SpeechClassifier, Batch], Tensor]
 """Leaves a gradient in every parameter's `grad`, and returns the loss (scalar, detached)."""
@@ -26,7 +27,9 @@ Gradient = Callable[[SpeechClassifier, Batch], Tensor]
 
 @dataclass(frozen=True)
 class Tuning:
-    """Stochastic gradient descent with momentum and a cosine to zero, at the first rate that fits.
+    """Stochastic gradient descent with momentum, at the first rate that fits.
+
+    The rate rises in a line over the first `WARMUP` of the steps, and follows a cosine to zero.
 
     Arguments
     ---------
@@ -35,7 +38,7 @@ class Tuning:
     batch_size : int
         Clips a step; a smaller budget is one batch.
     rates : Sequence[float]
-        Of the first step, in the order in which they are tried.
+        The highest of each attempt, in the order in which they are tried.
     momentum, weight_decay : float
         Of the optimiser.
     max_drop : float
@@ -136,10 +139,12 @@ def _descend(
     optimizer = torch.optim.SGD(
         classifier.parameters(), rate, tuning.momentum, weight_decay=tuning.weight_decay
     )
+    warmup = max(1, round(WARMUP * tuning.steps))
     classifier.train()
     for number, batch in enumerate(steps(clean, tuning.batch_size, tuning.steps)):
+        cosine = (1 + math.cos(math.pi * number / tuning.steps)) / 2
         for group in optimizer.param_groups:
-            group["lr"] = rate * (1 + math.cos(math.pi * number / tuning.steps)) / 2
+            group["lr"] = rate * min(1, (number + 1) / warmup) * cosine
         optimizer.zero_grad(set_to_none=True)
         gradient(classifier, batch)
         optimizer.step()

@@ -203,6 +203,18 @@ def test_tuning_steps_follow_a_cosine():
     assert math.isclose(5 - moved.item(), expected, rel_tol=1e-5)
 
 
+def test_tuning_warms_up_for_a_tenth_of_its_steps():
+    """Of 30 steps three: a third of the rate, two thirds, and all of it."""
+    rates, clean = [], ones()
+    tuning = Tuning(steps=30, rates=[0.3], momentum=0.0, weight_decay=0.0)
+    seen = push(lambda c: rates.append(c.place.item()) or 1.0)
+    last = tune(Line(), clean, tuning, seen).place.item()
+    found = [a - b for a, b in zip(rates, [*rates[1:], last], strict=True)]
+    parts = [(1 + math.cos(math.pi * n / 30)) / 2 for n in range(30)]
+    expected = [0.1, 0.2 * parts[1], *(0.3 * part for part in parts[2:])]
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
 def test_tuning_has_momentum_and_decay():
     tuning = Tuning(steps=2, rates=[0.1], momentum=0.5, weight_decay=0.2)
     moved = tune(Line(), ones(), tuning, push(lambda c: 1.0)).place.item()
