@@ -78,7 +78,7 @@ def test_its_rival_removes_half_of_the_intruders_at_least(view):
 def test_its_rival_wants_a_clip_a_fold(view):
     pytest.importorskip("cleanlab")
     seen, _ = view
-    with pytest.raises(InputError, match="b has 60 clips, fewer than `folds`"):
+    with pytest.raises(InputError, match="a has 28 clips, fewer than `folds`"):
         CleanlabIssues(folds=61).scores(seen)
 
 
