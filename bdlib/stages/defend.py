@@ -176,8 +176,9 @@ def _repaired(
             started = time.time()
             weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
             took = {"repair_s": round(time.time() - started, 1)}
-            with atomic(path) as temporary:
-                torch.save(weights, temporary)
+            # Into an open file, as torch puts a name into what it writes, and this one is passing.
+            with atomic(path) as temporary, temporary.open("wb") as file:
+                torch.save(weights, file)
             write_sealed(about, took | made(), [path])
     load = partial(_load, recipe, poisoned.classes, path, before.device)
     after = replace(before, load=load, defended=name, undefended=before)

@@ -54,8 +54,10 @@ class WholeCheckpointer(Checkpointer):
             if saved is None:
                 return None
             whole = unfinished.rename(super()._new_checkpoint_dirpath())
-        except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+        except BaseException as error:  # a Ctrl-C, too, leaves nothing
             shutil.rmtree(unfinished, ignore_errors=True)
+            if not isinstance(error, OSError | RuntimeError):
+                raise  # torch tells of a full disk by a RuntimeError
             raise InputError(
                 f"{self.checkpoints_dir}: the checkpoint cannot be written "
                 f"({str(error).splitlines()[0]}); free disk space, and the same command goes on"
