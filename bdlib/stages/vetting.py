@@ -31,7 +31,10 @@ LARGEST = 2**20  # bytes of a file
 DEEPEST = 20  # collections in each other
 MOST_INCLUDED = 64  # files, each as often as it is included
 PARTS = ("attacks", "defenses", "encoders", "features", "models", "training")
-PACKAGES = (*(f"bdlib.{part}" for part in PARTS), "torch.nn", "torch.optim")
+SPEAKER_NETS = tuple(
+    f"speechbrain.lobes.models.{net}" for net in ("ECAPA_TDNN", "ResNet", "Xvector")
+)
+PACKAGES = (*(f"bdlib.{part}" for part in PARTS), "torch.nn", "torch.optim", *SPEAKER_NETS)
 FUNCTIONS = {
     "bdlib.defenses.filters.poison_likelihood.poison_likelihood",
     "bdlib.defenses.filters.two_populations.two_populations",
