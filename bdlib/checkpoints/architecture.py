@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+import yaml
 
 from bdlib.checkpoints.weights import REMEDY, State, check_shapes
 from bdlib.errors import InputError
@@ -96,7 +95,7 @@ def _flow(value: Any, path: Path) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_flow(item, path) for item in value)}]"
     if isinstance(value, str) and TAG.fullmatch(value):
-        return value
+        return f"{value} "  # a comma would belong to the tag
     return json.dumps(value, default=str)
 
 
@@ -110,8 +109,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     vet(path)
     try:
-        settings = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
-    except (OSError, YAMLError, *UNBUILT) as error:
+        settings = yaml.safe_load(path.read_text("utf-8"))  # as it was dumped, with `no` in quotes
+    except (OSError, yaml.YAMLError, *UNBUILT) as error:
         what = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be read ({what}); {REMEDY}") from error
     if not isinstance(settings, dict):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from bdlib import manifest, sampling
+from bdlib.audio import LONGEST_HEARD
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.corpus import Batches
 from bdlib.defenses.base import CleanData
 from bdlib.errors import InputError, within
-from bdlib.audio import LONGEST_HEARD
 from bdlib.manifest import audio_files
 from bdlib.pack import SHORTEST, Pack, pack
 
@@ -111,7 +111,7 @@ def unknown_clips(
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; give audio")
         files += audio_files(path) if path.is_dir() else [path]
-    files = sorted({Path(os.path.abspath(file)) for file in files})
+    files = sorted({file.resolve() for file in files})
     if not files:
         raise InputError(f"{' '.join(map(str, paths))}: no audio in it; give WAV or FLAC files")
     root = Path(os.path.commonpath([file.parent for file in files]))

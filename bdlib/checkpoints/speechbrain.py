@@ -17,14 +17,17 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from bdlib.audio import HIGHEST_RATE
 from bdlib.checkpoints import weights
 from bdlib.checkpoints.weights import REMEDY, State
 from bdlib.errors import InputError
+from bdlib.features import SpeakerFbank
 from bdlib.files import check_regular
 from bdlib.stages.fitting import write_labels
 from bdlib.stages.recipe import TYPE
-from bdlib.stages.vetting import DEEPEST, LARGEST
+from bdlib.stages.vetting import LARGEST, tags
 
+MOST_MELS = 1000
 LOBES = "speechbrain.lobes.models."
 NETS = {
     "Xvector.Xvector": ("tdnn_dilations", [1, 2, 3, 1, 1]),
@@ -105,7 +108,9 @@ def read(folder: Path) -> tuple[dict[str, Any], State, int]:
     }
     if net != "Xvector.Xvector":
         settings["scale"] = SCALE
-    state = {f"encoder.{name}": value for name, value in encoder.items()}
+    fbank = SpeakerFbank(min(mels, MOST_MELS), min(front_end["sample_rate"], HIGHEST_RATE))
+    state = {f"front_end.{name}": value for name, value in fbank.state_dict().items()}
+    state |= {f"encoder.{name}": value for name, value in encoder.items()}
     for name, value in head.items():
         module, _, kind = name.rpartition(".")
         state[f"{HEADS[net].get(module, f'classifier.{module}')}.{kind}"] = value
@@ -193,10 +198,12 @@ def _hints(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path}: more than {LARGEST} bytes of yaml; {REMEDY}")
-        root = YAML(typ="safe", pure=True).compose(path.read_text("utf-8"))
+        for number, tag, text in tags(path):  # which also tells what is too deep
+            if "!apply" in f"{tag} {text}":
+                raise InputError(f"{path}, line {number}: {tag[:80]} would be run; {REMEDY}")
         found: dict[str, Any] = {}
-        _gather(root, found, path, 0)
-    except (OSError, UnicodeDecodeError, YAMLError, RecursionError) as error:
+        _gather(YAML(typ="safe", pure=True).compose(path.read_text("utf-8")), found)
+    except (OSError, YAMLError) as error:
         what = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be read ({what}); {REMEDY}") from error
     if found.get("norm_type", "sentence") != "sentence":
@@ -206,16 +213,11 @@ def _hints(path: Path) -> dict[str, Any]:
     return found
 
 
-def _gather(node: Node | None, found: dict[str, Any], path: Path, depth: int) -> None:
+def _gather(node: Node | None, found: dict[str, Any]) -> None:
     """Numbers of this node and those below it."""
-    if depth > DEEPEST:
-        raise InputError(f"{path}: more than {DEEPEST} levels deep; {REMEDY}")
-    if node is not None and str(node.tag).startswith("!apply"):
-        line = node.start_mark.line + 1
-        raise InputError(f"{path}, line {line}: {str(node.tag)[:80]} would be run; {REMEDY}")
     if isinstance(node, SequenceNode):
         for item in node.value:
-            _gather(item, found, path, depth + 1)
+            _gather(item, found)
     elif isinstance(node, MappingNode):
         for key, value in node.value:
             name = str(key.value)
@@ -223,7 +225,7 @@ def _gather(node: Node | None, found: dict[str, Any], path: Path, depth: int) ->
                 found.setdefault(name, [int(item.value) for item in value.value])
             elif isinstance(value, ScalarNode) and (_whole(value) or name == "norm_type"):
                 found.setdefault(name, int(value.value) if _whole(value) else value.value)
-            _gather(value, found, path, depth + 1)
+            _gather(value, found)
 
 
 def _whole(node: Node) -> bool:
