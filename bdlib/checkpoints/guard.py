@@ -11,13 +11,13 @@ from torch import Tensor
 
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import clean_clips, parts_of, unknown_clips
+from bdlib.checkpoints.collection import of_stage
 from bdlib.corpus import Batches
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
-from bdlib.files import COMMON
 from bdlib.manifest import DATA_ROOT
 from bdlib.models.classifier import Guarded, SpeechClassifier
-from bdlib.stages.recipe import TYPE, common
+from bdlib.stages.recipe import common
 
 PARTS = {"prepare": 0.5, "threshold": 0.5}
 """Of the clean clips: what a guard prepares itself with, and what sets the threshold."""
@@ -96,17 +96,6 @@ class Answers:
         return {**told, "clips": rows}
 
 
-def known() -> list[str]:
-    """The guards, by the names of their yaml files."""
-    found = []
-    for path in sorted((COMMON / "defenses").glob("*.yaml")):
-        made = common("defenses", path.stem).plain()["defense"]
-        tag = made[TYPE] if isinstance(made, dict) else made
-        if ".inference." in tag and not tag.endswith(".FeatureNoise"):  # of nets with views alone
-            found.append(path.stem)
-    return found
-
-
 def guard(
     checkpoint: Checkpoint,
     paths: Sequence[str | Path],
@@ -131,7 +120,7 @@ def guard(
     calibrate : str | Path
         Clean clips, ``calibrate/<class>/**/*.wav``.
     defense : str
-        One of `known()`.
+        One of `of_stage("inference")`.
     frr : float
         The false rejection rate, above 0 and below 1.
     seconds : float | None
@@ -146,8 +135,8 @@ def guard(
     """
     if not 0 < frr < 1:
         raise InputError(f"`frr` is {frr}: give a share of clean clips above 0 and below 1")
-    if defense not in known():
-        raise InputError(f"`defense` {defense}: no such guard; there are: {' '.join(known())}")
+    if defense not in (known := of_stage("inference")):
+        raise InputError(f"`defense` {defense}: no such guard; there are: {' '.join(known)}")
     made = common("defenses", defense).part("defense", InferenceDefense)
     with clean_clips(calibrate, checkpoint, seconds) as clips:
         parts = parts_of(clips.rows, PARTS, seed)

@@ -16,11 +16,12 @@ from torch import Tensor
 from bdlib.checkpoints import card
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import Clips, clean_clips, parts_of
+from bdlib.checkpoints.collection import of_stage
 from bdlib.checkpoints.pull import pulls
 from bdlib.defenses.base import RepairDefense
 from bdlib.errors import InputError, within
-from bdlib.files import COMMON, write_json
-from bdlib.stages.recipe import TYPE, common
+from bdlib.files import write_json
+from bdlib.stages.recipe import common
 
 PARTS = {"train": 0.5, "valid": 0.2, "judge": 0.3}
 """Of the clean clips: what a repair learns from, what it stops by, and what is judged by here."""
@@ -135,15 +136,6 @@ def _row(tried: Tried, chosen: str | None) -> list[str]:
     return [tried.name, correct, pull, tried.target, f"{tried.seconds:.0f}", what]
 
 
-def known() -> list[str]:
-    """The repairs that need only clean clips, by the names of their yaml files."""
-    paths = sorted((COMMON / "defenses").glob("*.yaml"))
-    made = {path.stem: common("defenses", path.stem).plain()["defense"] for path in paths}
-    tags = {name: value[TYPE] if isinstance(value, dict) else value for name, value in made.items()}
-    # Pruning without a bound on its cost is measured as a surface elsewhere.
-    return [name for name, tag in tags.items() if ".repair." in tag and name != "pruning"]
-
-
 def repair(
     checkpoint: Checkpoint,
     data: str | Path,
@@ -168,7 +160,7 @@ def repair(
     output : str | Path | None
         A new folder for the repaired one; None writes none.
     repairs : Sequence[str] | None
-        Some of `known()`; None tries all.
+        Some of `of_stage("repair")`; None tries all.
     max_drop : float
         Accuracy that a repair may give up, as a share of one.
     seconds : float | None
@@ -182,9 +174,10 @@ def repair(
         If the clips do not go with the checkpoint, a repair is unknown, or `output` is there.
     """
     within("max_drop", max_drop, 0, 1)
-    names = known() if repairs is None else list(repairs)
-    if unknown := sorted(set(names) - set(known())):
-        raise InputError(f"`repairs` {unknown[0]}: no such repair; there are: {' '.join(known())}")
+    known = of_stage("repair")
+    names = known if repairs is None else repairs
+    if unknown := sorted(set(names) - set(known)):
+        raise InputError(f"`repairs` {unknown[0]}: no such repair; there are: {' '.join(known)}")
     if checkpoint.kind == "onnx":
         raise InputError(f"{checkpoint.path}: ONNX is read for answers alone; give weights")
     if output is not None and Path(output).exists():
