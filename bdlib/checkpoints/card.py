@@ -1,6 +1,7 @@
 """A checkpoint as a folder: safetensors, what is needed to read them again, and a model card."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from bdlib.checkpoints import speechbrain
 from bdlib.checkpoints.checkpoint import LABELS, SETTINGS, WEIGHTS, Checkpoint
+from bdlib.checkpoints.huggingface import EXTRACTOR
 from bdlib.errors import InputError
 from bdlib.files import atomic
 from bdlib.records.provenance import versions
@@ -50,6 +52,8 @@ def save(checkpoint: Checkpoint, folder: str | Path, told: Sequence[str] = ()) -
         how = [f'checkpoint = bdlib.Checkpoint.open("{folder.name}")']
         if checkpoint.settings is None:
             checkpoint.net.module.save_pretrained(temporary)
+            if (heard := checkpoint.path / EXTRACTOR).exists():
+                shutil.copy(heard, temporary)
         else:
             save_file(state, temporary / WEIGHTS)
             about = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from bdlib.checkpoints import architecture, speechbrain, weights
+from bdlib.checkpoints import architecture, huggingface, onnx, speechbrain, weights
 from bdlib.checkpoints.weights import BROKEN, REMEDY
 from bdlib.errors import InputError, fits
 from bdlib.files import file_digest, read_json
@@ -82,8 +82,6 @@ class Checkpoint:
         """
         path = Path(path).expanduser()
         if path.suffix == ".onnx":
-            from bdlib.checkpoints import onnx
-
             net, names = onnx.read(path, classes)
             return cls(net, names, path, kind="onnx")
         if path.is_file():
@@ -97,8 +95,6 @@ class Checkpoint:
         if (path / "save").is_dir():
             return _of_training(path)
         if (path / "config.json").exists():
-            from bdlib.checkpoints import huggingface
-
             net, names, rate = huggingface.read(path)
             return cls(net, names, path, rate, kind="huggingface")
         raise InputError(

@@ -23,6 +23,7 @@ NETS = {
     "wav2vec2": "Wav2Vec2ForSequenceClassification",
 }
 """By `model_type`, the class."""
+EXTRACTOR = "preprocessor_config.json"
 MOST = 20_000  # of any whole number in a config
 
 
@@ -98,41 +99,43 @@ def read(folder: Path) -> tuple[SpeechClassifier, tuple[str, ...], int]:
     for name, value in config.items():
         if isinstance(value, int) and not 0 <= value <= MOST:
             raise InputError(f"{path}: {name[:50]!a} is {value}; {REMEDY}")
-    state = weights.read(folder / weights_of(folder))
-    net, labels = _built(config, path)
-    weights.check_shapes(net, state, folder)
-    net.load_state_dict(state, assign=True)
+    if not (folder / "model.safetensors").exists():
+        raise InputError(f"{folder}: no model.safetensors; only such weights are read")
+    state = weights.read(folder / "model.safetensors")
+    net, labels = _built(config, sum(value.numel() for value in state.values()), path)
     net = wrap(Answering(net.eval()), labels, _front_end(folder, config))
     return net.eval(), tuple(sorted(labels)), 16000
 
 
-def weights_of(folder: Path) -> str:
-    """The name of the file of weights; one that needs unpickling is left alone."""
-    if not (folder / "model.safetensors").exists():
-        raise InputError(f"{folder}: no model.safetensors; only such weights are read")
-    return "model.safetensors"
-
-
-def _built(config: dict[str, Any], path: Path) -> tuple[nn.Module, list[str]]:
-    """The net without memory, and its labels by number."""
+def _built(config: dict[str, Any], numbers: int, path: Path) -> tuple[nn.Module, list[str]]:
+    """The net with its weights, as many `numbers` of them, and its labels by number."""
     try:
         import transformers
     except ImportError as error:
         raise InputError(f"{path}: needs transformers; `pip install transformers`") from error
     try:
         made = transformers.AutoConfig.for_model(**config)
-        numbers = dict(made.id2label)
-        labels = [str(numbers[number]) for number in range(len(numbers))]
-        with torch.device("meta"):
-            net = getattr(transformers, NETS[config["model_type"]])(made)
+        named = dict(made.id2label)
+        labels = [str(named[number]) for number in range(len(named))]
+        kind = getattr(transformers, NETS[config["model_type"]])
+        with torch.device("meta"):  # costs no memory, and names may differ from those of the file
+            wanted = sum(value.numel() for value in kind(made).state_dict().values())
+        if wanted != numbers:
+            raise ValueError(f"model.safetensors has {numbers} numbers, its net {wanted}")
+        options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+        net, told = kind.from_pretrained(
+            path.parent, config=made, output_loading_info=True, **options
+        )
+        if different := [name for names in told.values() for name in names]:
+            raise ValueError(f"{str(different[0])[:80]} is not as its net has it")
         return net, labels
     except Exception as error:  # transformers validates with errors of its own
         raise weights.unusable(path, error) from error
 
 
 def _front_end(folder: Path, config: dict[str, Any]) -> FrontEnd:
-    """What its feature extractor does, from `preprocessor_config.json` or by default."""
-    path = folder / "preprocessor_config.json"
+    """What its feature extractor does, from `EXTRACTOR` or by default."""
+    path = folder / EXTRACTOR
     told = read_json(path, {}) if path.exists() else {}
     if not isinstance(told, dict) or told.get("sampling_rate", 16000) != 16000:
         raise InputError(f"{path}: only waveforms of 16000 Hz are heard; {REMEDY}")
