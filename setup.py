@@ -30,6 +30,7 @@ setup(
     package_dir={"bdlib.recipes_common": "recipes/common"},  # found by `bdlib.files.COMMON`
     package_data={
         "bdlib.recipes_common": ["*.yaml", "*/*.yaml"],
+        "bdlib.report": ["page.js"],
         "bdlib.scanning": ["page.css", "page.js"],
     },
     entry_points={"console_scripts": ["bdlib = bdlib.cli.main:main"]},
