@@ -47,9 +47,7 @@ def view(poisoned, click=False):
     )  # fmt: skip
 
     def budget(share):
-        return CleanData(
-            lambda size: Batches(known, clean, CLASSES, size, 0.5), None, 90, 0
-        )
+        return CleanData(lambda size: Batches(known, clean, CLASSES, size, 0.5), None, 90, 0)
 
     return BlindView(
         rows, pack, CLASSES, 0, None, lambda: Batches(other, valid, CLASSES, 30, 0.5), budget,
