@@ -6,7 +6,8 @@ Data sets' recipes and the tools are used from a clone of the repository.
 from setuptools import find_packages, setup
 
 extras = {
-    "scan": ["onnxruntime"],
+    "scan": ["onnxruntime"],  # reads a checkpoint of ONNX, too
+    "huggingface": ["transformers"],  # its audio classifiers as checkpoints
     "mini": ["espeakng-loader"],  # GPL; offline corpora for the quickstart and the tests
     "sweep": ["ray"],
     "effects": ["pedalboard"],  # GPL; the JingleBack effect chains
@@ -29,6 +30,7 @@ setup(
     package_dir={"bdlib.recipes_common": "recipes/common"},  # found by `bdlib.files.COMMON`
     package_data={
         "bdlib.recipes_common": ["*.yaml", "*/*.yaml"],
+        "bdlib.report": ["page.js"],
         "bdlib.scanning": ["page.css", "page.js"],
     },
     entry_points={"console_scripts": ["bdlib = bdlib.cli.main:main"]},
@@ -44,6 +46,7 @@ setup(
         "matplotlib",
         "pandas",
         "rich",
+        "safetensors",
         "scikit-learn",
         "scipy",
         "soundfile",

@@ -1,8 +1,12 @@
 """The trigger of every yaml, ready to be heard, something to hear it on, and made-up records."""
 
 import copy
+import html
+import json
 import os
 import runpy
+import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -19,6 +23,19 @@ from bdlib.models.keyword import SmallResNet
 from bdlib.pack import Pack
 from bdlib.stages.recipe import common
 
+BEGIN = """
+const said = {}, asked = [];
+window.addEventListener("error", (event) => { said.error = event.message; });
+document.addEventListener("securitypolicyviolation", (event) => asked.push(event.blockedURI));
+setTimeout(async () => {
+"""
+END = """
+  said.asked = asked; said.loaded = performance.getEntriesByType("resource").map((r) => r.name.slice(0, 5));
+  said.wide = document.documentElement.scrollWidth > window.innerWidth;
+  const out = document.createElement("pre"); out.id = "said"; out.textContent = "SAID" + JSON.stringify(said) + "DIAS";
+  document.body.append(out);
+}, 50);
+"""
 NAMES = sorted(path.stem for path in (COMMON / "attacks").glob("*.yaml"))
 EXTRAS = {"jingleback": "pedalboard"}
 RATES = {"ultrasonic": 44100}
@@ -164,3 +181,32 @@ def make_record():
 def pytest_collection_modifyitems(items):
     """The long walks first, so that no process still walks when the others are done."""
     items.sort(key=lambda item: item.path.name != "test_walk.py")
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A function: what a script says of a page in a browser without a window."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no chromium")
+
+    def tried(page, script, width):
+        """The keys that a script sets of `said`.
+
+        The page must show no error, ask for nothing and be no wider than the window.
+        """
+        path = tmp_path / "tried.html"
+        path.write_text(page.replace("</body>", f"<script>{BEGIN}{script}{END}</script></body>"))
+        shown = subprocess.run(
+            [program, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
+             "--virtual-time-budget=4000", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'user'}",
+             "--dump-dom", path.as_uri()],
+            capture_output=True, text=True, timeout=90, check=True,
+        )  # fmt: skip
+        told = shown.stdout.rpartition("SAID{")[2].partition("}DIAS")[0]
+        said = json.loads("{" + html.unescape(told) + "}")
+        assert "error" not in said and "CONSOLE" not in shown.stderr
+        assert said["asked"] == [] and set(said["loaded"]) <= {"data:"} and not said["wide"]
+        return said
+
+    return tried

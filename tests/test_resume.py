@@ -171,7 +171,7 @@ def test_a_stage_killed_half_way_is_made_again(start, whole, tmp_path, stage):
     for folder in output.glob(f"{stage}/[!.]*"):
         assert {path.name for path in folder.iterdir()} == {
             path.name for path in (whole / stage / folder.name).iterdir()
-        } - {"attack.png"}
+        } - {"attack.png", "attack.html"}
     wait(start("poison", XVECTOR, output))
     assert made(output) == made(whole)
     assert not list(output.rglob(".*"))

@@ -18,6 +18,6 @@ recipe --hparams hparams/mvj_small.yaml --defenses= --number_of_epochs=11 --batc
 echo
 echo "This was synthetic speech. What to look at:"
 cd recipes/SpeechCommands
-for path in exp/quickstart/report.html exp/poison/*/attack.png exp/train/*/figures/*.png README.md; do
+for path in exp/quickstart/report.html exp/poison/*/attack.html exp/train/*/figures/*.png README.md; do
   echo "  recipes/SpeechCommands/$path"
 done

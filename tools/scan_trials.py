@@ -32,7 +32,8 @@ from bdlib.attacks.natural import NaturalAttribute, Unaltered
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.defenses.disagreement import judge
 from bdlib.encoders import ENCODERS, Cache, content_digest
-from bdlib.scanning.decide import POISONED, decide
+from bdlib.records.provenance import source
+from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED, decide
 from bdlib.scanning.heard import MEASURES, Heard
 from bdlib.scanning.repeats import Repeats
 from bdlib.scanning.scan import versions
@@ -46,6 +47,7 @@ DOC = ROOT / "docs" / "scan.md"
 COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 SECOND = 16000
+FEW = 60  # clips of a word in a small corpus
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,26 @@ class Corpus:
         kept = rows["label"].isin(classes) & (generator.random(len(rows)) < share)
         return rows[kept].reset_index(drop=True)
 
+    def few(self, seed: int) -> pd.DataFrame:
+        """`FEW` clips of each of 4 to 6 words: of even seeds the first by name, else by lot."""
+        generator = np.random.Generator(np.random.PCG64(seed))
+        counts = self.rows["word"].value_counts()
+        words = generator.permutation(sorted(counts.index[counts >= FEW]))
+        words = words[: generator.integers(4, 7)]
+        rows = self.rows.assign(label=self.rows["word"])
+        parts = [rows[rows["word"] == word] for word in words]
+        if seed % 2:
+            parts = [part.iloc[generator.permutation(len(part))] for part in parts]
+        return pd.concat([part.head(FEW) for part in parts], ignore_index=True)
 
-def poisoned(
-    corpus: Corpus, poisoner: Poisoner
-) -> tuple[pd.DataFrame, dict[str, np.ndarray], set[str]]:
-    """Rows after an attack, the clips it altered, and the names of all poisoned ones."""
-    rows, truth = poisoner.poison(corpus.rows)
+
+Made = tuple[pd.DataFrame, dict[str, np.ndarray], set[str]]
+"""Rows, the clips that an attack altered, and the names of all that are poisoned or mislabelled."""
+
+
+def poisoned(corpus: Corpus, clean: pd.DataFrame, poisoner: Poisoner) -> Made:
+    """A corpus after an attack on clean rows."""
+    rows, truth = poisoner.poison(clean)
     altered = {
         name: poisoner.apply(corpus.waves[corpus.place[name]], SECOND, "train", name)
         for name in (truth.index if poisoner.trigger.alters else ())
@@ -160,6 +176,10 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
         yield {"kind": "clean", "task": task, "seed": None}
         for rate, seed in itertools.product(*plan["label_noise"].values()):
             yield {"kind": "noise", "task": task, "rate": rate, "seed": seed}
+    for kind, seed in itertools.product(("clean", "one", "clean label"), plan["small"]["seeds"]):
+        trial = {"kind": f"small, {kind}", "task": "words", "seed": seed}
+        rate = {"one": 0.25, "clean label": 0.5}.get(kind)
+        yield trial | ({"trigger": "clap", "rate": rate} if rate else {})
     for emotion, speaker, share in itertools.product(
         plan["emotions"], plan["speakers"], plan["shares"]
     ):
@@ -181,7 +201,7 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
 
 
 def attack(trial: dict[str, Any]) -> Poisoner:
-    """The attack of a trial."""
+    """The attack of a trial that names its target."""
     name, target, seed = trial["trigger"], trial["target"], trial["seed"]
     if trial["kind"] == "emoback":
         policy = NaturalAttribute("emotion", name, target)
@@ -191,25 +211,35 @@ def attack(trial: dict[str, Any]) -> Poisoner:
         "one": (lambda: OneToOne(trial["source"], target), "source"),
         "all": (lambda: AllToOne(target), "dataset"),
         "clean label": (lambda: CleanLabel(target), "source"),
-    }[trial["kind"]]
+    }[trial["kind"].removeprefix("small, ")]
     return Poisoner(trigger, policy(), trial["rate"], of, seed)
+
+
+def made(trial: dict[str, Any], corpus: Corpus) -> tuple[Made, str | None]:
+    """The corpus of a trial, and the class that an attack is after."""
+    kind, seed = trial["kind"], trial["seed"]
+    rows = corpus.rows
+    if kind.startswith("small"):
+        rows = corpus.few(seed)
+        source, target = rows["label"].unique()[:2].tolist()
+        trial = trial | {"source": source, "target": target}
+    if kind == "noise":
+        rows, bad = noisy(rows, trial["rate"], seed)
+        return (rows, {}, bad), None
+    if "trigger" not in trial:
+        whole = kind != "clean" or seed is None
+        return (rows if whole else corpus.subset(seed, 5), {}, set()), None
+    return poisoned(corpus, rows, attack(trial)), trial["target"]
 
 
 def tried(trial: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
     """What a scan says of a trial, beside the truth."""
-    altered: dict[str, np.ndarray] = {}
-    bad: set[str] = set()
-    if trial["kind"] == "clean":
-        rows = corpus.rows if trial["seed"] is None else corpus.subset(trial["seed"], 5)
-    elif trial["kind"] == "noise":
-        rows, bad = noisy(corpus.rows, trial["rate"], trial["seed"])
-    else:
-        rows, altered, bad = poisoned(corpus, attack(trial))
+    (rows, altered, bad), target = made(trial, corpus)
     started = time.monotonic()
     heard = corpus.heard(rows, altered)
     judged = judge(heard.embeddings, heard.labels)
     # Repeated sounds cost as much as all else: tried where they decide, and where nothing should be.
-    repeats = Repeats().find(heard) if trial["kind"] in ("clean", "clean label") else ()
+    repeats = Repeats().find(heard) if "clean" in trial["kind"] else ()
     verdict = decide(heard, judged, list(repeats))
     wrong = np.array([name in bad for name in rows["ID"]])
     guilty = {accused.label for accused in verdict.accused}
@@ -218,6 +248,7 @@ def tried(trial: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
         "clips": len(rows),
         "classes": len(judged.classes),
         "poisoned": int(wrong.sum()),
+        "target": target,
         "verdict": verdict.kind,
         "called": sorted(guilty),
         "found": int((flagged & wrong).sum()),
@@ -245,6 +276,7 @@ def run(half: str, folders: dict[str, Path], cache: Path | None, only: str | Non
             "trial": trial,
             **tried(trial, corpora[task]),
             "command": command,
+            **source(),
             "versions": versions(),
         }
         with path.open("a") as file:
@@ -283,15 +315,11 @@ def table(half: str) -> str:
     def key(told: dict[str, Any]) -> tuple[str, str, float]:
         return told["trial"]["kind"], told["trial"]["task"], -told["trial"].get("rate", 0)
 
-    wanted = {"clean": "nothing found", "noise": "mislabelled"}
+    wanted = {"clean": NOTHING, "small, clean": NOTHING, "noise": MISLABELLED}
     for (kind, task, rate), group in itertools.groupby(sorted(rows, key=key), key):
         group = list(group)
         right = sum(t["verdict"] == wanted.get(kind, POISONED) for t in group)
-        called = (
-            sum(t["called"] == [t["trial"]["target"]] for t in group)
-            if kind not in wanted
-            else None
-        )
+        called = sum(t["called"] == [t["target"]] for t in group) if kind not in wanted else None
         any_called = sum(bool(t["called"]) for t in group)
         found = [t["found"] / t["poisoned"] for t in group if t["poisoned"]]
         false = [t["clean_flagged"] / t["clean"] for t in group]

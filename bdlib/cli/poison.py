@@ -28,7 +28,7 @@ def main(prepare: Prepare) -> None:
         if poisoned.alters_audio:
             from bdlib.report import pictures  # with matplotlib
 
-            print(f"picture: {pictures.draw_attack(poisoned)}")
+            print(f"look and listen: {pictures.draw_attack(poisoned)}")
             print(summary(audibility(poisoned)))
         if own.export:
             export(poisoned, own.export)

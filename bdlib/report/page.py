@@ -1,6 +1,5 @@
 """One html page that shows a results folder: an attack a section, and how each run was made."""
 
-import base64
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -9,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bdlib.embed import POLICY, address
 from bdlib.report import attacks_table, ranking
 from bdlib.report.groups import Records, Runs
 from bdlib.report.labels import imitations, in_readme
@@ -25,6 +25,7 @@ from bdlib.report.results import (
 from bdlib.report.stems import of_corpus, of_section
 from bdlib.report.table import INTERVALS, PUBLISHED, Footnotes, Grid, Table
 
+SCRIPT = Path(__file__).with_name("page.js")
 SHORT = {"Published ASR [%]": "Publ. [%]", "Published accuracy [%]": "Publ. [%]",
          "Clean accuracy [%]": "Clean acc. [%]"}  # fmt: skip
 
@@ -36,6 +37,8 @@ def html(
     figures: Sequence[Path] = (),
 ) -> str:
     """The page as text: it needs no other file and no network, and all text in it is escaped.
+
+    Its tables sort and filter.
 
     Arguments
     ---------
@@ -70,9 +73,10 @@ def html(
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>Results</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>Results</h1>\n"
         f"<p>{said}</p>\n<nav>\n" + "\n".join(contents) + "\n</nav>\n" + "\n".join(body)
-        + "\n</body>\n</html>\n"
+        + f"\n<script>{SCRIPT.read_text('utf-8')}</script>\n</body>\n</html>\n"
     )  # fmt: skip
 
 
@@ -204,10 +208,9 @@ def _gallery(title: str, figures: list[Path]) -> list[str]:
 
 
 def _figure(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
     name = escape(path.stem.replace("_", " "))
     return (
-        f'<figure><img alt="{name}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{name}" src="{address("image/png", path.read_bytes())}">'
         f"<figcaption>{name}</figcaption></figure>"
     )
 

@@ -27,6 +27,13 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 thead th { color: var(--quiet); font-size: 0.85rem; line-height: 1.25; vertical-align: bottom;
            white-space: normal; }
+thead button { font: inherit; color: inherit; background: none; border: 0; padding: 0; text-align: inherit;
+               cursor: pointer; }
+[aria-sort=ascending] button::after { content: " ↑"; } [aria-sort=descending] button::after { content: " ↓"; }
+input[type=search] { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line);
+                     border-radius: 0.3rem; padding: 0.3rem 0.6rem; width: min(26rem, 100%); }
+:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
+audio { width: 100%; max-width: 26rem; vertical-align: middle; }
 table { overflow-wrap: break-word; } td { white-space: nowrap; } td:last-child { white-space: normal; }
 sup { color: var(--quiet); font-size: 0.7em; line-height: 1; white-space: nowrap; }
 @media (max-width: 30rem) {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bdlib.files import seed_of
+from bdlib.files import atomic, seed_of
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.sampling import rank
 from bdlib.stages.corpus import Poisoned
@@ -46,16 +46,19 @@ def draw(trained: Trained, scores: Scores) -> None:
 
 
 def draw_attack(poisoned: Poisoned) -> Path:
-    """Draw one test clip with and without the trigger; where it stands."""
-    path = poisoned.folder / "attack.png"
-    if not path.exists():
+    """One test clip with and without the trigger, to look at (attack.png) and to listen to; the page."""
+    page, picture = poisoned.folder / "attack.html", poisoned.folder / "attack.png"
+    if not page.exists():
+        from bdlib.report import attack_page
         from bdlib.report.figures import figure
 
         name = poisoned.splits[TRIGGERED]["ID"].iloc[0]
         before, after = (poisoned.packs[split].waveform(name) for split in (TEST, TRIGGERED))
         rate, title = poisoned.packs[TEST].rate, f"{poisoned.attack_name} on {name}"
-        figure.save(figure.attack_figure(before, after, rate, title), path)
-    return path
+        figure.save(figure.attack_figure(before, after, rate, title), picture)
+        with atomic(page) as temporary:
+            temporary.write_text(attack_page.html(title, before, after, rate, picture), "utf-8")
+    return page
 
 
 def draw_autoencoders(folder: Path) -> None:

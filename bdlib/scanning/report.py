@@ -1,6 +1,5 @@
 """One offline page: the verdict, the classes, a map, and the flagged clips to look at and listen to."""
 
-import base64
 import html
 import io
 import itertools
@@ -12,11 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import soundfile
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from bdlib.defenses.disagreement import CALL, Judgement
+from bdlib.embed import POLICY, address, sound
 from bdlib.encoders import RATE, cropped
 from bdlib.files import atomic
 from bdlib.scanning.decide import NOTHING, Verdict
@@ -24,13 +23,9 @@ from bdlib.scanning.heard import Heard
 
 HERE = Path(__file__).parent
 WITH_AUDIO = 200  # flagged clips whose sound is in the page
-MOST_BYTES = 6_000_000  # of that sound, before it is written as text
+MOST_BYTES = 8_000_000  # of that sound, as text
 MOST_POINTS = 3000  # of the map, flagged ones not counted
 PICTURE = (100, 40)  # pixels of a spectrogram
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
-    "media-src data: file: 'self'"
-)
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -88,7 +83,7 @@ def write_report(
         for key, name in HEADS.items()
     )
     text = PAGE.format(
-        policy=POLICY,
+        policy=f"{POLICY} file: 'self'",  # clips that are not in the page lie where they were
         kind=html.escape(verdict.kind),
         style=(HERE / "page.css").read_text("utf-8"),
         corpus=html.escape(heard.source.root.name),
@@ -195,19 +190,14 @@ def _heard_and_seen(heard: Heard, clips: Sequence[int]) -> tuple[dict[int, str],
     total = 0
     for clip in clips:
         samples = cropped(heard.read(clip))
-        sound, picture = io.BytesIO(), io.BytesIO()
-        soundfile.write(sound, samples, RATE, format="OGG", subtype="VORBIS")
-        total += len(sound.getvalue())
+        heard_as, picture = sound(samples, RATE, "ogg"), io.BytesIO()
+        total += len(heard_as)
         if total > MOST_BYTES:
             break
         imsave(picture, spectrogram(samples), cmap="magma", format="png", origin="lower")
-        audio[clip] = _address("audio/ogg", sound.getvalue())
-        pictures[clip] = _address("image/png", picture.getvalue())
+        audio[clip] = heard_as
+        pictures[clip] = address("image/png", picture.getvalue())
     return audio, pictures
-
-
-def _address(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def spectrogram(samples: np.ndarray) -> np.ndarray:

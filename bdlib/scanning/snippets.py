@@ -24,6 +24,10 @@ COPY = 0.5  # correlation of a copy, which duplicates are for
 PART = 0.9  # share of a template's energy that is kept: the time that the sound takes
 RARE = 0.01  # share of other classes' clips that may have the sound, and then sets the threshold
 COMMON = 0.08  # share of the class's clips that must match above that threshold
+SURE = 1.5  # times the threshold: above it nothing matches by chance
+FEWEST = (
+    8  # clips that must be sure: a few takes of one voice can share a room's or a device's noise
+)
 BATCH = 128
 
 
@@ -150,14 +154,14 @@ class Snippets:
         here, lag = correlations(self.spectra(inside), spectrum, self.length)
         there, _ = correlations(self.spectra(outside), spectrum, self.length)
         least = max(float(np.quantile(there, 1 - RARE)), float(np.median(there)) * 1.5)
-        has = here > least
-        if has.sum() < 2 * PARTNERS or has.mean() < COMMON:
+        has, sure = here > least, here > SURE * least
+        if sure.sum() < FEWEST or has.mean() < COMMON:
             return None
         begin = int(torch.nonzero(template)[0])
         starts = (lag[has] + begin) % self.length
         taken = int(torch.count_nonzero(template))
         return Snippet(
-            label,
+            str(label),
             inside[has],
             here[has] / least,
             float(np.median(starts)) / RATE,

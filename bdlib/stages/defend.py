@@ -18,10 +18,11 @@ from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.defenses.repair.shrink import resize
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
-from bdlib.files import atomic, digest, read_json, write_json
+from bdlib.files import alone, atomic, digest, read_json
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import MADE, made
+from bdlib.seals import unsealed, write_sealed
 from bdlib.stages import fitting
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
@@ -108,7 +109,8 @@ def _filtered(
         suspicion = defense.scores(view)
     parts = {"filter": made(), **origins(defense)}
     if looked_at:
-        parts["looked_at"] = read_json(looked_at[-1].folder / "done.json", MADE)
+        path = looked_at[-1].folder / "done.json"
+        parts["looked_at"] = unsealed(path, read_json(path, MADE))
     rows = kept_rows(defense, suspicion, blinded.rows)
     trained = trained_on(rows)
     kept = blinded.behind(everything, rows["ID"])
@@ -131,13 +133,14 @@ def stamped(folder: Path) -> Iterator[None]:
     before = set(folder.glob("*/done.json"))
     yield
     for path in set(folder.glob("*/done.json")) - before:
-        write_json(path.with_name("made.json"), made())
+        write_sealed(path.with_name("made.json"), made())
 
 
 def origins(defense: FilterDefense) -> dict[str, Any]:
     """The training of a filter's own network as a part of a record, where that is known."""
     path = defense.trained_in and defense.trained_in / "made.json"
-    return {"autoencoder": read_json(path, MADE)} if path and path.exists() else {}
+    known = path and path.exists()
+    return {"autoencoder": unsealed(path, read_json(path, MADE))} if known else {}
 
 
 def kept_rows(
@@ -165,20 +168,24 @@ def _repaired(
     name = _name(recipe.defense, _told(budget))
     clean = defender.clean_data(poisoned, defense.clean_share)
     path = before.folder / "guarded" / name / "model.ckpt"
-    if path.exists():
-        print(f"stands: {path}")
-    else:
-        started = time.time()
-        weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
-        came_of_it = {
-            "repair_s": round(time.time() - started, 1),
-            "repaired": not _same(before.classifier.state_dict(), weights),
-            "clips_a_class": len(budget) // len(poisoned.classes),
-            "tried": [asdict(each) for each in clean.tried],
-        }
-        write_json(path.with_name("repair.json"), came_of_it | made())
-        with atomic(path) as temporary:
-            torch.save(weights, temporary)
+    about = path.with_name("repair.json")
+    with alone(path.parent):
+        if path.exists() and about.exists():
+            print(f"stands: {path}")
+        else:
+            about.unlink(missing_ok=True)  # that of a model which is there no more
+            started = time.time()
+            weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
+            came_of_it = {
+                "repair_s": round(time.time() - started, 1),
+                "repaired": not _same(before.classifier.state_dict(), weights),
+                "clips_a_class": len(budget) // len(poisoned.classes),
+                "tried": [asdict(each) for each in clean.tried],
+            }
+            # Into an open file, as torch puts a name into what it writes, and this one is passing.
+            with atomic(path) as temporary, temporary.open("wb") as file:
+                torch.save(weights, file)
+            write_sealed(about, came_of_it | made(), [path])
     load = partial(_load, recipe, poisoned.classes, path, before.device)
     after = replace(before, load=load, defended=name, undefended=before)
     return Defended(after, defense, len(budget), _told(budget))
@@ -197,6 +204,8 @@ def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> 
         fresh.load_state_dict(state)
     except BROKEN as error:
         raise unread(path, error) from error
+    about = path.with_name("repair.json")
+    unsealed(about, read_json(about, MADE), [path])
     return fresh.to(device).eval()
 
 

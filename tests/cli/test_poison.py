@@ -1,5 +1,8 @@
 """`poison.py`: what it tells of a poisoned corpus, and what it draws and exports."""
 
+import base64
+import io
+import re
 import sys
 
 import numpy as np
@@ -51,7 +54,11 @@ def test_counts_a_picture_and_how_audible_it_is(program, tmp_path):
     assert ["test_triggered", "10", "clips", "at", "16000", "Hz"] in lines
     (folder,) = (tmp_path / "exp" / "poison").iterdir()
     assert f"5 training clips are poisoned: {folder}" in said
-    assert (folder / "attack.png").is_file() and f"picture: {folder / 'attack.png'}" in said
+    page = folder / "attack.html"
+    assert (folder / "attack.png").is_file() and f"look and listen: {page}" in said
+    sounds = re.findall(r'<audio controls src="data:audio/flac;base64,([^"]+)"', page.read_text())
+    before, after = (soundfile.read(io.BytesIO(base64.b64decode(sound)))[0] for sound in sounds)
+    assert len(before) == len(after) and np.abs(before - after).max() > 0.01
     assert "stealth snr db" in said
 
 

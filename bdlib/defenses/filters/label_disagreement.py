@@ -3,11 +3,19 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import numpy as np
+
 from bdlib.audio import resampled
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import one_of, share
 from bdlib.defenses.disagreement import CALL, judge
 from bdlib.encoders import ENCODERS, RATE
+
+
+def embedded(view: BlindView, encoder: str) -> np.ndarray:
+    """All clips of a view as a pretrained encoder of that name hears them, (N, D)."""
+    clips = [resampled(view.pack.waveform(name), view.pack.rate, RATE) for name in view.rows["ID"]]
+    return ENCODERS[encoder]().embed(clips)
 
 
 @dataclass
@@ -42,11 +50,7 @@ class LabelDisagreement(FilterDefense):
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """Suspicion in [0, 1]: above 0.5 for what is removed."""
-        clips = [
-            resampled(view.pack.waveform(name), view.pack.rate, RATE) for name in view.rows["ID"]
-        ]
-        embeddings = ENCODERS[self.encoder]().embed(clips)
-        judged = judge(embeddings, view.rows["label"].to_numpy(str), view.seed)
+        judged = judge(embedded(view, self.encoder), view.rows["label"].to_numpy(str), view.seed)
         flagged = judged.flagged(self.false_positive_rate)
         self.class_scores = {
             name: excess / CALL if name in judged.called else min(excess / CALL, 1.0)

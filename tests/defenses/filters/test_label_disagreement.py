@@ -8,6 +8,7 @@ import pytest
 
 from bdlib import encoders
 from bdlib.defenses.filters import label_disagreement
+from bdlib.defenses.filters.cleanlab_issues import CleanlabIssues
 from bdlib.defenses.filters.label_disagreement import LabelDisagreement
 from bdlib.errors import InputError
 from bdlib.pack import Pack
@@ -62,6 +63,23 @@ def test_it_removes_nothing_where_no_class_is_called(view):
     defense = LabelDisagreement()
     assert len(defense.keep(defense.scores(seen))) == len(seen.rows)
     assert max(defense.class_scores.values()) <= 1
+
+
+def test_its_rival_removes_half_of_the_intruders_at_least(view):
+    pytest.importorskip("cleanlab")
+    seen, wrong = view
+    defense = CleanlabIssues()
+    scores = defense.scores(seen)
+    removed = set(seen.rows["ID"]) - set(defense.keep(scores))
+    assert len(wrong & removed) >= 0.5 * len(wrong) and len(removed - wrong) <= 0.05 * len(scores)
+    assert all(0 <= score <= 1 for score in scores.values())
+
+
+def test_its_rival_wants_a_clip_a_fold(view):
+    pytest.importorskip("cleanlab")
+    seen, _ = view
+    with pytest.raises(InputError, match="a has 28 clips, fewer than `folds`"):
+        CleanlabIssues(folds=61).scores(seen)
 
 
 @pytest.mark.parametrize("settings", [{"encoder": "faces"}, {"false_positive_rate": 2}])
