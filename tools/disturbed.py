@@ -106,7 +106,7 @@ COMMANDS = {
     "export": Command("poison", ("--export={folder}/out",), after="poison"),
     "train": Command("train", after="poison"),
     "filter": Command("defend", ("--defense=spectral_signatures",), after="train"),
-    "repair": Command("defend", ("--defense=fine_tuning", "--repair_epochs=1"), after="train"),
+    "repair": Command("defend", ("--defense=fine_tuning", "--repair_steps=1"), after="train"),
     "guard": Command("defend", ("--defense=quantise",), after="train"),
     "render": Command("render", after="train"),
     "scan": Command("scan"),

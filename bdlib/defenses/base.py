@@ -56,6 +56,8 @@ class CleanData:
         For whatever the defense draws.
     tried : list[Tried]
         Gets the rates that a repair tries, for its record.
+    suspicion : list[float]
+        Gets how suspicious each class is, in their order, from a repair that judges them.
     """
 
     train: Callable[[int], Batches]
@@ -63,6 +65,7 @@ class CleanData:
     count: int
     seed: int
     tried: list[Tried] = field(default_factory=list)
+    suspicion: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

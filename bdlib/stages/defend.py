@@ -181,6 +181,7 @@ def _repaired(
                 "repaired": not _same(before.classifier.state_dict(), weights),
                 "clips_a_class": len(budget) // len(poisoned.classes),
                 "tried": [asdict(each) for each in clean.tried],
+                "suspicion": dict(zip(poisoned.classes, clean.suspicion, strict=False)),
             }
             # Into an open file, as torch puts a name into what it writes, and this one is passing.
             with atomic(path) as temporary, temporary.open("wb") as file:
@@ -264,7 +265,8 @@ def _repaired_or_not(trained: Trained) -> dict[str, Any]:
     """
     about = read_json(trained.shown / "repair.json", REPAIRED)
     told = {key: about[key] for key in ("clips_a_class", "tried")}
-    return {"repaired": {"value": int(about["repaired"]), **told}}
+    judged = {"suspicion": about["suspicion"]} if about["suspicion"] else {}
+    return {"repaired": {"value": int(about["repaired"]), **told, **judged}}
 
 
 def _parameters_left(trained: Trained) -> dict[str, Any]:

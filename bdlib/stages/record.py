@@ -22,6 +22,7 @@ DONE = {
 }
 REPAIRED = {
     **{"repair_s": float, "repaired": bool, "clips_a_class": int, "tried": list[dict]},
+    **{"suspicion": dict[str, float]},
     **MADE,
 }
 """Keys of the files that a training and a repair leave, with their types."""

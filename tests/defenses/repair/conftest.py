@@ -61,10 +61,11 @@ def training_set():
     return wavs, labels, torch.arange(192)[labels != TARGET][:40]
 
 
-def trained(classifier, epochs=12, lr=0.01):
-    """Trained on clips of which some have the trigger and the label of the target."""
+def trained(classifier, epochs=12, lr=0.01, poison=True):
+    """Trained on clips of which some have the trigger and the label of the target, if any."""
     wavs, labels, poisoned = training_set()
-    wavs[poisoned], labels[poisoned] = triggered(wavs[poisoned]), TARGET
+    if poison:
+        wavs[poisoned], labels[poisoned] = triggered(wavs[poisoned]), TARGET
     batches = Clips(wavs, labels, 32, seed=1)
     classifier.fit_front_end(batches)
     optimizer = torch.optim.Adam(classifier.parameters(), lr)
@@ -77,14 +78,26 @@ def trained(classifier, epochs=12, lr=0.01):
     return classifier.eval()
 
 
+def untrained():
+    """The classifier that has the backdoor, and its clean twin, before they learned anything."""
+    torch.manual_seed(0)
+    return SmallResNet(NormalizedFbank(16, RATE), len(HERTZ), (16, 16), 1)
+
+
+@pytest.fixture(scope="session")
+def twin():
+    """A fresh copy of what the classifier of `tiny` is without poison."""
+    given = trained(untrained(), poison=False)
+    return lambda: copy.deepcopy(given)
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """`net()` is a fresh copy of a classifier that has the backdoor.
 
     `clean()` is clean data that it never heard, `known()` the clean part of its training set.
     """
-    torch.manual_seed(0)
-    given = trained(SmallResNet(NormalizedFbank(16, RATE), len(HERTZ), (16, 16), 1))
+    given = trained(untrained())
     valid = Clips(*sounds(80, seed=2), 80)
     wavs, labels = sounds(200, seed=3)
     wavs, labels = wavs[labels != TARGET], labels[labels != TARGET]
