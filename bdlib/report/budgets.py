@@ -1,6 +1,6 @@
 """Which records of repairs may stand side by side: those of the same clean budget."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bdlib.report.groups import Records
@@ -9,7 +9,9 @@ Budget = tuple[float, float]
 """Shares of the training set: held out from it, and given to the repair; 0 for none."""
 
 
-def by_budget(records: Records) -> Iterator[tuple[str, Records]]:
+def by_budget(
+    records: Records, trained: Callable[[dict[str, Any]], str]
+) -> Iterator[tuple[str, Records]]:
     """A budget in words, as a title has it, and all records that belong beside it.
 
     Those are the repairs of that budget, and of the same trainings what needs none: the undefended
@@ -19,12 +21,19 @@ def by_budget(records: Records) -> Iterator[tuple[str, Records]]:
     ---------
     records : list of dict
         Of undefended and repaired classifiers.
+    trained : Callable[[dict], str]
+        What the records of a classifier share, repaired or not.
     """
     given = sorted({budget(record) for record in records})
     bare = {apart for apart, own in given if not own} - {apart for apart, own in given if own}
     budgets = [(apart, own) for apart, own in given if own or apart in bare]
     for apart, own in budgets:
-        chosen = [record for record in records if budget(record) in ((apart, own), (apart, 0.0))]
+        met = {trained(record) for record in records if budget(record) == (apart, own)}
+        chosen = [
+            record
+            for record in records
+            if budget(record) in ((apart, own), (apart, 0.0)) and trained(record) in met
+        ]
         yield _words(apart, own) if len(budgets) > 1 else "", chosen
 
 

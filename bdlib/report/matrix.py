@@ -65,7 +65,7 @@ def build(records: Records) -> list[Table]:
         _table(key, group_records(chosen), budget)
         for key, part in parts.items()
         if any(map(repaired, part))
-        for budget, chosen in by_budget(part)
+        for budget, chosen in by_budget(part, trained)
     ]
 
 

@@ -55,7 +55,7 @@ def build(records: Records) -> list[Table]:
     compared = [
         (key, budget, _compared(chosen))
         for key, task in sorted(tasks.items())
-        for budget, chosen in by_budget(task)
+        for budget, chosen in by_budget(task, trained)
     ]
     return [
         _table(key, budget, rows)

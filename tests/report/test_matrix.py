@@ -70,6 +70,7 @@ def test_a_matrix_for_each_budget(measured):
     apart = {"model.settings": {"train": {"held_out": 0.2}}}
     records = [
         measured(None, 0, 0.9, 1.0),
+        measured(None, 0, 0.9, 1.0, {"attack.name": "met by no repair"}),
         measured("clp", 0, 0.9, 0.7),
         measured("gn_ft", 0, 0.9, 0.5, clean_share=0.05),
         measured("gn_ft", 0, 0.9, 0.2, clean_share=0.2),
@@ -83,6 +84,7 @@ def test_a_matrix_for_each_budget(measured):
     rows = [
         dict(zip(table.grids[1].columns, table.grids[1].rows[0], strict=True)) for table in tables
     ]
+    assert all(len(table.grids[1].rows) == 1 for table in tables)
     assert [(row["none"], row.get("clp"), row["gn_ft"]) for row in rows] == [
         ("100.0", "70.0", "50.0"), ("100.0", "70.0", "20.0"), ("90.0", None, "10.0")
     ]  # fmt: skip
