@@ -14,13 +14,15 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import run_on_main
 
 from bdlib.errors import InputError
-from bdlib.files import atomic, write_json
+from bdlib.files import atomic
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import device_name, made, peak_memory_mb
+from bdlib.seals import write_sealed
 from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import UNBUILT, Recipe
 from bdlib.training import classifier_brain, log
+from bdlib.training.checkpoints import kept_files
 from bdlib.training.classifier_brain import ClassifierBrain, Training
 
 TRAIN_KEYS = (
@@ -130,4 +132,4 @@ def finish(
         "device": device_name(device),
         **made(),
     }
-    write_json(folder / "done.json", about)
+    write_sealed(folder / "done.json", about, kept_files(folder))

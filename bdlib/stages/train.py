@@ -146,10 +146,10 @@ def check_classes(folder: Path, classes: tuple[str, ...]) -> None:
     Raises
     ------
     InputError
-        If so, or if its label encoder, as SpeechBrain writes it, is broken.
+        If so, or if its label encoder, as SpeechBrain writes it, is broken or gone.
     """
     path = folder / "label_encoder.txt"
-    if not path.exists():
+    if not (folder / "save").exists():  # the label encoder is written before it
         return
     known = label_order(path, f"delete {folder} and train again")
     if known != classes:
