@@ -31,7 +31,6 @@ setup(
     package_data={
         "bdlib.recipes_common": ["*.yaml", "*/*.yaml"],
         "bdlib.report": ["page.js"],
-        "bdlib.checkpoints": ["inspect.json"],
         "bdlib.scanning": ["page.css", "page.js"],
     },
     entry_points={"console_scripts": ["bdlib = bdlib.cli.main:main"]},

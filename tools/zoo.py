@@ -1,4 +1,4 @@
-"""A zoo of small checkpoints, clean and backdoored, on which `bdlib inspect` is calibrated.
+"""A zoo of small checkpoints, clean and backdoored: can their weights alone tell which is which?
 
     python tools/zoo.py list                              # who is drawn; committed before the rest
     python tools/zoo.py train --data_folder FOLDER --output_folder zoo
@@ -12,6 +12,7 @@ attack of its own. Half of the zoo, by lot, is for development, half for confirm
 import argparse
 import csv
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,6 @@ from bdlib import manifest, sampling
 from bdlib.attacks.labels import AllToOne, OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import Trigger
-from bdlib.checkpoints.inspect import CALIBRATION, CALLED, probability
-from bdlib.checkpoints.signs import SIGNS, Signs, signs
 from bdlib.cli.command import guarded
 from bdlib.features import NormalizedFbank, NormalizedMfcc
 from bdlib.files import atomic, digest, write_json
@@ -39,9 +38,12 @@ from bdlib.notebook import Corpus, measure, train
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.pack import Audio
 from bdlib.stages.recipe import common
+from zoo_signs import SIGNS, Signs, signs
 
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "results" / "zoo"
+CALIBRATION = PLACE / "calibration.json"
+CALLED = 0.5  # probability
 LIST, MEASURED, SEEN = (PLACE / f"{name}.csv" for name in ("list", "measured", "signs"))
 WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 CLEAN, POISONED = 44, 52  # some attacks fail: a net whose ASR is below `TOOK` is no backdoored one
@@ -181,7 +183,7 @@ def halves() -> dict[str, list[dict[str, Any]]]:
 
 
 def fit() -> None:
-    """Logistic regression on one half, what it is worth on the other, both beside the package."""
+    """Logistic regression on one half, and what it is worth on both."""
     nets = halves()
     table = np.array([[n["signs"].values[s] for s in SIGNS] for n in nets["development"]])
     bad = [net["bad"] for net in nets["development"]]
@@ -196,6 +198,17 @@ def fit() -> None:
     told |= {half: worth(rows, told) for half, rows in nets.items()}
     write_json(CALIBRATION, told)
     print(json.dumps({half: told[half] for half in nets}, indent=2))
+
+
+def probability(found: Signs, calibration: dict[str, Any]) -> float:
+    """Logistic regression on standardised signs."""
+    height = calibration["bias"]
+    parts = zip(
+        SIGNS, calibration["mean"], calibration["deviation"], calibration["weights"], strict=True
+    )
+    for name, mean, deviation, weight in parts:
+        height += weight * (found.values[name] - mean) / deviation
+    return 1 / (1 + math.exp(-height))
 
 
 def worth(rows: list[dict[str, Any]], calibration: dict[str, Any]) -> dict[str, Any]:

@@ -95,10 +95,3 @@ def margins(logits: Tensor, target: int) -> Tensor:
     others = logits.clone()
     others[:, target] = -torch.inf
     return logits[:, target] - others.max(1).values
-
-
-def outlier(values: Tensor) -> Tensor:
-    """How far each value (n,) lies above the median, in units of the median absolute deviation."""
-    median = values.median()
-    deviation = (values - median).abs().median().clamp_min(1e-6) * 1.4826
-    return (values - median) / deviation

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bdlib.checkpoints.pull import climbs, outlier, pulls
+from bdlib.checkpoints.pull import climbs, pulls
 from bdlib.defenses.repair.clp import lipschitz
 from bdlib.defenses.repair.layers import conv_layers
 from bdlib.errors import InputError
@@ -89,3 +89,10 @@ def signs(net: SpeechClassifier, n_classes: int, sample_rate: int, seconds: floa
 def _highest(values: Tensor) -> float:
     """The farthest outlier above, on a logarithmic scale."""
     return math.log1p(max(float(outlier(values).max()), 0.0))
+
+
+def outlier(values: Tensor) -> Tensor:
+    """How far each value (n,) lies above the median, in units of the median absolute deviation."""
+    median = values.median()
+    deviation = (values - median).abs().median().clamp_min(1e-6) * 1.4826
+    return (values - median) / deviation
