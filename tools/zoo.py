@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from zoo_signs import SIGNS, Signs, signs
 
 from bdlib import manifest, sampling
 from bdlib.attacks.labels import AllToOne, OneToOne
@@ -38,7 +39,6 @@ from bdlib.notebook import Corpus, measure, train
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.pack import Audio
 from bdlib.stages.recipe import common
-from zoo_signs import SIGNS, Signs, signs
 
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "results" / "zoo"
