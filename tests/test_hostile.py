@@ -40,7 +40,9 @@ from bdlib.checkpoints import architecture
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.errors import InputError, fits
 from bdlib.evaluation import scores
+from bdlib.features import NormalizedMfcc
 from bdlib.files import COMMON, folder_digest, plain_name, read_json
+from bdlib.models.small_nets import ConvNet
 from bdlib.pack import Pack
 from bdlib.pack import pack as pack_rows
 from bdlib.records import record
@@ -895,6 +897,21 @@ def of_training(**classifier):
     return act
 
 
+def saved_by_us(**changes):
+    """A folder that `card.save` might have written."""
+
+    def act(folder):
+        settings = architecture.named("smallcnn")["model"]["classifier"]
+        about = {"classifier": settings, "classes": ["a", "b"], "sample_rate": RATE, "seconds": 1.0}
+        made = ConvNet(NormalizedMfcc(40), 2).state_dict()
+        state = {name: value.contiguous() for name, value in made.items()}
+        (folder / "checkpoint.json").write_text(json.dumps(about | {"backdoored": False} | changes))
+        save_file(state, folder / "model.safetensors")
+        Checkpoint.open(folder)
+
+    return act
+
+
 def of_huggingface(**config):
     def act(folder):
         (folder / "config.json").write_text(json.dumps(config))
@@ -938,6 +955,13 @@ CHECKPOINTS = [
     (of_training(front_end="!new:pathlib.Path"), ["!new:pathlib.Path is refused"]),
     (of_training(**{"front_end: !apply:os.system": 1}), ["a key of it"]),
     (of_training(blocks="!apply:os.system"), ["cannot be made"]),
+    (saved_by_us(seconds=1e9), ["`seconds` is 1000000000.0"]), (saved_by_us(seconds=-1.0), ["`seconds`"]),
+    (saved_by_us(sample_rate=10**9), ["`sample_rate` is 1000000000"]),
+    (saved_by_us(classes=["a", "a"]), ["each once"]), (saved_by_us(classes=["a"] * 3), ["each once"]),
+    (saved_by_us(classes=["a", "b", "c"]), ["head.weight", "(3, 128)"]),
+    (saved_by_us(classifier={}), ["cannot be made"]), (saved_by_us(classifier=[]), ["classifier", "run"]),
+    (saved_by_us(classifier={"()": "!name:torch.nn.Linear"}), ["cannot be made"]),
+    (saved_by_us(classifier={"()": "!name:torch.load", "f": "x"}), ["torch.load is refused"]),
     (of_huggingface(model_type="ast", auto_map={"AutoModel": "x.Y"}), ["config.json", "auto_map"]),
     (of_huggingface(model_type="gpt2"), ["config.json", "gpt2"]),
     (of_huggingface(model_type="wav2vec2", hidden_size=-1), ["config.json"]),

@@ -8,11 +8,13 @@ from typing import Any
 
 import yaml
 
+from bdlib.audio import HIGHEST_RATE, LONGEST_HEARD, LOWEST_RATE
 from bdlib.checkpoints import architecture, huggingface, onnx, speechbrain, weights
 from bdlib.checkpoints.weights import BROKEN, REMEDY
-from bdlib.errors import InputError, fits
+from bdlib.errors import InputError, fits, within
 from bdlib.files import file_digest, read_json
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.pack import SHORTEST
 from bdlib.stages.train import label_order
 
 ABOUT = {
@@ -55,6 +57,14 @@ class Checkpoint:
     settings: dict[str, Any] | None = field(default=None, repr=False)
     backdoored: bool = False
     kind: str = "bdlib"
+
+    def __post_init__(self) -> None:
+        try:
+            within("sample_rate", self.sample_rate, LOWEST_RATE, HIGHEST_RATE, int)
+            if self.seconds is not None:
+                within("seconds", self.seconds, SHORTEST, LONGEST_HEARD)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
 
     @classmethod
     def open(

@@ -43,23 +43,51 @@ def pulls(
         Of the ascent.
     """
     spread = (features - features.mean(0, keepdim=True)).flatten(1).norm(dim=1).mean()
-    limit = radius * spread
     with torch.no_grad():
         top = net.logits(features, lens).topk(2).values
     sure = (top[:, 0] - top[:, 1]).mean().clamp_min(1e-6)
+    limit = radius * float(spread)
+    return climbs(net, features, lens, targets, limit, steps) / sure
+
+
+def climbs(
+    net: SpeechClassifier,
+    features: Tensor,
+    lens: Tensor,
+    targets: Iterable[int],
+    limit: float,
+    steps: int,
+    shared: bool = True,
+) -> Tensor:
+    """For each target the largest mean margin (targets,) within reach of changed features.
+
+    Arguments
+    ---------
+    net, features, lens, targets, steps : SpeechClassifier, Tensor, Tensor, Iterable[int], int
+        See `pulls`.
+    limit : float
+        Norm of the change of a clip.
+    shared : bool
+        One change for all clips, or one for each.
+    """
     reached = []
     for target in targets:
-        change = torch.zeros_like(features[:1])
+        change = torch.zeros_like(features[:1] if shared else features)
         best = torch.tensor(-torch.inf)
         for _ in range(steps):
             change.requires_grad_(True)
             height = margins(net.logits(features + change, lens), target).mean()
             (slope,) = torch.autograd.grad(height, change)
             best = torch.maximum(best, height.detach())
-            change = change.detach() + limit / 3 * slope / slope.norm().clamp_min(1e-12)
-            change = change * (limit / change.norm().clamp_min(1e-12)).clamp_max(1)
+            change = change.detach() + limit / 3 * slope / _norm(slope)
+            change = change * (limit / _norm(change)).clamp_max(1)
         reached.append(best)
-    return torch.stack(reached) / sure
+    return torch.stack(reached)
+
+
+def _norm(change: Tensor) -> Tensor:
+    """Of each clip's change, (B, 1, 1)."""
+    return change.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
 
 
 def margins(logits: Tensor, target: int) -> Tensor:
@@ -67,10 +95,3 @@ def margins(logits: Tensor, target: int) -> Tensor:
     others = logits.clone()
     others[:, target] = -torch.inf
     return logits[:, target] - others.max(1).values
-
-
-def outlier(values: Tensor) -> Tensor:
-    """How far each value (n,) lies above the median, in units of the median absolute deviation."""
-    median = values.median()
-    deviation = (values - median).abs().median().clamp_min(1e-6) * 1.4826
-    return (values - median) / deviation

@@ -18,7 +18,9 @@ from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import Clips, clean_clips, parts_of
 from bdlib.checkpoints.collection import of_stage
 from bdlib.checkpoints.pull import pulls
+from bdlib.defenses.accuracy import correct
 from bdlib.defenses.base import RepairDefense
+from bdlib.defenses.repair.tuning import affordable
 from bdlib.errors import InputError, within
 from bdlib.files import write_json
 from bdlib.stages.recipe import common
@@ -192,7 +194,9 @@ def repair(
             if repaired is not None:
                 now, told = _judged(repaired, name, told.seconds, clips, parts)
                 nets[name] = repaired.net
-                told = replace(told, why=_refused(right, now, max_drop))
+                if not affordable(right, now, max_drop):
+                    lost = 100 * (before.accuracy - told.accuracy)
+                    told = replace(told, why=f"costs {lost:.1f} points of accuracy")
             tried.append(told)
     allowed = [one for one in tried if not one.why]
     best = min(allowed, key=lambda one: one.pull, default=None)
@@ -209,15 +213,16 @@ def _try(
 ) -> tuple[Checkpoint | None, Tried]:
     """A repaired copy, or None and why there is none."""
     defense = common("defenses", name).part("defense", RepairDefense)
-    started = time.monotonic()
+    started, clean = time.monotonic(), clips.budget(parts, seed)
     try:
         with _aside():
-            net = defense.repair(copy.deepcopy(checkpoint.net), clips.budget(parts, seed)).eval()
+            net = defense.repair(copy.deepcopy(checkpoint.net), clean).eval()
     except InputError as error:
         return None, Tried(name, why=str(error))
-    finally:
-        checkpoint.net.eval()
-    return replace(checkpoint, net=net), Tried(name, seconds=time.monotonic() - started)
+    told = Tried(name, seconds=time.monotonic() - started)
+    if clean.tried and not any(one.kept for one in clean.tried):
+        return None, replace(told, why="gave back the net as it was: no rate keeps the accuracy")
+    return replace(checkpoint, net=net), told
 
 
 @contextlib.contextmanager
@@ -232,10 +237,7 @@ def _judged(
 ) -> tuple[Tensor, Tried]:
     """Which clips are classified correctly, and all that is told of a net."""
     net, rows = checkpoint.net, parts["judge"]
-    with torch.no_grad():
-        right = torch.cat(
-            [net(batch.wavs, batch.lens).argmax(1) == batch.labels for batch in clips.batches(rows)]
-        )
+    right = correct(net, clips.batches(rows))
     some = next(iter(clips.batches(rows, HEARD, seed=0)))
     with torch.no_grad():
         features = net.features(some.wavs, some.lens)
@@ -243,17 +245,7 @@ def _judged(
     reached = pulls(net, features, some.lens, targets)
     most = int(reached.argmax())
     told = Tried(
-        *(name, int(right.sum()), len(right), float(reached[most])),
+        *(name, round(float(right.sum())), len(right), float(reached[most])),
         *(clips.classes[targets[most]], seconds),
     )
     return right, told
-
-
-def _refused(before: Tensor, after: Tensor, max_drop: float) -> str:
-    """Why a repair costs too much, by the same clips before and after; empty if it does not."""
-    lost = before.float() - after.float()
-    error = float(lost.std()) / math.sqrt(len(lost))
-    drop = float(lost.mean())
-    if drop <= max_drop + error:
-        return ""
-    return f"costs {100 * drop:.1f} points of accuracy"

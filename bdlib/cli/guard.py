@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bdlib.cli.answer import answer, shown
-from bdlib.cli.repair import checkpoint_parser
+from bdlib.cli.repair import checkpoint_parser, clip_options
 
 NAMES = ("calibrate", "defense", "frr", "seconds", "seed")
 """Arguments of the library that are options here: `name` is --name."""
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--frr", type=float, default=0.03, help="share of clean clips that may be rejected"
     )
-    made.add_argument("--seconds", type=float, help="what is heard of each clip")
+    clip_options(made)
     made.add_argument(
         "--classes", type=lambda text: text.split(","), help="of a file without names"
     )

@@ -19,9 +19,14 @@ def checkpoint_parser(name: str, description: str) -> argparse.ArgumentParser:
         "checkpoint", help="a folder of bdlib, SpeechBrain or Hugging Face, or a file"
     )
     made.add_argument("--model", help="of a file of weights: smallcnn, or the path of a yaml")
-    made.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
     made.add_argument("--json", action="store_true", help="print JSON, and nothing else")
     return made
+
+
+def clip_options(made: argparse.ArgumentParser) -> None:
+    """What programs that hear clips take, too."""
+    made.add_argument("--seconds", type=float, help="what is heard of each clip")
+    made.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--max_drop", "--max-drop", type=float, default=0.05, help="accuracy that may be given up"
     )
-    made.add_argument("--seconds", type=float, help="what is heard of each clip")
+    clip_options(made)
     return made
 
 
