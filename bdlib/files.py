@@ -193,7 +193,8 @@ def file_digest(*paths: str | Path, length: int = 12) -> str:
     for path in paths:
         check_regular(path)
         try:
-            total.update(hashlib.sha256(Path(path).read_bytes()).digest())
+            with Path(path).open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be read ({error.strerror}); delete its folder, and the next run "

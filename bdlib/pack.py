@@ -17,6 +17,7 @@ from bdlib.audio import check_clip, resampled
 from bdlib.errors import InputError
 from bdlib.files import atomic, check_regular, read_json
 from bdlib.manifest import DATA_ROOT
+from bdlib.seals import SEAL, digests, seal, unsealed
 
 SILENT = 1e-3  # peak below -60 dB of full scale
 SHORTEST = 0.05  # seconds; of less, no front end makes the frames that its classifier needs
@@ -66,17 +67,19 @@ class Pack:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Pack":
-        """Open what `pack` wrote; nothing is read until it is used.
+        """Open what `pack` wrote; its samples are read once, to compare their digest, and mapped.
 
         Raises
         ------
         InputError
-            If it is not whole.
+            If it is not whole, or not as it was written.
         """
         folder = Path(folder)
-        about = read_json(folder / "pack.json", ABOUT)
+        path, file = folder / "pack.json", folder / "samples.i16"
+        about = read_json(path, ABOUT)
+        written = dict(about)
         try:
-            samples = np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r"))
+            samples = np.asarray(np.memmap(file, dtype="<i2", mode="r"))
             about["offsets"] = np.array(about["offsets"], dtype=np.int64)
             if len(about["offsets"]) != len(about["ids"]) + 1:
                 raise ValueError("as many offsets as utterances")
@@ -84,12 +87,13 @@ class Pack:
                 raise ValueError("offsets that do not rise from 0")
             if about["offsets"][-1] != len(samples):
                 raise ValueError(f"{about['offsets'][-1]} samples expected, {len(samples)} there")
-            return cls(samples, digest=folder.name, **{key: about[key] for key in ABOUT})
         except (OSError, ValueError, TypeError, LookupError) as error:
             what = getattr(error, "strerror", None) or error
             raise InputError(
                 f"{folder}: broken pack ({what}); delete the folder and run the pack stage again"
             ) from error
+        unsealed(path, written, [file])
+        return cls(samples, digest=folder.name, **{key: about[key] for key in ABOUT})
 
 
 def pack(
@@ -182,6 +186,7 @@ def _store(clips: Iterable[tuple[str, np.ndarray, bool]], folder: str | Path, ra
                 offsets.append(offsets[-1] + len(pcm))
                 silent += [name] * bool(is_silent)
         about = {"ids": ids, "offsets": offsets, "rate": rate, "silent": silent}
+        about[SEAL] = seal(about, digests(temporary, [temporary / "samples.i16"]))
         (temporary / "pack.json").write_text(json.dumps(about), "utf-8")
     return Pack.open(folder)
 

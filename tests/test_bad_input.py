@@ -18,6 +18,7 @@ import soundfile
 from bdlib import files, manifest
 from bdlib.cli import defend, poison, prepare, train
 from bdlib.manifest import SPLITS
+from bdlib.seals import SEAL, write_sealed
 from bdlib.stages.prepare import Prepared
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "RAVDESS"
@@ -339,6 +340,9 @@ def test_unexpected_rate(refused, corpus, standing):
     lines = csv.read_text().splitlines(keepends=True)
     lines[3] = lines[3].replace(f",{RATE},Actor", ",8000,Actor")
     csv.write_text("".join(lines))
+    about = csv.with_name("manifest.json")
+    value = {k: v for k, v in json.loads(about.read_text()).items() if k != SEAL}
+    write_sealed(about, value, csv.parent.glob("*.csv"))
     refused(
         "poison",
         f"--data_folder={corpus}",
@@ -687,7 +691,7 @@ def test_broken_scores(refused, corpus, standing, name, content):
 def test_score_is_missing(refused, corpus, standing):
     path = only(standing, "train/*/scores/clean-*.jsonl")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    refused("train", f"--data_folder={corpus}", words=["not in the score file", "delete it"])
+    refused("train", f"--data_folder={corpus}", words=[path, "not as it was written", "delete"])
 
 
 def test_broken_checkpoint(refused, corpus, standing):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = (  # each imports only from those before it, and what stands beside it is not before it
     ("errors",),
     ("files", "sampling"),
-    ("audio", "embed", "sheets"),
+    ("audio", "embed", "seals", "sheets"),
     ("manifest", "mini"),
     ("pack",),
     ("corpus",),
@@ -24,7 +24,7 @@ LEVELS = (  # each imports only from those before it, and what stands beside it 
     ("evaluation",),
     ("records",),
     ("stages",),
-    ("scanning", "report", "notebook"),
+    ("scanning", "report", "notebook", "checkpoints"),
     ("bdlib", "cli"),  # the package itself holds the names of the interface
     ("recipes", "tools"),
 )

@@ -1,6 +1,6 @@
 """A poisoned corpus as files: a manifest a split, `attack.json`, and the truth."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import pandas as pd
 from bdlib import manifest
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
-from bdlib.files import alone, atomic, digest, plain_name, read_json, write_json
+from bdlib.files import alone, atomic, digest, plain_name, read_json
 from bdlib.manifest import COLUMNS, TEST, TRIGGERED
+from bdlib.seals import unsealed, write_sealed
 
 KEYS = {
     **{"name": str, "trigger": dict, "labels": dict, "rate": float, "of": str, "seed": int},
@@ -78,22 +79,30 @@ def ensure(
                     "eligible": len(test_truth),
                     **({"deleted": deleted} if deleted else {}),
                 }
-                write_json(temporary / "attack.json", description)
+                write_sealed(temporary / "attack.json", description, temporary.glob("*.csv"))
     return folder
 
 
-def read(folder: Path) -> tuple[dict[str, Any], Poisoner]:
+def read(folder: Path, beside: Collection[str] = ()) -> tuple[dict[str, Any], Poisoner]:
     """What `attack.json` says, and the attack it describes.
+
+    Arguments
+    ---------
+    folder : Path
+        Of the attack.
+    beside : Collection[str]
+        Names of those of its tables that are read now.
 
     Raises
     ------
     InputError
-        If it is missing or broken.
+        If it is missing or broken, or a table is not as it was written.
     """
     path = folder / "attack.json"
     attack = read_json(path, KEYS)
     try:
         plain_name(attack["name"], "name")
-        return attack, Poisoner.from_dict(attack)
+        poisoner = Poisoner.from_dict(attack)
     except (InputError, TypeError) as error:
         raise InputError(f"{path}: {error}; delete it, and the next run poisons again") from error
+    return unsealed(path, attack, [folder / name for name in beside]), poisoner

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bdlib.errors import InputError, fits
-from bdlib.files import atomic
+from bdlib.files import atomic, seed_of
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading scores needs none
     from bdlib.corpus import Batch
@@ -23,12 +23,14 @@ def answers(
 ) -> Iterator[dict[str, Any]]:
     """Classify every utterance: ID, predicted, logits and, of a classifier that judges clips, suspicion.
 
-    The classifier is put in evaluation mode.
+    The classifier is put in evaluation mode. SpeechBrain's pooling of x-vectors draws noise in it, too:
+    from a seed, so that a training that was just done answers as one that was loaded.
     """
     import torch
 
     classifier.eval()
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("scores"))
         for batch in batches:
             logits = classifier(batch.wavs, batch.lens).cpu()
             judged = classifier.suspicion(batch.wavs, batch.lens)

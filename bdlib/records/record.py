@@ -1,5 +1,6 @@
 """Records: one line of JSON for one measured run, appended and never rewritten."""
 
+import contextlib
 import fcntl
 import json
 import math
@@ -59,11 +60,16 @@ CHOICES = {
 }
 
 
-def append(path: str | Path, record: dict[str, Any]) -> None:
-    """Append one record to a results file and wait until it is on the disk.
+def append(path: str | Path, record: dict[str, Any]) -> bool:
+    """Append one record to a results file, unless its id is there, and wait until it is on the disk.
 
     The line is written in one piece under a lock, so several runs may share a file; a write that
-    fails is taken back.
+    fails is taken back, and so is a line that a crash has cut short: its run is recorded again.
+
+    Returns
+    -------
+    bool
+        Whether it was new.
 
     Raises
     ------
@@ -77,9 +83,14 @@ def append(path: str | Path, record: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+", buffering=0) as file:  # "a" is O_APPEND
             fcntl.flock(file, fcntl.LOCK_EX)
-            size = file.seek(0, os.SEEK_END)
-            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
-                line = b"\n" + line  # a line cut short by a crash stays a line of its own
+            file.seek(0)
+            there = file.read()
+            if _has(there, record["id"]):
+                return False
+            size = len(there) - len(_cut_short(there, path))
+            file.truncate(size)
+            if size and there[size - 1 : size] != b"\n":
+                line = b"\n" + line
             try:
                 if file.write(line) != len(line):
                     raise OSError("the disk is full")
@@ -87,6 +98,7 @@ def append(path: str | Path, record: dict[str, Any]) -> None:
             except OSError:
                 file.truncate(size)
                 raise
+            return True
     except OSError as error:
         raise InputError(
             f"{path}: cannot append the record ({error.strerror or error}); "
@@ -94,8 +106,34 @@ def append(path: str | Path, record: dict[str, Any]) -> None:
         ) from error
 
 
+def _has(there: bytes, name: str) -> bool:
+    """Whether a record of this id is among lines."""
+    quoted = json.dumps(name, ensure_ascii=False).encode()
+    if quoted not in there:
+        return False
+    for line in there.split(b"\n"):
+        if quoted in line:
+            with contextlib.suppress(ValueError, RecursionError, AttributeError):
+                if json.loads(line).get("id") == name:
+                    return True
+    return False
+
+
+def _cut_short(there: bytes, path: Path) -> bytes:
+    """The last line, where it has no end and is no JSON; what a crash leaves of a record."""
+    last = there.rpartition(b"\n")[2]
+    try:
+        json.loads(last or b"0")
+        return b""
+    except (ValueError, RecursionError):
+        print(f"note: {path}: the last line was cut short, and is left out; run its command again")
+        return last
+
+
 def read(path: str | Path) -> list[dict[str, Any]]:
     """Read all records of a results file, in the order they were appended.
+
+    A last line that a crash has cut short is left out, and said so.
 
     Raises
     ------
@@ -105,10 +143,10 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     """
     check_regular(path)
     try:
-        lines = Path(path).read_bytes().split(b"\n")
+        there = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    records = []
+    lines, records = there.removesuffix(_cut_short(there, Path(path))).split(b"\n"), []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

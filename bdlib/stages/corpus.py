@@ -12,9 +12,10 @@ from bdlib import manifest
 from bdlib.attacks import folder as attack_folder
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
-from bdlib.files import atomic, digest, file_digest, plain_name, read_json, write_json
+from bdlib.files import atomic, digest, file_digest, plain_name, read_json
 from bdlib.manifest import SPLITS, TEST, TRIGGERED
 from bdlib.pack import Pack
+from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.pack import Audio, Triggers, pack
 
 if TYPE_CHECKING:  # torch takes seconds to import, and much is done without
@@ -90,10 +91,11 @@ class Corpus:
     @classmethod
     def load(cls, folder: Path, key: str, audio: Audio) -> "Corpus":
         """The corpus whose manifests `save` wrote; they are read and validated here, once."""
-        about = read_json(folder / "manifest.json", ABOUT)
-        plain_name(about["name"], f"{folder / 'manifest.json'}: name")
-        splits = {s: manifest.read(folder / f"{s}.csv", about["classes"]) for s in SPLITS}
-        return cls(key, about, splits, audio, folder)
+        path, files = folder / "manifest.json", {s: folder / f"{s}.csv" for s in SPLITS}
+        about = read_json(path, ABOUT)
+        plain_name(about["name"], f"{path}: name")
+        splits = {split: manifest.read(file, about["classes"]) for split, file in files.items()}
+        return cls(key, unsealed(path, about, files.values()), splits, audio, folder)
 
     def save(self, output: str | Path) -> "Corpus":
         """The same corpus with its manifests below ``output/manifest``, where they stay."""
@@ -105,7 +107,8 @@ class Corpus:
                 for split, file in zip(SPLITS, files, strict=True):
                     manifest.write(self.splits[split], file)
                 about = self.about | {"digest": file_digest(*files)}
-                write_json(temporary / "manifest.json", {key: about[key] for key in ABOUT})
+                about = {key: about[key] for key in ABOUT}
+                write_sealed(temporary / "manifest.json", about, files)
         return self.load(folder, self.key, self.audio)
 
     @property
@@ -124,8 +127,8 @@ class Corpus:
         path = self.folder / "audio.json"
         if not path.exists():
             names = {name for rows in self.splits.values() for name in rows["wav"]}
-            write_json(path, {"digest": manifest.audio_digest(names, self.audio.root)})
-        return read_json(path, {"digest": str})["digest"]
+            write_sealed(path, {"digest": manifest.audio_digest(names, self.audio.root)})
+        return unsealed(path, read_json(path, {"digest": str}))["digest"]
 
     def poisoned(
         self, attack: Poisoner, name: str, output: Path, sureness: pd.Series | None = None
@@ -179,6 +182,8 @@ class Poisoned:
         them.
     packs : Mapping[str, Pack]
         Their waveforms, triggers applied.
+    held_out : pd.DataFrame | None
+        Clean training clips that are trained on by nobody and stand in no split; None for none.
     """
 
     folder: Path
@@ -187,15 +192,16 @@ class Poisoned:
     attack: dict[str, Any] | None
     splits: Mapping[str, pd.DataFrame]
     packs: Mapping[str, Pack]
+    held_out: pd.DataFrame | None = None
 
     @classmethod
     def load(cls, folder: Path, corpus: Corpus, output: Path) -> "Poisoned":
         """Read what the poison stage wrote, or take a clean corpus as it is; and pack it."""
         attack, splits = None, dict(corpus.splits)
         if folder != corpus.folder:
-            attack, poisoner = attack_folder.read(folder)
             names = (*SPLITS, TRIGGERED)
             splits = {s: manifest.read(folder / f"{s}.csv", corpus.classes) for s in names}
+            attack, poisoner = attack_folder.read(folder, [f"{s}.csv" for s in names])
         if attack is None or not poisoner.trigger.alters:  # the packs of the clean corpus do
             sources = {s: TEST if s == TRIGGERED else s for s in splits}
             packs = {
@@ -277,7 +283,7 @@ def read_truth(folder: Path, attack: dict[str, Any]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If it is missing, broken, or of another length.
+        If it is missing, broken, of another length, or not as it was written.
     """
     path = folder / "truth.csv"
     truth, expected = manifest.read_truth(path), attack["poisoned"] + attack["eligible"]
@@ -286,6 +292,7 @@ def read_truth(folder: Path, attack: dict[str, Any]) -> pd.DataFrame:
             f"{path}: {len(truth)} rows, attack.json counts {expected}; delete its folder, "
             "and the next run poisons again"
         )
+    attack_folder.read(folder, [path.name])
     return truth
 
 

@@ -5,7 +5,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.defenses.repair.shrink import resize
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
-from bdlib.files import atomic, digest, read_json, write_json
+from bdlib.files import alone, atomic, digest, read_json
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import MADE, made
+from bdlib.seals import unsealed, write_sealed
 from bdlib.stages import fitting
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Document, Recipe
+from bdlib.stages.record import REPAIRED
 from bdlib.stages.score import Scores
 from bdlib.stages.train import Trained, train
 from bdlib.training.checkpoints import BROKEN, read_weights, unread
@@ -107,7 +109,8 @@ def _filtered(
         suspicion = defense.scores(view)
     parts = {"filter": made(), **origins(defense)}
     if looked_at:
-        parts["looked_at"] = read_json(looked_at[-1].folder / "done.json", MADE)
+        path = looked_at[-1].folder / "done.json"
+        parts["looked_at"] = unsealed(path, read_json(path, MADE))
     rows = kept_rows(defense, suspicion, blinded.rows)
     trained = trained_on(rows)
     kept = blinded.behind(everything, rows["ID"])
@@ -130,13 +133,14 @@ def stamped(folder: Path) -> Iterator[None]:
     before = set(folder.glob("*/done.json"))
     yield
     for path in set(folder.glob("*/done.json")) - before:
-        write_json(path.with_name("made.json"), made())
+        write_sealed(path.with_name("made.json"), made())
 
 
 def origins(defense: FilterDefense) -> dict[str, Any]:
     """The training of a filter's own network as a part of a record, where that is known."""
     path = defense.trained_in and defense.trained_in / "made.json"
-    return {"autoencoder": read_json(path, MADE)} if path and path.exists() else {}
+    known = path and path.exists()
+    return {"autoencoder": unsealed(path, read_json(path, MADE))} if known else {}
 
 
 def kept_rows(
@@ -164,18 +168,32 @@ def _repaired(
     name = _name(recipe.defense, _told(budget))
     clean = defender.clean_data(poisoned, defense.clean_share)
     path = before.folder / "guarded" / name / "model.ckpt"
-    if path.exists():
-        print(f"stands: {path}")
-    else:
-        started = time.time()
-        weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
-        took = {"repair_s": round(time.time() - started, 1)}
-        write_json(path.with_name("repair.json"), took | made())
-        with atomic(path) as temporary:
-            torch.save(weights, temporary)
+    about = path.with_name("repair.json")
+    with alone(path.parent):
+        if path.exists() and about.exists():
+            print(f"stands: {path}")
+        else:
+            about.unlink(missing_ok=True)  # that of a model which is there no more
+            started = time.time()
+            weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
+            came_of_it = {
+                "repair_s": round(time.time() - started, 1),
+                "repaired": not _same(before.classifier.state_dict(), weights),
+                "clips_a_class": len(budget) // len(poisoned.classes),
+                "tried": [asdict(each) for each in clean.tried],
+            }
+            # Into an open file, as torch puts a name into what it writes, and this one is passing.
+            with atomic(path) as temporary, temporary.open("wb") as file:
+                torch.save(weights, file)
+            write_sealed(about, came_of_it | made(), [path])
     load = partial(_load, recipe, poisoned.classes, path, before.device)
     after = replace(before, load=load, defended=name, undefended=before)
     return Defended(after, defense, len(budget), _told(budget))
+
+
+def _same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two classifiers have the same parameters and buffers, bit for bit."""
+    return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> SpeechClassifier:
@@ -186,6 +204,8 @@ def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> 
         fresh.load_state_dict(state)
     except BROKEN as error:
         raise unread(path, error) from error
+    about = path.with_name("repair.json")
+    unsealed(about, read_json(about, MADE), [path])
     return fresh.to(device).eval()
 
 
@@ -232,8 +252,19 @@ def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str,
         good, bad = scores.read(TEST), scores.read(TRIGGERED)
         measured |= metrics.screening(good, bad, defense.thresholds)
     if defense.stage == "repair":
-        measured |= _parameters_left(trained)
+        measured |= _repaired_or_not(trained) | _parameters_left(trained)
     return measured
+
+
+def _repaired_or_not(trained: Trained) -> dict[str, Any]:
+    """Whether a repair changed anything, on how many clips a class, and the rates that it tried.
+
+    A repair that clean validation clips forbid leaves the undefended classifier: it is refused, and
+    its numbers are those of no repair.
+    """
+    about = read_json(trained.shown / "repair.json", REPAIRED)
+    told = {key: about[key] for key in ("clips_a_class", "tried")}
+    return {"repaired": {"value": int(about["repaired"]), **told}}
 
 
 def _parameters_left(trained: Trained) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import run_on_main
 
 from bdlib.errors import InputError
-from bdlib.files import atomic, write_json
+from bdlib.files import atomic
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import device_name, made, peak_memory_mb
+from bdlib.seals import write_sealed
 from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import UNBUILT, Recipe
 from bdlib.training import classifier_brain, log
+from bdlib.training.checkpoints import kept_files
 from bdlib.training.classifier_brain import ClassifierBrain, Training
 
 TRAIN_KEYS = (
@@ -103,9 +105,14 @@ def describe(folder: Path, settings: dict[str, Any], classes: tuple[str, ...]) -
     """Write the settings of a training and its class order into its folder."""
     with atomic(folder / "hyperparams.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(settings, sort_keys=False))
+    write_labels(classes, folder / "label_encoder.txt")
+
+
+def write_labels(classes: Iterable[str], path: Path) -> None:
+    """A class order as SpeechBrain's label encoder writes it."""
     encoder = CategoricalEncoder()
     encoder.update_from_iterable(classes)
-    with atomic(folder / "label_encoder.txt") as temporary:
+    with atomic(path) as temporary:
         encoder.save(temporary)
 
 
@@ -125,4 +132,4 @@ def finish(
         "device": device_name(device),
         **made(),
     }
-    write_json(folder / "done.json", about)
+    write_sealed(folder / "done.json", about, kept_files(folder))

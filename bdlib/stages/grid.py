@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from bdlib.evaluation import metrics
-from bdlib.files import read_json, write_json
+from bdlib.files import read_json
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.records.provenance import made
+from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.defend import Defended
@@ -38,7 +39,7 @@ def score(defended: Defended, poisoned: Poisoned) -> None:
             numbers = defended.defense.grid_answers(before.classifier, clean, clips).tolist()
             names = [[poisoned.classes[number] for number in row] for row in numbers]
             answers = dict(zip(poisoned.splits[split]["ID"], names, strict=True))
-            write_json(path, made() | {"answers": answers})
+            write_sealed(path, made() | {"answers": answers})
 
 
 def measure(defended: Defended, poisoned: Poisoned) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def provenance(defended: Defended, poisoned: Poisoned) -> dict[str, dict[str, An
     """The grid as a part of a record: `source` and `versions` of its answers, if there is one."""
     if not defended.defense.grid:
         return {}
-    about = read_json(_file(defended, poisoned, poisoned.tests[-1]), ANSWERED)
+    about = _told(_file(defended, poisoned, poisoned.tests[-1]))
     return {"surface": {key: about[key] for key in ("source", "versions")}}
 
 
@@ -72,11 +73,14 @@ def _file(defended: Defended, poisoned: Poisoned, split: str) -> Path:
     return scored.with_name(f"surface-{scored.stem}.json")
 
 
+def _told(path: Path) -> dict[str, Any]:
+    return unsealed(path, read_json(path, ANSWERED))
+
+
 def _read(path: Path, grid: tuple[Hashable, ...]) -> dict[Hashable, pd.DataFrame]:
     """Predicted classes by ID, a table for each setting."""
-    table = pd.DataFrame.from_dict(
-        read_json(path, ANSWERED)["answers"], orient="index", columns=range(len(grid))
-    )
+    answers, settings = _told(path)["answers"], range(len(grid))
+    table = pd.DataFrame.from_dict(answers, orient="index", columns=settings)
     return {
         setting: table[[number]].set_axis(["predicted"], axis=1)
         for number, setting in enumerate(grid)

@@ -5,9 +5,10 @@ from typing import Any
 from bdlib.errors import InputError, fits
 from bdlib.evaluation import metrics
 from bdlib.evaluation.metrics import Metric
-from bdlib.files import read_json, write_json
+from bdlib.files import read_json
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.sampling import rank
+from bdlib.seals import SEAL, unsealed, write_sealed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.score import Scores
 
@@ -40,8 +41,9 @@ def audibility(poisoned: Poisoned) -> dict[str, Metric]:
         names = rank(poisoned.splits[TRIGGERED]["ID"], 0, "stealth")[:HEARD]
         clean, altered = poisoned.packs[TEST], poisoned.packs[TRIGGERED]
         pairs = ((clean.waveform(name), altered.waveform(name)) for name in names)
-        write_json(path, stealth.measure(pairs, clean.rate))
-    measured = read_json(path)
+        write_sealed(path, stealth.measure(pairs, clean.rate))
+    told = read_json(path)
+    measured = {k: v for k, v in told.items() if k != SEAL} if fits(told, dict) else None
     if not fits(measured, dict[str, dict[str, float]]):
         raise InputError(f"{path}: broken; delete it, and the next run measures again")
-    return measured
+    return unsealed(path, told)

@@ -8,6 +8,7 @@ from typing import Any
 from bdlib.files import digest, read_json
 from bdlib.records import record as records
 from bdlib.records.provenance import MADE, newest, place
+from bdlib.seals import unsealed
 from bdlib.stages.compute import DETERMINING, run_options
 from bdlib.stages.corpus import Corpus
 from bdlib.stages.recipe import Recipe
@@ -19,7 +20,10 @@ DONE = {
     **dict.fromkeys(("peak_memory_mb", "parameters", "epochs", "rollbacks", "clips"), int),
     **{"device": str, **MADE},
 }
-REPAIRED = {"repair_s": float, **MADE}
+REPAIRED = {
+    **{"repair_s": float, "repaired": bool, "clips_a_class": int, "tried": list[dict]},
+    **MADE,
+}
 """Keys of the files that a training and a repair leave, with their types."""
 
 
@@ -53,11 +57,9 @@ def record(
     """
     line = entry(recipe, trained, measured, defense or training_defense(recipe), parts or {})
     path = Path(recipe.settings["run"]["results_folder"]) / f"{line['dataset']['name']}.jsonl"
-    if path.exists() and any(old["id"] == line["id"] for old in records.read(path)):
-        print(f"recorded before in {path}")
-    else:
-        records.append(path, line)
-        print(f"recorded in {path}")
+    if path.exists():
+        records.read(path)  # refuses what would not be rendered
+    print(f"{'recorded' if records.append(path, line) else 'recorded before'} in {path}")
     return path
 
 
@@ -76,10 +78,11 @@ def entry(
     parts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The line of a run: what was done to which data, by what, and what came of it."""
-    attack, done = trained.poisoned.attack, read_json(trained.folder / "done.json", DONE)
+    attack, path = trained.poisoned.attack, trained.folder / "done.json"
+    done = unsealed(path, read_json(path, DONE))
     made = {"training": done, **parts, "scores": scored_by(trained, trained.poisoned)}
     if (path := trained.shown / "repair.json").exists():
-        made["repair"] = read_json(path, REPAIRED)
+        made["repair"] = unsealed(path, read_json(path, REPAIRED))
     data = dataset(trained.poisoned.corpus)
     return {
         "schema": records.SCHEMA,

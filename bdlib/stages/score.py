@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from bdlib.evaluation import scores
-from bdlib.files import digest, read_json, write_json
+from bdlib.files import alone, digest, read_json
 from bdlib.manifest import TEST
 from bdlib.records.provenance import MADE, made, newest
+from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.train import Trained
 
@@ -28,24 +29,29 @@ class Scores:
     files: Mapping[str, Path]
 
     def read(self, split: str) -> pd.DataFrame:
-        """See `bdlib.evaluation.scores.read`."""
-        return scores.read(self.files[split])
+        """See `bdlib.evaluation.scores.read`; and the file is as it was written."""
+        path = self.files[split]
+        table = scores.read(path)
+        _read_made(path, path)
+        return table
 
 
 def score(trained: Trained, poisoned: Poisoned) -> Scores:
     """Score the clean and the triggered test set, unless that was done; then no model is loaded."""
     files = {split: score_file(trained, poisoned, split) for split in poisoned.tests}
-    for split, path in files.items():
-        if not (path.exists() and _made(path).exists()):
-            scores.score(trained.classifier, trained.batches(split), poisoned.classes, path)
-            write_json(_made(path), made())
+    with alone(trained.shown / "scores"):
+        for split, path in files.items():
+            if not (path.exists() and _made(path).exists()):
+                classifier = trained.classifier
+                _made(path).unlink(missing_ok=True)  # that of a file which is there no more
+                scores.score(classifier, trained.batches(split), poisoned.classes, path)
+                write_sealed(_made(path), made(), [path])
     return Scores(files)
 
 
 def provenance(trained: Trained, poisoned: Poisoned) -> dict[str, Any]:
     """`source` and `versions` of the scoring; of several the newest."""
-    paths = [_made(score_file(trained, poisoned, split)) for split in poisoned.tests]
-    return newest(read_json(path, MADE) for path in paths)
+    return newest(_read_made(score_file(trained, poisoned, split)) for split in poisoned.tests)
 
 
 def score_file(trained: Trained, poisoned: Poisoned, split: str) -> Path:
@@ -57,3 +63,7 @@ def score_file(trained: Trained, poisoned: Poisoned, split: str) -> Path:
 
 def _made(path: Path) -> Path:
     return path.with_suffix(".made.json")
+
+
+def _read_made(path: Path, *files: Path) -> dict[str, Any]:
+    return unsealed(_made(path), read_json(_made(path), MADE), files)

@@ -15,7 +15,8 @@ from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import from_dict
 from bdlib.corpus import Batches
 from bdlib.errors import InputError
-from bdlib.files import digest, read_json, write_json
+from bdlib.files import digest, read_json
+from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.corpus import Corpus, Poisoned
 from bdlib.stages.recipe import Document, Recipe, check
 from bdlib.stages.train import Trained, train
@@ -39,8 +40,8 @@ def learned(attack: Poisoner, recipe: Recipe, corpus: Corpus) -> Poisoner:
         print(f"learning the trigger on {own.name}")
         number = corpus.classes.index(target)
         fitted = learning.fitted(attack, trained.classifier, clips, number)
-        write_json(path, fitted.trigger.to_dict())
-    return replace(attack, trigger=from_dict(read_json(path, ("type",))))
+        write_sealed(path, fitted.trigger.to_dict())
+    return replace(attack, trigger=from_dict(unsealed(path, read_json(path, ("type",)))))
 
 
 def sureness(attack: Poisoner, recipe: Recipe, corpus: Corpus) -> pd.Series:
@@ -51,8 +52,8 @@ def sureness(attack: Poisoner, recipe: Recipe, corpus: Corpus) -> pd.Series:
     if not path.exists():
         rows, trained = corpus.splits["train"], _trained(own, corpus)
         clips = _clips(trained, rows[attack.labels.candidates(rows)], None)
-        write_json(path, learning.sureness(trained.classifier, clips).to_dict())
-    return pd.Series(read_json(path), dtype=float)
+        write_sealed(path, learning.sureness(trained.classifier, clips).to_dict())
+    return pd.Series(unsealed(path, read_json(path)), dtype=float)
 
 
 def _recipe(recipe: Recipe, name: str | None, seed: int) -> Recipe:

@@ -13,7 +13,8 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 
 from bdlib.errors import InputError, fits
-from bdlib.files import check_regular
+from bdlib.files import check_regular, read_json
+from bdlib.seals import unsealed
 
 UNFINISHED = ".unfinished"
 BROKEN = (
@@ -55,8 +56,10 @@ class WholeCheckpointer(Checkpointer):
             ddp_barrier()  # the others look for it by its name
             if saved is None:
                 return None
-        except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+        except BaseException as error:  # a Ctrl-C, too, leaves nothing
             shutil.rmtree(unfinished, ignore_errors=True)
+            if not isinstance(error, OSError | RuntimeError):
+                raise  # torch tells of a full disk by a RuntimeError
             raise InputError(
                 f"{self.checkpoints_dir}: the checkpoint cannot be written "
                 f"({str(error).splitlines()[0]}); free disk space, and the same command goes on"
@@ -80,6 +83,29 @@ class WholeCheckpointer(Checkpointer):
                 f"{self.checkpoints_dir}: the checkpoint cannot be read ({what}); delete "
                 f"{self.checkpoints_dir.parent} and train again"
             ) from error
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """Of a training that ended, the weights of its checkpoints and what tells the best of them."""
+    return [
+        file
+        for checkpoint in sorted(folder.glob("save/CKPT*"))
+        for file in (checkpoint / "classifier.ckpt", checkpoint / "CKPT.yaml")
+        if file.exists()
+    ]
+
+
+def check_kept(folder: Path) -> None:
+    """Compare the checkpoints of a training with the seal in its `done.json`, if it ended.
+
+    Raises
+    ------
+    InputError
+        If one is not as it was written.
+    """
+    done = folder / "done.json"
+    if done.exists():
+        unsealed(done, read_json(done, {"clips": int}), kept_files(folder), whole=True)
 
 
 def read_weights(path: Path, most: int) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.training import log, ranks
-from bdlib.training.checkpoints import WholeCheckpointer
+from bdlib.training.checkpoints import WholeCheckpointer, check_kept
 
 MOST_ROLLBACKS = 3
 KEPT = {"best": "valid_loss", "last": None}
@@ -280,11 +280,12 @@ def load(classifier: SpeechClassifier, folder: str | Path, keep: str = "best") -
     Raises
     ------
     InputError
-        If there is none, or it is broken.
+        If there is none, it is broken, or not as it was when the training ended.
     """
     checkpointer = WholeCheckpointer(Path(folder) / "save", recoverables={"classifier": classifier})
     if checkpointer.recover_if_possible(min_key=KEPT[keep]) is None:
         raise InputError(f"{folder}: no epoch was trained; raise `number_of_epochs`")
+    check_kept(Path(folder))
     return classifier.eval()
 
 

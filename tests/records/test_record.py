@@ -23,7 +23,7 @@ def test_an_appended_line_is_on_the_disk_before_the_run_goes_on(tmp_path, make_r
     path, synced = tmp_path / "r.jsonl", []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file)))
     for number in (1, 2):
-        append(path, make_record())
+        append(path, make_record({"id": f"r{number}"}))
         assert len(synced) == number  # after the whole line, and that of this file
         assert (synced[-1].st_ino, synced[-1].st_size) == (path.stat().st_ino, path.stat().st_size)
 
@@ -46,16 +46,31 @@ def test_a_broken_line_is_named(tmp_path, make_record, broken):
         read(path)
 
 
-def test_a_line_cut_short_does_not_swallow_the_next(tmp_path, make_record):
+@pytest.mark.parametrize("cut", [1, 50, -2, -1])
+def test_a_last_line_cut_short_is_recorded_again(tmp_path, make_record, capsys, cut):
+    """What lacks no more than its end is a record; of what lacks more, its run gives another."""
     path = tmp_path / "r.jsonl"
     append(path, make_record())
-    whole = path.read_text()
-    path.write_text(whole + whole[:50])
-    append(path, make_record({"id": "after"}))
-    lines = path.read_text().splitlines()
-    assert lines[1] == whole[:50]
-    path.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
-    assert [record["id"] for record in read(path)] == ["r0", "after"]
+    first = path.read_bytes()
+    append(path, make_record({"id": "cut"}))
+    whole = path.read_bytes()
+    path.write_bytes(first + whole[len(first) :][:cut])
+    known = ["r0"] if cut != -1 else ["r0", "cut"]
+    assert [record["id"] for record in read(path)] == known
+    assert ("cut short" in capsys.readouterr().out) == (cut != -1)
+    assert append(path, make_record({"id": "cut"})) == (cut != -1)
+    assert append(path, make_record({"id": "after"}))
+    assert [record["id"] for record in read(path)] == ["r0", "cut", "after"]
+
+
+def test_two_of_the_same_run_leave_one_record(tmp_path, make_record):
+    path = tmp_path / "r.jsonl"
+    same = make_record({"id": "naïve"})
+    with ThreadPoolExecutor(8) as pool:
+        new = list(pool.map(lambda _: append(path, same), range(20)))
+    assert sum(new) == 1 and read(path) == [same]
+    assert append(path, make_record({"id": "r", "command": '"naïve"'}))
+    assert append(path, make_record({"id": "na"}))
 
 
 def test_a_missing_or_unwritable_file_is_named(tmp_path, make_record):

@@ -17,6 +17,7 @@ from bdlib.errors import InputError
 from bdlib.evaluation import stealth
 from bdlib.files import COMMON, file_digest
 from bdlib.manifest import SPLITS
+from bdlib.seals import SEAL, write_sealed
 from bdlib.stages import surrogate
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.measure import audibility
@@ -145,6 +146,9 @@ def test_rows_are_blind_even_where_a_file_tells(staged):
         path = poisoned.folder / "train.csv"
         rows = pd.read_csv(path, dtype=str)
         rows.assign(**{column: "1"}).to_csv(path, index=False)
+        about = json.loads((poisoned.folder / "attack.json").read_text())
+        about.pop(SEAL)
+        write_sealed(poisoned.folder / "attack.json", about, poisoned.folder.glob("*.csv"))
         poisoned, _ = staged()
         assert column in path.read_text() and column not in poisoned.splits["train"].columns
     assert len(poisoned.splits["train"]) == 18
@@ -303,6 +307,7 @@ def test_hard_clips_are_those_a_surrogate_is_least_sure_of(staged, tmp_path, mon
     chosen = set(truth.index[truth["split"] == "train"])
     (path,) = (tmp_path / "exp" / "learned").glob("sureness-*.json")
     sure = json.loads(path.read_text())
+    sure.pop(SEAL)
     assert set(sure) == {name for name in poisoned.splits["train"]["ID"] if name.startswith("b/")}
     assert chosen == set(sorted(sure, key=sure.get)[:3]) and max(sure.values()) < 0
     monkeypatch.setattr(surrogate, "train", None)

@@ -21,10 +21,12 @@ from bdlib.defenses.filters.vae_pls.brain import (
 )
 from bdlib.errors import InputError
 from bdlib.features import ScaledFbank
-from bdlib.files import alone, digest, read_json, seed_of, write_json
+from bdlib.files import alone, digest, read_json, seed_of
 from bdlib.pack import Pack
 from bdlib.sampling import share
+from bdlib.seals import unsealed, write_sealed
 from bdlib.training.autoencoder import AutoencoderSettings
+from bdlib.training.checkpoints import kept_files
 from bdlib.training.classifier_brain import Training, fit, load
 from bdlib.training.schedule import Constant
 
@@ -102,7 +104,8 @@ def trained(settings: AutoencoderSettings, corpus: Corpus, folder: Path) -> Sequ
         network = fit(network, how, drawn, watched, place, *options)
         write_examples(network, next(iter(watched)), place, seed_of("examples", corpus.seed))
         done = {"clips": len(rows), ERROR: rebuilding_error(network, corpus)}
-        write_json(place / "done.json", dataclasses.asdict(settings) | done)
+        about = dataclasses.asdict(settings) | done
+        write_sealed(place / "done.json", about, kept_files(place))
     return network
 
 
@@ -126,7 +129,8 @@ def rebuilding_error(network: SequentialAutoencoder, corpus: Corpus) -> float:
 
 def error_of(settings: AutoencoderSettings, corpus: Corpus, folder: Path) -> float:
     """The `rebuilding_error` of an autoencoder that was trained."""
-    return read_json(home(settings, corpus, folder) / "done.json", (ERROR,))[ERROR]
+    path = home(settings, corpus, folder) / "done.json"
+    return unsealed(path, read_json(path, (ERROR,)))[ERROR]
 
 
 def home(settings: AutoencoderSettings, corpus: Corpus, folder: Path) -> Path:
