@@ -15,6 +15,13 @@ from torchaudio.transforms import MFCC
 from bdlib.corpus import Batch
 
 
+def summed(values: Tensor) -> Tensor:
+    """A sum over the processes of a distributed training, in place; alone, what is given."""
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(values)
+    return values
+
+
 class FrontEnd(nn.Module, ABC):
     """Waveforms (B, samples) in [-1, 1] and relative lengths (B,) to features (B, T, F).
 
@@ -122,12 +129,13 @@ class Normalized(FrontEnd):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Estimate the statistics over all frames."""
+        """Estimate the statistics over all frames, those of other processes among them."""
         total = square = count = 0
         for batch in batches:
             frames = super().compute(batch.wavs, batch.lens).flatten(0, 1).double()
             total, square = total + frames.sum(0), square + (frames**2).sum(0)
             count += len(frames)
+        total, square, count = summed(torch.stack([total, square, torch.full_like(total, count)]))
         self.mean.copy_(total / count)
         self.deviation.copy_((square / count - (total / count) ** 2).clamp_min(1e-8).sqrt())
 

@@ -127,6 +127,14 @@ class WideResNet(SpeechClassifier):
         """Logits of all views (B, views, C) to those of the clips (B, C)."""
         return logits.logsumexp(1) if self.multi_view else logits.mean(1)
 
+    def forward(self, wavs: Tensor, lens: Tensor | None) -> Tensor:
+        """See `SpeechClassifier`; of features (B, T, F), the logits of all views (B, views, C).
+
+        The second is for trainings: what compiles a network or averages its gradients over
+        processes sees `forward` alone.
+        """
+        return self.view_logits(wavs) if wavs.dim() == 3 else super().forward(wavs, lens)
+
     def embed(self, features: Tensor, lens: Tensor) -> Tensor:
         """(B, T, F) to (B, D), the mean over views."""
         return self.view_embeddings(features).mean(1)

@@ -30,7 +30,15 @@ def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
     options["device"] = device(options["device"])
     if options["device"].startswith("cuda"):
         options |= {name: "bf16" for name in ("precision", "eval_precision") if name not in given}
+        _tune_convolutions()
     return options
+
+
+def _tune_convolutions() -> None:
+    """Let cuDNN try its algorithms once a shape; shapes here are fixed, so that it pays."""
+    import torch
+
+    torch.backends.cudnn.benchmark = True
 
 
 def device(name: str | None) -> str:

@@ -51,9 +51,11 @@ class WholeCheckpointer(Checkpointer):
                 shutil.rmtree(unfinished, ignore_errors=True)
             saved = super().save_checkpoint(*args, **kwargs)
             ddp_barrier()
+            if saved is not None:
+                whole = unfinished.rename(super()._new_checkpoint_dirpath())
+            ddp_barrier()  # the others look for it by its name
             if saved is None:
                 return None
-            whole = unfinished.rename(super()._new_checkpoint_dirpath())
         except BaseException as error:  # a Ctrl-C, too, leaves nothing
             shutil.rmtree(unfinished, ignore_errors=True)
             if not isinstance(error, OSError | RuntimeError):

@@ -12,13 +12,14 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from bdlib.corpus import Batch, Batches
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.training import log
+from bdlib.training import log, ranks
 from bdlib.training.checkpoints import WholeCheckpointer, check_kept
 
 MOST_ROLLBACKS = 3
@@ -143,13 +144,20 @@ class ClassifierBrain(sb.Brain):
         A loss that is not finite ends the training at once, where SpeechBrain would hope: weights
         stepped by a NaN never mend. They are left behind, as the training goes back.
         """
-        loss = super().fit_batch(batch)
+        loss = ranks.averaged(super().fit_batch(batch), self.device)  # so that all go back, or none
         if not abs(float(loss)) < self.EXPLODED:
             raise Diverged(f"training loss is {float(loss):.6g}")
         return loss
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
         """Nothing: `fit_batch` looks, when the loss has come to the CPU."""
+
+    def _wrap_distributed(self) -> None:
+        """As SpeechBrain, whose batch normalisation of several processes needs a GPU."""
+        if not (self.distributed_launch and self.device_type == "cpu"):
+            return super()._wrap_distributed()
+        for name, module in self.modules.items():
+            self.modules[name] = DistributedDataParallel(ranks.SharedBatchNorm.convert(module))
 
     def update_average(self, loss: Tensor, avg_loss: float) -> float:
         """Running mean; SpeechBrain's leaves NaN out, and a ruined model would score 0, the best."""
@@ -160,7 +168,8 @@ class ClassifierBrain(sb.Brain):
         if stage == sb.Stage.TRAIN:
             self.train.epoch = epoch
             self.started = time.time()
-            torch.manual_seed(seed_of("training", self.seed, epoch))
+            own = [ranks.rank()] if ranks.rank() else []  # each process draws its own views
+            torch.manual_seed(seed_of("training", self.seed, epoch, *own))
         self.correct = self.total = 0
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:

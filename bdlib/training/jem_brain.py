@@ -1,5 +1,6 @@
 """Training of a joint energy-based model over views (MVJ), and of its semi-supervised form."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import Any
 import numpy as np
 import speechbrain as sb
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bdlib.corpus import Batch, Batches
-from bdlib.errors import InputError
 from bdlib.files import atomic
 from bdlib.models.wide_resnet import WideResNet
+from bdlib.training import ranks
 from bdlib.training.classifier_brain import ClassifierBrain, Training
 from bdlib.training.sgld import Sampler, SgldSettings
 
@@ -125,8 +126,6 @@ class ViewBrain(ClassifierBrain):
     ) -> None:
         self.semi = semi if semi and (semi.first or semi.step) else None
         self.plain = sgld is None and self.semi is None and not input_noise
-        if run_opts.get("distributed_launch") and not self.plain:
-            raise InputError("of these trainings only MVD runs under torchrun; start it without")
         super().__init__(classifier, training, train, folder, seed, run_opts, caution)
         self.generative, self.sampler, self.input_noise = generative, None, input_noise
         self.log_prior = (train.counts / train.counts.sum()).clamp_min(1e-12).log().to(self.device)
@@ -135,7 +134,8 @@ class ViewBrain(ClassifierBrain):
             self.sampler = Sampler(sgld, classifier.head.out_features, shape, caution).to(
                 self.device
             )
-            self.checkpointer.add_recoverable("sampler", self.sampler)
+            own = (ranks.load_own, ranks.save_own)  # each process has buffers of its own
+            self.checkpointer.add_recoverable("sampler", self.sampler, *own)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Also lengthen the chains."""
@@ -146,10 +146,13 @@ class ViewBrain(ClassifierBrain):
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Also keep one sample of each of the first classes, to be looked at."""
         if stage == sb.Stage.TRAIN and self.sampler is not None:
-            path = self.folder / "samples" / f"{epoch:03}.npy"
-            with atomic(path) as temporary, temporary.open("wb") as file:
-                np.save(file, self.sampler.classes[:6, 0].cpu().numpy())
+            sb.utils.distributed.run_on_main(self._keep_samples, args=[epoch])
         super().on_stage_end(stage, stage_loss, epoch)
+
+    def _keep_samples(self, epoch: int) -> None:
+        path = self.folder / "samples" / f"{epoch:03}.npy"
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.save(file, self.sampler.classes[:6, 0].cpu().numpy())
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> Tensor:
         """Logits (B, C); in training (B + S, C), the samples last."""
@@ -160,12 +163,18 @@ class ViewBrain(ClassifierBrain):
         if self.input_noise:
             views = views + self.input_noise * torch.randn_like(views)
         if self.sampler is not None:
-            samples = self.sampler.draw(self._one_view, batch.labels)
-            views = torch.cat([views, samples])
-        return self._one_view(views)
+            views = torch.cat([views, self._samples(batch.labels)])
+        return self._one_view(self.modules.classifier, views)
 
-    def _one_view(self, views: Tensor) -> Tensor:
-        return self.classifier.view_logits(views).squeeze(1)
+    def _samples(self, labels: Tensor) -> Tensor:
+        """Drawn without a gradient for parameters, so that no process waits for others."""
+        net = ranks.bare(self.modules.classifier)
+        with ranks.frozen(net):
+            return self.sampler.draw(functools.partial(self._one_view, net), labels)
+
+    def _one_view(self, net: nn.Module, views: Tensor) -> Tensor:
+        """Logits of single views (B, C), by `forward`, which alone is compiled and averaged."""
+        return net(views, None).squeeze(1)
 
     def compute_objectives(self, logits: Tensor, batch: Batch, stage: sb.Stage) -> Tensor:
         """Eq. 4 (MVJ) or its first term (MVD); with `semi`, Eq. 8."""

@@ -153,7 +153,12 @@ def test_the_langevin_loop_never_waits(cuda, chance):
     assert samples.device.type == "cuda" and samples.shape == (4, 61, 8)
 
 
-ON_THE_CPU = {"label_disagreement", "perfect_filter_oracle", "random_filter"}  # by numpy alone
+ON_THE_CPU = {  # by numpy alone
+    "cleanlab_issues",
+    "label_disagreement",
+    "perfect_filter_oracle",
+    "random_filter",
+}
 
 
 def defenses(stage):
@@ -167,7 +172,7 @@ def defenses(stage):
 
 
 SHORT = {  # settings that make a defense short and leave its path as it is
-    "repair_steps": 1, "mask_steps": 2, "epochs": 1, "teacher_steps": 1, "unlearn_epochs": 1,
+    "repair_steps": 2, "mask_steps": 2, "epochs": 1, "teacher_steps": 2, "unlearn_epochs": 1,
     "overlays": 3, "autoencoder_batch": 8, "conv_channels": 4, "autoencoder_steps": 4,
     "hop": 4096, "components": 4,
 }  # fmt: skip

@@ -34,12 +34,12 @@ def tones(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tones")
     parts = {name: _clips(folder / name, n, i) for i, (name, n) in enumerate([("t", 12), ("v", 6)])}
 
-    def batches(name, seed, seconds):
+    def batches(name, seed, seconds, size=6, shard=(0, 1)):
         rows, packed = parts[name]
-        return Batches(packed, rows, CLASSES, 6, seconds, seed)
+        return Batches(packed, rows, CLASSES, size, seconds, seed, shard=shard)
 
     return SimpleNamespace(
         rate=RATE,
-        train=lambda seed=0, seconds=0.7: batches("t", seed, seconds),
+        train=lambda seed=0, seconds=0.7, *more: batches("t", seed, seconds, *more),
         valid=lambda seconds=0.7: batches("v", None, seconds),
     )

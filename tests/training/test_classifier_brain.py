@@ -364,10 +364,10 @@ def test_noise_on_views_is_added_in_training_only(tones, tmp_path):
 
     def brain(noise):
         class Notes(ViewBrain):
-            def _one_view(self, views):
+            def _one_view(self, net, views):
                 if len(views) == 9:  # six real ones and three samples
                     seen.setdefault(noise, views.detach().clone())
-                return super()._one_view(views)
+                return super()._one_view(net, views)
 
         return lambda *args, **kwargs: Notes(*args, **kwargs, sgld=SGLD, input_noise=noise)
 

@@ -203,3 +203,25 @@ def test_a_step_sees_the_views_and_then_the_samples(brain_of, bf16):
     assert logits.shape == (9, 3) and logits.dtype == loss.dtype == torch.float32
     distance = torch.cdist(logits, drawn).min(1).values
     assert (distance[6:] < 1e-2).all() and (distance[:6] > 2e-2).all()
+
+
+class Around(torch.nn.Module):
+    """What compiles a network, as torch does: its `forward` alone, and not what it calls beside it."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.seen = net, []
+
+    def forward(self, views, lens):
+        self.seen.append((len(views), any(p.requires_grad for p in self.net.parameters())))
+        return self.net(views, lens)
+
+
+@pytest.mark.parametrize("sgld", [None, SGLD], ids=["mvd-semisup", "mvj"])
+def test_every_pass_of_a_step_goes_through_what_compiles(brain_of, sgld):
+    """Langevin steps without gradients for parameters, which a compiled network would compute."""
+    brain, batch = brain_of(sgld=sgld, semi=SemiSup()), a_batch()
+    around = brain.modules["classifier"] = Around(brain.classifier)
+    logits = brain.compute_forward(batch, sb.Stage.TRAIN)
+    chain = [(SGLD.samples, False)] * (SGLD.steps + 1) if sgld else []
+    assert around.seen == [*chain, (len(logits), True)]
