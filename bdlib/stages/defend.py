@@ -173,9 +173,9 @@ def _repaired(
             print(f"stands: {path}")
         else:
             about.unlink(missing_ok=True)  # that of a model which is there no more
-            started = time.time()
+            started = time.monotonic()
             weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
-            took = {"repair_s": round(time.time() - started, 1)}
+            took = {"repair_s": round(time.monotonic() - started, 1)}
             # Into an open file, as torch puts a name into what it writes, and this one is passing.
             with atomic(path) as temporary, temporary.open("wb") as file:
                 torch.save(weights, file)
