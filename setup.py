@@ -6,7 +6,8 @@ Data sets' recipes and the tools are used from a clone of the repository.
 from setuptools import find_packages, setup
 
 extras = {
-    "scan": ["onnxruntime"],
+    "scan": ["onnxruntime"],  # reads a checkpoint of ONNX, too
+    "huggingface": ["transformers"],  # its audio classifiers as checkpoints
     "mini": ["espeakng-loader"],  # GPL; offline corpora for the quickstart and the tests
     "sweep": ["ray"],
     "effects": ["pedalboard"],  # GPL; the JingleBack effect chains
@@ -45,6 +46,7 @@ setup(
         "matplotlib",
         "pandas",
         "rich",
+        "safetensors",
         "scikit-learn",
         "scipy",
         "soundfile",

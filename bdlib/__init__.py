@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _HOME = {
     **dict.fromkeys(("Corpus", "train", "measure", "filter", "repair", "guard"), "notebook"),
     "scan": "scanning.scan",
+    "Checkpoint": "checkpoints.checkpoint",
     "wrap": "models.wrap",
     "InputError": "errors",
     "Poisoner": "attacks.poisoner",

@@ -10,10 +10,12 @@ import importlib.util
 import json
 import math
 import os
+import pickle
 import re
 import resource
 import signal
 import struct
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +25,8 @@ import pytest
 import soundfile
 import torch
 import torchaudio
+from safetensors.torch import save_file
+from speechbrain.lobes.models.Xvector import Xvector
 
 from bdlib import manifest
 from bdlib.attacks import folder as attack_folder
@@ -32,6 +36,8 @@ from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import AudioFile, Clap, Repeat, Sequence, Sound
 from bdlib.attacks.trigger import Trigger
 from bdlib.audio import check_clip, resampled
+from bdlib.checkpoints import architecture
+from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.errors import InputError, fits
 from bdlib.evaluation import scores
 from bdlib.files import COMMON, folder_digest, plain_name, read_json
@@ -41,6 +47,7 @@ from bdlib.records import record
 from bdlib.records.provenance import newest
 from bdlib.report.render import MADE, render
 from bdlib.sheets import FORMULA, plain_cell, safe_cell
+from bdlib.stages import fitting
 from bdlib.stages.corpus import ABOUT, Corpus, manifest_folder
 from bdlib.stages.measure import audibility
 from bdlib.stages.pack import Audio
@@ -819,6 +826,130 @@ def test_a_record_of_wrong_types(refused, make_record, key, value):
     ) or (value == 7 and not isinstance(value, bool) and key in ("seed", "model.parameters")):
         pytest.skip("of its type")
     refused(_of_record(make_record, key, value), "line 1", key, "delete the line")
+
+
+# --- checkpoints
+
+
+class Writes:
+    """What unpickling it would do: write a file beside the folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def lying_header(folder):
+    (folder / "w.safetensors").write_bytes(struct.pack("<Q", 10 * 2**30) + b"{}")
+    Checkpoint.open(folder / "w.safetensors", "smallcnn")
+
+
+def zip_bomb(folder):
+    with zipfile.ZipFile(folder / "w.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**26))
+    Checkpoint.open(folder / "w.ckpt", "smallcnn")
+
+
+def pickled(folder):
+    torch.save({"head.weight": Writes(folder.parent.parent / "ran")}, folder / "w.ckpt")
+    Checkpoint.open(folder / "w.ckpt", "smallcnn")
+
+
+def bare_pickle(folder):
+    (folder / "w.ckpt").write_bytes(pickle.dumps(Writes(folder.parent.parent / "ran")))
+    Checkpoint.open(folder / "w.ckpt", "smallcnn")
+
+
+def of_speechbrain(text="", head=None, encoder=None):
+    """A folder as `EncoderClassifier` has it, of a small x-vector, spoilt."""
+
+    def act(folder):
+        net = Xvector(in_channels=8, tdnn_channels=[4] * 5, lin_neurons=4).state_dict()
+        parts = {"norm.norm": torch.nn.BatchNorm1d(4), "out.w": torch.nn.Linear(4, 3)}
+        told = {f"{name}.{k}": v for name, m in parts.items() for k, v in m.state_dict().items()}
+        torch.save(net | (encoder or {}), folder / "embedding_model.ckpt")
+        torch.save(told if head is None else head, folder / "classifier.ckpt")
+        beside = folder.parent.parent / "ran"
+        (folder / "hyperparams.yaml").write_text(text.replace("{beside}", str(beside)))
+        Checkpoint.open(folder)
+
+    return act
+
+
+def of_training(**classifier):
+    """The folder of a training here whose settings ask for another net."""
+
+    def act(folder):
+        settings = architecture.named("keyword_resnet")
+        settings["model"]["classifier"] |= classifier
+        fitting.describe(folder, settings, ("no", "yes"))
+        (folder / "save" / "CKPT+1").mkdir(parents=True)
+        (folder / "save" / "CKPT+1" / "CKPT.yaml").write_text("valid_loss: 1.0\nunixtime: 1.0\n")
+        torch.save(
+            {"head.weight": torch.zeros(2, 4)}, folder / "save" / "CKPT+1" / "classifier.ckpt"
+        )
+        Checkpoint.open(folder)
+
+    return act
+
+
+def of_huggingface(**config):
+    def act(folder):
+        (folder / "config.json").write_text(json.dumps(config))
+        save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
+        Checkpoint.open(folder)
+
+    return act
+
+
+def with_weights(state, model="smallcnn"):
+    def act(folder):
+        save_file(state, folder / "w.safetensors")
+        Checkpoint.open(folder / "w.safetensors", model)
+
+    return act
+
+
+NOT_FINITE = {"head.weight": torch.tensor([[1.0, NAN]])}
+CHECKPOINTS = [
+    (bounded(lying_header), ["w.safetensors", "a header of 10737418240 bytes"]),
+    (bounded(zip_bomb), ["w.ckpt", "unpacks to"]),
+    (pickled, ["w.ckpt", "cannot be read"]),
+    (bare_pickle, ["w.ckpt", "not whole, or no weights"]),
+    (with_weights(NOT_FINITE), ["head.weight holds what is not a finite number"]),
+    (with_weights({"head.weight": torch.zeros(3, 5)}), ["missing"]),
+    (of_speechbrain("a: !apply:pathlib.Path.touch [{beside}]\n"), ["line 1", "would be run"]),
+    (of_speechbrain("a:\n  - b: !apply:os.system ['touch {beside}']\n"), ["line 2", "would be run"]),
+    (of_speechbrain("mean_var_norm: {norm_type: global}\n"), ["only by sentence"]),
+    (of_speechbrain("a: [\n"), ["hyperparams.yaml"]),
+    (of_speechbrain("a: " + DEEP), ["hyperparams.yaml"]),
+    (of_speechbrain(), ["hidden.2.weight", "missing"]),
+    (of_speechbrain(head={"weight": torch.zeros(3, 9)}), ["classifier.ckpt"]),
+    (of_speechbrain(head={"weight": Writes(Path("/nowhere/ran"))}), ["classifier.ckpt", "cannot be read"]),
+    (of_speechbrain(encoder={"blocks.0.conv.weight": torch.zeros(4, 8)}), ["neither x-vector"]),
+    (of_speechbrain(encoder={"more": torch.zeros(1)}), ["missing"]),
+    (of_training(), ["classifier.ckpt", "missing"]),
+    (bounded(of_training(channels=[20_000] * 4)), ["classifier.ckpt"]),
+    (of_training(channels=[10**9]), ["channels is 1000000000"]),
+    (of_training(front_end={"()": "!apply:os.system", "a": "touch x"}), ["!apply:os.system", "refused"]),
+    (of_training(front_end={"()": "!new:os.system {a: b} #"}), ["refused"]),
+    (of_training(front_end="!new:pathlib.Path"), ["!new:pathlib.Path is refused"]),
+    (of_training(**{"front_end: !apply:os.system": 1}), ["a key of it"]),
+    (of_training(blocks="!apply:os.system"), ["cannot be made"]),
+    (of_huggingface(model_type="ast", auto_map={"AutoModel": "x.Y"}), ["config.json", "auto_map"]),
+    (of_huggingface(model_type="gpt2"), ["config.json", "gpt2"]),
+    (of_huggingface(model_type="wav2vec2", hidden_size=-1), ["config.json"]),
+    (lambda folder: Checkpoint.open(folder), ["no checkpoint in it"]),
+    (lambda folder: Checkpoint.open(folder / "none"), ["no such file"]),
+    (file_of("x.onnx", b"\0" * 100, Checkpoint.open), ["x.onnx"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "words"), CHECKPOINTS)
+def test_a_checkpoint_of_a_stranger(refused, act, words):
+    refused(act, *words)
 
 
 # --- options

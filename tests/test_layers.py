@@ -24,7 +24,7 @@ LEVELS = (  # each imports only from those before it, and what stands beside it 
     ("evaluation",),
     ("records",),
     ("stages",),
-    ("scanning", "report", "notebook"),
+    ("scanning", "report", "notebook", "checkpoints"),
     ("bdlib", "cli"),  # the package itself holds the names of the interface
     ("recipes", "tools"),
 )

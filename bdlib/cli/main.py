@@ -4,8 +4,10 @@ import importlib
 import sys
 
 COMMANDS = {  # what is typed: the module whose `main` reads the rest of the line, and what it does
+    "guard": ("bdlib.cli.guard", "classify clips with a checkpoint, and reject suspicious ones"),
     "mini": ("bdlib.mini.__main__", "make an offline corpus of synthetic speech"),
     "render": ("bdlib.cli.render", "render records into tables, figures and report.html"),
+    "repair": ("bdlib.cli.repair", "repair a checkpoint with clean clips alone"),
     "scan": ("bdlib.cli.scan", "tell whether a corpus of speech is poisoned, and which clips"),
     "sweep": ("bdlib.cli.sweep", "run the cells of an experiment that have no record yet"),
 }

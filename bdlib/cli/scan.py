@@ -1,13 +1,12 @@
 """``bdlib scan``: is this corpus poisoned, and which clips?"""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bdlib.cli.answer import answer, shown
 from bdlib.cli.command import Parser
-from bdlib.errors import InputError
 
 NAMES = ("output", "fpr", "task", "path_column", "label_column", "data_folder", "cache")
 """Arguments of the library that are options here: `name` is --name."""
@@ -41,28 +40,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Scan, and say what was found; returns the exit status."""
-    try:
-        given = parser().parse_args(arguments)
-        from bdlib.scanning.scan import scan
+    left = "interrupted; what was heard is kept, the same command goes on from here"
+    return answer(lambda: _scan(arguments), NAMES, left)
 
-        options = {name: getattr(given, name) for name in NAMES}
-        result = scan(given.corpus, quiet=given.json, **options)
-    except InputError as error:
-        message = str(error)
-        for name in NAMES:
-            message = message.replace(f"`{name}`", f"--{name}")
-        print("error:", *message.split(), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            "\ninterrupted; what was heard is kept, the same command goes on from here",
-            file=sys.stderr,
-        )
-        return 130
-    if given.json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False, indent=2))
-    else:
-        print(result)
+
+def _scan(arguments: Sequence[str] | None) -> int:
+    given = parser().parse_args(arguments)
+    from bdlib.scanning.scan import scan
+
+    options = {name: getattr(given, name) for name in NAMES}
+    result = scan(given.corpus, quiet=given.json, **options)
+    print(shown(result, given.json))
+    if not given.json:
         page = given.output / "report.html"
         print(
             f"{result.seconds:.0f} s; look and listen: {page}; without what is flagged: {given.output / 'clean.csv'}"

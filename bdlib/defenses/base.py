@@ -6,7 +6,7 @@ defense never sees what is poisoned: it gets a `BlindView`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +17,26 @@ from torch import Tensor
 from bdlib.corpus import Batch, Batches
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.pack import Pack
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A rate at which a repair tuned, and what clean validation clips said of it.
+
+    Arguments
+    ---------
+    rate : float
+        Of the first step.
+    before, after : float
+        Accuracy on validation clips, of the undefended classifier and of the tuned one.
+    kept : bool
+        Whether this is the repair.
+    """
+
+    rate: float
+    before: float
+    after: float
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -34,12 +54,15 @@ class CleanData:
         Clips in the budget.
     seed : int
         For whatever the defense draws.
+    tried : list[Tried]
+        Gets the rates that a repair tries, for its record.
     """
 
     train: Callable[[int], Batches]
     validation: Callable[[], Iterable[Batch]]
     count: int
     seed: int
+    tried: list[Tried] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

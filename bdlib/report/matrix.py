@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bdlib.report.budgets import by_budget
 from bdlib.report.groups import Records, Runs, estimate, group_records
 from bdlib.report.labels import (
     attack_label,
@@ -42,31 +43,37 @@ Metrics = dict[str, dict[str, Any]]
 
 OTHER = " *"
 OTHER_SEEDS = "*: of other seeds than the undefended classifier of the row."
+REFUSED = " †"
+REFUSALS = (
+    "†: of at least one seed the repair was refused, as no rate kept enough accuracy on clean validation "
+    "clips; the undefended classifier stands."
+)
 
 
 def build(records: Records) -> list[Table]:
-    """A table for every data set, scale and model that was repaired, with a grid a metric.
+    """A table for every data set, scale, budget and model that was repaired, with a grid a metric.
 
     Arguments
     ---------
     records : list of dict
         Records of schema 1, in the order of their files.
     """
-    groups = [
-        group
-        for group in group_records(rated(records))
-        if group.runs and group.record["attack"] and _shown(group.record)
-    ]
-    parts: dict[tuple[str, str, str, str], list[Runs]] = {}
-    for group in groups:
-        dataset, model = group.record["dataset"], group.record["model"]["name"]
-        key = (dataset["name"], dataset["variant"] or "", dataset["scale"], model)
-        parts.setdefault(key, []).append(group)
+    shown = [record for record in rated(records) if _shown(record)]
+    keys = dict.fromkeys(_key(group.record) for group in group_records(shown))
+    parts = {key: [record for record in shown if _key(record) == key] for key in keys}
     return [
-        _table(key, part)
+        _table(key, group_records(chosen), budget)
         for key, part in parts.items()
-        if any(repaired(group.record) for group in part)
+        if any(map(repaired, part))
+        for budget, chosen in by_budget(part)
     ]
+
+
+def _key(record: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Of which table a record is, budgets apart."""
+    dataset = record["dataset"]
+    told = (dataset["name"], dataset["variant"] or "", dataset["scale"])
+    return (*told, record["model"]["name"])
 
 
 def rated(records: Records) -> Records:
@@ -131,7 +138,16 @@ def _shown(record: dict[str, Any]) -> bool:
     return (record["defense"] or {}).get("stage") in (None, "training", "repair")
 
 
-def _table(key: tuple[str, str, str, str], groups: list[Runs]) -> Table:
+def refused(record: dict[str, Any]) -> bool | None:
+    """Whether clean validation clips forbade a repair, so that its numbers are those of none.
+
+    None where the record does not tell.
+    """
+    told = record["metrics"].get("repaired")
+    return told and bool(told["tried"]) and not told["value"]
+
+
+def _table(key: tuple[str, str, str, str], groups: list[Runs], budget: str) -> Table:
     name, variant, scale, model = key
     metrics = [
         metric
@@ -145,10 +161,11 @@ def _table(key: tuple[str, str, str, str], groups: list[Runs]) -> Table:
     notes += [NOTES[metric] for metric in metrics if metric in NOTES]
     marked = any(cell.endswith(OTHER) for grid in grids for row in grid.rows for cell in row)
     notes += [OTHER_SEEDS] if marked else []
+    notes += [REFUSALS] if any(refused(run) for group in groups for run in group.runs) else []
     estimates = [estimate(group, metric) for group in groups for metric in metrics]
     notes += dict.fromkeys(INTERVALS[e.over] for e in estimates if e and e.over)
     notes += imitations(group.record["attack"] for group in groups)
-    title = f"{model} and its repairs; {name} {variant}, {SCALES[scale]}"
+    title = f"{model} and its repairs{budget}; {name} {variant}, {SCALES[scale]}"
     return Table(name, variant, scale, title, tuple(grids), tuple(notes))
 
 
@@ -156,7 +173,10 @@ def _grid(title: str, attacks: list[str], groups: list[Runs], metric: str) -> Gr
     defenses = named_apart([(_defense_name(g.record), _defense(g.record)) for g in groups])
     places = list(zip(attacks, defenses, strict=True))
     seeds = {place: _seeds(group) for place, group in zip(places, groups, strict=True)}
-    texts = [percent(estimate(group, metric)) for group in groups]
+    texts = [
+        percent(estimate(group, metric)) + REFUSED * any(map(refused, group.runs))
+        for group in groups
+    ]
     cells = {
         (attack, defense): text + OTHER * (bool(text) and _other(seeds, attack, defense))
         for (attack, defense), text in zip(places, texts, strict=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from bdlib.report.budgets import by_budget
 from bdlib.report.groups import Records
 from bdlib.report.labels import defense_label, flat, named_apart
-from bdlib.report.matrix import DER, rated, trained, undefended
+from bdlib.report.matrix import DER, rated, refused, trained, undefended
 from bdlib.report.table import SCALES, Grid, Table
 
 REMOVED = 0.2  # attack success rate below which a backdoor counts as removed
@@ -15,10 +16,11 @@ NOTES = (
     "Over all pairs of a repair and a classifier; rank 1 is the best DER of a classifier, and equal "
     "ones share their mean rank, and the best.",
     "Repairs that did not meet all these classifiers are left out.",
+    "Refused: clean validation clips forbade every rate, and the undefended classifier counts.",
 )
 COLUMNS = (
     *("Repair", "Mean rank", "Best", "DER [%]", "Fall of ASR [points]"),
-    *("Fall of clean accuracy [points]", f"ASR below {100 * REMOVED:g} %"),
+    *("Fall of clean accuracy [points]", f"ASR below {100 * REMOVED:g} %", "Refused"),
 )
 
 
@@ -35,10 +37,11 @@ class Row:
     success: float
     success_fall: float
     accuracy_fall: float
+    refused: bool | None
 
 
 def build(records: Records) -> list[Table]:
-    """A table for each data set and scale on which at least two repairs met the same classifiers.
+    """A table for each data set, scale and budget with which two repairs or more met the same classifiers.
 
     Arguments
     ---------
@@ -49,8 +52,16 @@ def build(records: Records) -> list[Table]:
     for record in rated(records):
         dataset = record["dataset"]
         tasks[dataset["name"], dataset["variant"] or "", dataset["scale"]].append(record)
-    compared = [(key, _compared(chosen)) for key, chosen in sorted(tasks.items())]
-    return [_table(key, rows) for key, rows in compared if len({row.repair for row in rows}) > 1]
+    compared = [
+        (key, budget, _compared(chosen))
+        for key, task in sorted(tasks.items())
+        for budget, chosen in by_budget(task)
+    ]
+    return [
+        _table(key, budget, rows)
+        for key, budget, rows in compared
+        if len({row.repair for row in rows}) > 1
+    ]
 
 
 def brief(table: Table) -> Table:
@@ -78,6 +89,7 @@ def _compared(records: Records) -> list[Row]:
             success=_value(record, "attack_success_rate"),
             success_fall=_fall(before[classifier], record, "attack_success_rate"),
             accuracy_fall=_fall(before[classifier], record, "clean_accuracy"),
+            refused=refused(record),
         )
     met: dict[str, set[str]] = defaultdict(set)
     for repair, classifier in rows:
@@ -95,7 +107,7 @@ def _fall(before: dict[str, Any], after: dict[str, Any], metric: str) -> float:
     return _value(before, metric) - _value(after, metric)
 
 
-def _table(key: tuple[str, str, str], rows: list[Row]) -> Table:
+def _table(key: tuple[str, str, str], budget: str, rows: list[Row]) -> Table:
     name, variant, scale = key
     rivals: dict[str, list[float]] = defaultdict(list)  # ratings by classifier
     for row in rows:
@@ -116,10 +128,10 @@ def _table(key: tuple[str, str, str], rows: list[Row]) -> Table:
         means = (fmean(getattr(row, name) for row in own)
                  for name in ("der", "success_fall", "accuracy_fall"))  # fmt: skip
         shares = (f"{100 * mean:.1f}" for mean in means)
-        cells.append(
-            (repair, f"{ranks[repair]:.2f}", f"{best} of {total}", *shares, f"{removed} of {total}")
-        )
-    title = f"Repairs of {total} classifiers; {name} {variant}, {SCALES[scale]}"
+        told = [row.refused for row in own]
+        counts = (f"{removed} of {total}", "not told" if None in told else str(sum(told)))
+        cells.append((repair, f"{ranks[repair]:.2f}", f"{best} of {total}", *shares, *counts))
+    title = f"Repairs of {total} classifiers{budget}; {name} {variant}, {SCALES[scale]}"
     return Table(name, variant, scale, title, (Grid("", COLUMNS, tuple(cells)),), NOTES)
 
 

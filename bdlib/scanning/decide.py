@@ -22,7 +22,8 @@ POISONED, MISLABELLED, NOTHING = "poisoned", "mislabelled", "nothing found"
 HIDDEN = (
     "clips altered under their own label where the added sound is a pure tone, an echo, a filter or "
     "a change of pitch or tempo",
-    "fewer than about six poisoned clips, or less than 1 % of a class",
+    "fewer than about six clips under a wrong label, or less than 1 % of a class; under their own "
+    "label, fewer than eight, or less than 8 % of a class",
     "poison made of clips of no class of the corpus, or of one that sounds like the target",
 )
 """What this scan does not see."""

@@ -53,12 +53,12 @@ class Heard:
     unread: tuple[str, ...]
     encoder: str
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         """(N,) as given."""
         return self.source.rows["label"].to_numpy(str)
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
         """(N,) below the root."""
         return self.source.rows["path"].tolist()

@@ -154,31 +154,16 @@ class Defender:
         """The clean budget: rows of the training set that are as they were recorded.
 
         This is the part of a training set that a defender recorded himself, and that no adversary
-        had in his hands. So it holds no original of a poisoned clip, which would point at its copy.
-        Of each class it has the same number, rounded up, this share of the training set in all: a
-        share of the clean clips of a class would tell how many of the others are poisoned. Which
-        clips are as recorded is seen beside the clean corpus; nobody is asked for the truth.
+        had in his hands; see `_clean`. Where clips were held out it is drawn from these.
 
         Raises
         ------
         InputError
             If the share is not within [0, 1], or a class has too few clean clips.
         """
-        if not 0 <= share <= 1:
-            raise InputError(f"`clean_share` is {share}: give a share of the training set, 0 to 1")
-        rows, chosen = poisoned.splits["train"], []
-        count = math.ceil(share * len(rows) / rows["label"].nunique())
-        untouched = _as_recorded(poisoned) if share else None
-        for label, group in rows.groupby("label", sort=True):
-            order = rank(group["ID"], self.seed, "share")
-            drawn = list(itertools.islice(filter(untouched, order), count))
-            if len(drawn) < count:
-                raise InputError(
-                    f"`clean_share` is {share}: needs {count} clean clips of {label}, there are "
-                    f"{len(drawn)}; give a smaller share"
-                )
-            chosen += drawn
-        return rows[rows["ID"].isin(chosen)].reset_index(drop=True)
+        apart = poisoned.held_out
+        rows = poisoned.splits["train"] if apart is None else apart
+        return _clean(poisoned, rows, share, self.seed, "clean_share")
 
     def clean_data(self, poisoned: Poisoned, share: float) -> CleanData:
         """The clean budget and the validation set, as a defense gets them; see `budget`."""
@@ -191,10 +176,70 @@ class Defender:
         return CleanData(train, lambda: self.validation(poisoned), len(rows), self.seed)
 
 
-def _as_recorded(poisoned: Poisoned) -> Callable[[str], bool]:
-    """Tells of a training clip whether its label and its samples are those of the clean corpus."""
-    corpus, rows = poisoned.corpus, poisoned.splits["train"]
-    clean = corpus.splits["train"]
+def hold_out(poisoned: Poisoned, share: float, seed: int) -> Poisoned:
+    """Keep clean clips of the training set apart, as a defender's own recordings are.
+
+    A budget that was trained on is classified right already, which makes a repair harder than in
+    the world, where the clean clips are others. These leave the training set after it was
+    poisoned: of what remains a larger share is poisoned than `rate` says.
+
+    Arguments
+    ---------
+    poisoned : Poisoned
+        With its whole training set.
+    share : float
+        Of that, as many clips of each class.
+    seed : int
+        Of the training; the budget of a repair is drawn by it, too.
+
+    Raises
+    ------
+    InputError
+        If the share is not within [0, 1), or a class has too few clean clips.
+    """
+    if not 0 <= share < 1:
+        raise InputError(f"`held_out` is {share}: give a share of the training set, below 1")
+    rows = poisoned.splits["train"]
+    apart = _clean(poisoned, rows, share, seed, "held_out")
+    rest = rows[~rows["ID"].isin(apart["ID"])].reset_index(drop=True)
+    if len({*rest["label"]}) < len({*rows["label"]}):
+        raise InputError(
+            f"`held_out` is {share}: leaves a class without clips; give a smaller share"
+        )
+    return replace(poisoned, splits={**poisoned.splits, "train": rest}, held_out=apart)
+
+
+def _clean(
+    poisoned: Poisoned, rows: pd.DataFrame, share: float, seed: int, name: str
+) -> pd.DataFrame:
+    """Some of these rows, all as recorded, this share of the whole training set.
+
+    They hold no original of a poisoned clip, which would point at its copy. Of each class there is
+    the same number, rounded up: a share of the clean clips of a class would tell how many of the
+    others are poisoned. Which clips are as recorded is seen beside the clean corpus; nobody is asked
+    for the truth. Those of a smaller share are among those of a larger one.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"`{name}` is {share}: give a share of the training set, 0 to 1")
+    apart = 0 if poisoned.held_out is None else len(poisoned.held_out)
+    whole, chosen = len(poisoned.splits["train"]) + apart, []
+    count = math.ceil(share * whole / rows["label"].nunique())
+    untouched = _as_recorded(poisoned, rows) if share else None
+    for label, group in rows.groupby("label", sort=True):
+        order = rank(group["ID"], seed, "share")
+        drawn = list(itertools.islice(filter(untouched, order), count))
+        if len(drawn) < count:
+            raise InputError(
+                f"`{name}` is {share}: needs {count} clean clips of {label}, there are "
+                f"{len(drawn)}; give a smaller share"
+            )
+        chosen += drawn
+    return rows[rows["ID"].isin(chosen)].reset_index(drop=True)
+
+
+def _as_recorded(poisoned: Poisoned, rows: pd.DataFrame) -> Callable[[str], bool]:
+    """Tells of training rows, by ID, whether label and samples are those of the clean corpus."""
+    corpus, clean = poisoned.corpus, poisoned.corpus.splits["train"]
     recorded = pack(corpus.folder / "train.csv", clean, corpus.audio, poisoned.output)
     heard = poisoned.packs["train"]
     given, true = (part.set_index("ID")["label"] for part in (rows, clean))

@@ -182,6 +182,8 @@ class Poisoned:
         them.
     packs : Mapping[str, Pack]
         Their waveforms, triggers applied.
+    held_out : pd.DataFrame | None
+        Clean training clips that are trained on by nobody and stand in no split; None for none.
     """
 
     folder: Path
@@ -190,6 +192,7 @@ class Poisoned:
     attack: dict[str, Any] | None
     splits: Mapping[str, pd.DataFrame]
     packs: Mapping[str, Pack]
+    held_out: pd.DataFrame | None = None
 
     @classmethod
     def load(cls, folder: Path, corpus: Corpus, output: Path) -> "Poisoned":

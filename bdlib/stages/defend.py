@@ -5,7 +5,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Document, Recipe
+from bdlib.stages.record import REPAIRED
 from bdlib.stages.score import Scores
 from bdlib.stages.train import Trained, train
 from bdlib.training.checkpoints import BROKEN, read_weights, unread
@@ -175,14 +176,24 @@ def _repaired(
             about.unlink(missing_ok=True)  # that of a model which is there no more
             started = time.monotonic()
             weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
-            took = {"repair_s": round(time.monotonic() - started, 1)}
+            came_of_it = {
+                "repair_s": round(time.monotonic() - started, 1),
+                "repaired": not _same(before.classifier.state_dict(), weights),
+                "clips_a_class": len(budget) // len(poisoned.classes),
+                "tried": [asdict(each) for each in clean.tried],
+            }
             # Into an open file, as torch puts a name into what it writes, and this one is passing.
             with atomic(path) as temporary, temporary.open("wb") as file:
                 torch.save(weights, file)
-            write_sealed(about, took | made(), [path])
+            write_sealed(about, came_of_it | made(), [path])
     load = partial(_load, recipe, poisoned.classes, path, before.device)
     after = replace(before, load=load, defended=name, undefended=before)
     return Defended(after, defense, len(budget), _told(budget))
+
+
+def _same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two classifiers have the same parameters and buffers, bit for bit."""
+    return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> SpeechClassifier:
@@ -241,8 +252,19 @@ def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str,
         good, bad = scores.read(TEST), scores.read(TRIGGERED)
         measured |= metrics.screening(good, bad, defense.thresholds)
     if defense.stage == "repair":
-        measured |= _parameters_left(trained)
+        measured |= _repaired_or_not(trained) | _parameters_left(trained)
     return measured
+
+
+def _repaired_or_not(trained: Trained) -> dict[str, Any]:
+    """Whether a repair changed anything, on how many clips a class, and the rates that it tried.
+
+    A repair that clean validation clips forbid leaves the undefended classifier: it is refused, and
+    its numbers are those of no repair.
+    """
+    about = read_json(trained.shown / "repair.json", REPAIRED)
+    told = {key: about[key] for key in ("clips_a_class", "tried")}
+    return {"repaired": {"value": int(about["repaired"]), **told}}
 
 
 def _parameters_left(trained: Trained) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +105,14 @@ def describe(folder: Path, settings: dict[str, Any], classes: tuple[str, ...]) -
     """Write the settings of a training and its class order into its folder."""
     with atomic(folder / "hyperparams.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(settings, sort_keys=False))
+    write_labels(classes, folder / "label_encoder.txt")
+
+
+def write_labels(classes: Iterable[str], path: Path) -> None:
+    """A class order as SpeechBrain's label encoder writes it."""
     encoder = CategoricalEncoder()
     encoder.update_from_iterable(classes)
-    with atomic(folder / "label_encoder.txt") as temporary:
+    with atomic(path) as temporary:
         encoder.save(temporary)
 
 

@@ -22,7 +22,17 @@ def poison(recipe: Recipe, corpus: Corpus) -> Poisoned:
         If the attack does not fit the corpus, or a clip cannot carry the trigger.
     """
     if recipe.attack is None:
-        return Poisoned.load(corpus.folder, corpus, recipe.output)
+        poisoned = Poisoned.load(corpus.folder, corpus, recipe.output)
+    else:
+        poisoned = _attacked(recipe, corpus)
+    if share := recipe.settings["train"].get("held_out", 0):
+        from bdlib.stages.blind import hold_out  # with torch
+
+        return hold_out(poisoned, share, recipe.seed)
+    return poisoned
+
+
+def _attacked(recipe: Recipe, corpus: Corpus) -> Poisoned:
     attack, sureness = poisoner(recipe, corpus), None
     if attack.trigger.learned or attack.labels.hard:
         from bdlib.stages import surrogate  # which trains

@@ -167,8 +167,14 @@ class Recipe:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The sections of the recipe as plain data."""
-        return self.document.plain()
+        """The sections of the recipe as plain data; a share of 0 that is held out is not told.
+
+        So what was trained before there was this setting is found again.
+        """
+        settings = self.document.plain()
+        if isinstance(settings.get("train"), dict) and settings["train"].get("held_out") == 0:
+            del settings["train"]["held_out"]
+        return settings
 
     @property
     def options(self) -> dict[str, list[str]]:

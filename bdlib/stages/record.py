@@ -20,7 +20,10 @@ DONE = {
     **dict.fromkeys(("peak_memory_mb", "parameters", "epochs", "rollbacks", "clips"), int),
     **{"device": str, **MADE},
 }
-REPAIRED = {"repair_s": float, **MADE}
+REPAIRED = {
+    **{"repair_s": float, "repaired": bool, "clips_a_class": int, "tried": list[dict]},
+    **MADE,
+}
 """Keys of the files that a training and a repair leave, with their types."""
 
 

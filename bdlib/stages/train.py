@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bdlib import manifest
-from bdlib.errors import InputError
-from bdlib.files import alone, digest
+from bdlib.errors import InputError, fits
+from bdlib.files import alone, check_regular, digest
 from bdlib.stages.compute import DETERMINING, run_options
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Recipe
@@ -151,12 +151,31 @@ def check_classes(folder: Path, classes: tuple[str, ...]) -> None:
     path = folder / "label_encoder.txt"
     if not (folder / "save").exists():  # the label encoder is written before it
         return
+    known = label_order(path, f"delete {folder} and train again")
+    if known != classes:
+        raise InputError(
+            f"{path}: the checkpoint's classes ({' '.join(known)}) are not the manifest's "
+            f"({' '.join(classes)}); train again in another `output_folder`"
+        )
+
+
+def label_order(path: Path, remedy: str) -> tuple[str, ...]:
+    """The classes of a label encoder as SpeechBrain writes it, in the order of their numbers.
+
+    Raises
+    ------
+    InputError
+        If it is broken; the line ends with the remedy.
+    """
+    check_regular(path)
     try:
         lines = path.read_text("utf-8").partition("\n=")[0].splitlines()
         pairs = [line.rpartition(" => ") for line in lines]
         numbers = {int(number): ast.literal_eval(label) for label, _, number in pairs}
         known = tuple(numbers[number] for number in range(len(lines)))
-        told = " ".join(known)
+        if not known or not fits(known, list[str]):
+            raise ValueError("no labels")
+        return known
     except (
         ValueError,
         SyntaxError,
@@ -166,9 +185,4 @@ def check_classes(folder: Path, classes: tuple[str, ...]) -> None:
         MemoryError,
         RecursionError,
     ) as error:
-        raise InputError(f"{path}: broken; delete {folder} and train again") from error
-    if known != classes:
-        raise InputError(
-            f"{path}: the checkpoint's classes ({told}) are not the manifest's "
-            f"({' '.join(classes)}); train again in another `output_folder`"
-        )
+        raise InputError(f"{path}: broken; {remedy}") from error

@@ -31,7 +31,10 @@ LARGEST = 2**20  # bytes of a file
 DEEPEST = 20  # collections in each other
 MOST_INCLUDED = 64  # files, each as often as it is included
 PARTS = ("attacks", "defenses", "encoders", "features", "models", "training")
-PACKAGES = (*(f"bdlib.{part}" for part in PARTS), "torch.nn", "torch.optim")
+SPEAKER_NETS = tuple(
+    f"speechbrain.lobes.models.{net}" for net in ("ECAPA_TDNN", "ResNet", "Xvector")
+)
+PACKAGES = (*(f"bdlib.{part}" for part in PARTS), "torch.nn", "torch.optim", *SPEAKER_NETS)
 FUNCTIONS = {
     "bdlib.defenses.filters.poison_likelihood.poison_likelihood",
     "bdlib.defenses.filters.two_populations.two_populations",
@@ -86,7 +89,7 @@ def _included(path: Path, size: int, _: int, ours: tuple[Path, ...]) -> tuple[st
         raise InputError(f"{path}: {size} bytes of yaml; give at most {LARGEST}")
     own = any(path.is_relative_to(folder) for folder in ours)
     included = []
-    for number, tag, value in _tags(path):
+    for number, tag, value in tags(path):
         if tag.startswith("!include:"):
             included.append(tag.removeprefix("!include:"))
         elif not own and (why := _refused(tag, value)):
@@ -94,7 +97,7 @@ def _included(path: Path, size: int, _: int, ours: tuple[Path, ...]) -> tuple[st
     return tuple(included)
 
 
-def _tags(path: Path) -> Iterator[tuple[int, str, str]]:
+def tags(path: Path) -> Iterator[tuple[int, str, str]]:
     """Line, tag and text of all that has a tag, or that HyperPyYAML reads again as a tuple."""
     depth = 0
     try:

@@ -88,6 +88,9 @@ class ClassifierBrain(sb.Brain):
     started again ends with the numbers of one that was not.
     """
 
+    #: Any larger loss is an explosion.
+    EXPLODED = math.inf
+
     def __init__(
         self,
         classifier: SpeechClassifier,
@@ -124,7 +127,7 @@ class ClassifierBrain(sb.Brain):
         """The loss; in validation the correct predictions are counted, too."""
         labels = batch.labels.to(self.device)
         if stage != sb.Stage.TRAIN:
-            self.correct += int((logits.argmax(1) == labels).sum())
+            self.correct = self.correct + (logits.argmax(1) == labels).sum()
             self.total += len(labels)
         return self.training.loss(logits, labels)
 
@@ -134,10 +137,19 @@ class ClassifierBrain(sb.Brain):
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
 
+    def fit_batch(self, batch: Batch) -> Tensor:
+        """One step; its loss, on the CPU, which waits for the device here and nowhere else.
+
+        A loss that is not finite ends the training at once, where SpeechBrain would hope: weights
+        stepped by a NaN never mend. They are left behind, as the training goes back.
+        """
+        loss = super().fit_batch(batch)
+        if not abs(float(loss)) < self.EXPLODED:
+            raise Diverged(f"training loss is {float(loss):.6g}")
+        return loss
+
     def check_loss_isfinite(self, loss: Tensor) -> None:
-        """Stop at once where SpeechBrain would wait: weights stepped by a NaN never mend."""
-        if not torch.isfinite(loss):
-            raise Diverged(f"training loss is {float(loss.detach())}")
+        """Nothing: `fit_batch` looks, when the loss has come to the CPU."""
 
     def update_average(self, loss: Tensor, avg_loss: float) -> float:
         """Running mean; SpeechBrain's leaves NaN out, and a ruined model would score 0, the best."""
@@ -159,7 +171,7 @@ class ClassifierBrain(sb.Brain):
         if not math.isfinite(stage_loss):
             raise Diverged(f"validation loss is {stage_loss} after epoch {epoch}")
         line = self.log_line(epoch, stage_loss)
-        line["valid_accuracy"] = round(self.correct / self.total, 6)
+        line["valid_accuracy"] = round(int(self.correct) / self.total, 6)
         sb.utils.distributed.run_on_main(log.write_epoch, args=[self.folder, line])
         self.keep_checkpoint(stage_loss)
 

@@ -68,7 +68,8 @@ class Tuner(nn.Module):
 
     Each call tries the active setting times its factor, as it is, or divided by it. After `CALLS`
     calls the choice with the highest mean logsumexp of the final samples stays, and another
-    setting is drawn. State is in buffers, so that checkpoints carry it.
+    setting is drawn. State is in buffers, so that checkpoints carry it. All but the sums of heights
+    stays on the CPU, which reads it in each call and must not wait for a device.
     """
 
     def __init__(self, settings: SgldSettings, caution: float) -> None:
@@ -80,6 +81,10 @@ class Tuner(nn.Module):
         self.register_buffer("calls", torch.tensor(0))
         self.register_buffer("counts", torch.zeros(3))
         self.register_buffer("sums", torch.zeros(3))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Tuner":
+        self.sums = fn(self.sums)
+        return self
 
     def propose(self) -> tuple[list[float], int]:
         """The four settings to use now, and which of the three choices they are."""
@@ -101,14 +106,26 @@ class Tuner(nn.Module):
         if int(self.calls) < CALLS:
             return
         # A choice never drawn must not win: 0 / 0 is not a height.
-        means = torch.where(self.counts > 0, self.sums / self.counts, -torch.inf)
+        means = torch.where(self.counts > 0, self.sums.cpu() / self.counts, -torch.inf)
         active = int(self.active)
         self.values[active] *= FACTORS[active] ** (1 - int(means.argmax()))
-        self.values[2:].clamp_(max=torch.tensor([1.0, 0.95]).to(self.values))
+        self.values[2:].clamp_(max=self.values.new_tensor([1.0, 0.95]))
         self.calls.zero_()
         self.counts.zero_()
         self.sums.zero_()
         self.active.copy_(torch.randint(4, ()))
+
+
+def last_equal(keys: Tensor) -> Tensor:
+    """For each of some whole numbers (S,) the last place where the same one stands, (S,).
+
+    Example
+    -------
+    >>> last_equal(torch.tensor([7, 2, 7, 5])).tolist()
+    [2, 1, 2, 3]
+    """
+    order = torch.arange(1, len(keys) + 1, device=keys.device)
+    return ((keys[:, None] == keys) * order).argmax(1)
 
 
 class Sampler(nn.Module):
@@ -169,7 +186,9 @@ class Sampler(nn.Module):
             start = self._restarted(self.classes[chosen, places])
             pick = chosen[:, None]
             end = self._chain(start, logits, "classes", lambda q: q.gather(1, pick).squeeze(1))
-            self.classes[chosen, places] = end
+            # Of two chains from one place the last is kept, in whatever order a device writes.
+            last = last_equal(chosen * self.settings.class_buffer + places)
+            self.classes[chosen, places] = end[last]
         return end
 
     def _restarted(self, kept: Tensor) -> Tensor:

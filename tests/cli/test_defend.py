@@ -120,7 +120,7 @@ def test_a_repair_on_another_budget_is_another_repair(corpus, tmp_path, monkeypa
     drawn = Defender.budget
     for first in (0, 1):
         monkeypatch.setattr(Defender, "budget", lambda *given, n=first: drawn(*given)[n:])
-        options = ("--defense=fine_tuning", "--repair_epochs=1", "--clean_share=0.2")
+        options = ("--defense=fine_tuning", "--repair_steps=1", "--clean_share=0.2")
         command(monkeypatch, corpus, tmp_path, *options)
         defend.main(split)
     (path,) = (tmp_path / "results").glob("*.jsonl")
@@ -129,6 +129,36 @@ def test_a_repair_on_another_budget_is_another_repair(corpus, tmp_path, monkeypa
         for line in map(json.loads, path.read_text().splitlines())), strict=True)  # fmt: skip
     assert len({*ids}) == len({*budgets}) == 2 and sizes == (24, 23)  # with 20 validation clips
     assert len([*(tmp_path / "exp" / "train").glob("*/guarded/fine_tuning-*/model.ckpt")]) == 2
+
+
+def test_a_repair_by_clips_that_were_held_out(corpus, tmp_path, monkeypatch):
+    """Four of twenty clips; the option stands in the record, and its zero in none."""
+    options = ("--defense=fine_tuning", "--repair_steps=1", "--repair_rates=[0.001]",
+               "--max_drop=1.0", "--clean_share=0.2")  # fmt: skip
+    for held_out in ("0.0", "0.2"):
+        command(monkeypatch, corpus, tmp_path, *options, f"--held_out={held_out}")
+        defend.main(split)
+    (path,) = (tmp_path / "results").glob("*.jsonl")
+    whole, apart = map(json.loads, path.read_text().splitlines())
+    assert whole["model"]["clips"] == 20 and apart["model"]["clips"] == 16
+    assert apart["model"]["settings"]["train"]["held_out"] == 0.2
+    assert "held_out" not in whole["model"]["settings"]["train"]
+    assert whole["defense"]["budget"] == apart["defense"]["budget"]
+    (tried,) = apart["metrics"]["repaired"].pop("tried")
+    assert apart["metrics"]["repaired"] == {"value": 1, "clips_a_class": 2}
+    assert tried["rate"] == 0.001 and tried["kept"]
+
+
+def test_a_repair_that_is_refused_says_so(corpus, tmp_path, monkeypatch):
+    """At a rate that ruins it, the undefended net stays."""
+    monkeypatch.setattr("bdlib.defenses.repair.tuning.affordable", lambda *given: False)
+    command(monkeypatch, corpus, tmp_path, "--defense=fine_tuning", "--repair_steps=1",
+            "--repair_rates=[0.1,0.2]", "--clean_share=0.2")  # fmt: skip
+    defend.main(split)
+    (path,) = (tmp_path / "results").glob("*.jsonl")
+    told = json.loads(path.read_text())["metrics"]["repaired"]
+    assert told["value"] == 0
+    assert [(each["rate"], each["kept"]) for each in told["tried"]] == [(0.1, False), (0.2, False)]
 
 
 def moody(data_folder, **settings):

@@ -3,6 +3,7 @@
 import pytest
 
 from bdlib.report.matrix import DER, build, defense_effectiveness, rated
+from bdlib.report.ranking import build as ranks
 from bdlib.report.table import markdown
 
 
@@ -62,6 +63,61 @@ def test_each_repair_is_rated_by_the_classifier_it_repaired(measured):
     found = [record["metrics"].get(DER, {}).get("value") for record in rated(records)]
     assert found == [None, None, pytest.approx(0.9), pytest.approx(0.65), None, None]
     assert DER not in records[2]["metrics"]  # the records stay as they are
+
+
+def test_a_matrix_for_each_budget(measured):
+    """What needs no clean data stands in each; what is held out has classifiers of its own."""
+    apart = {"model.settings": {"train": {"held_out": 0.2}}}
+    records = [
+        measured(None, 0, 0.9, 1.0),
+        measured("clp", 0, 0.9, 0.7),
+        measured("gn_ft", 0, 0.9, 0.5, clean_share=0.05),
+        measured("gn_ft", 0, 0.9, 0.2, clean_share=0.2),
+        measured(None, 0, 0.8, 0.9, apart),
+        measured("gn_ft", 0, 0.8, 0.1, apart, clean_share=0.2),
+    ]
+    tables = build(records)
+    assert [table.title.partition(";")[0].partition("repairs")[2] for table in tables] == [
+        ", clean budget 5 %", ", clean budget 20 %", ", clean budget 20 %, held out of training"
+    ]  # fmt: skip
+    rows = [
+        dict(zip(table.grids[1].columns, table.grids[1].rows[0], strict=True)) for table in tables
+    ]
+    assert [(row["none"], row.get("clp"), row["gn_ft"]) for row in rows] == [
+        ("100.0", "70.0", "50.0"), ("100.0", "70.0", "20.0"), ("90.0", None, "10.0")
+    ]  # fmt: skip
+
+
+def test_a_refused_repair_is_marked(measured):
+    """One that had rates to try and kept none; not one that has no rates."""
+    tried = [{"rate": 0.1, "before": 0.9, "after": 0.2, "kept": False}]
+    refusal = {**rates(0.9, 1.0), "repaired": {"value": 0, "tried": tried}}
+    records = [
+        measured(None, 0, 0.9, 1.0),
+        measured("gn_ft", 0, 0.9, 1.0, {"metrics": refusal}),
+        measured(
+            "clp", 0, 0.9, 1.0, {"metrics": {**refusal, "repaired": {"value": 0, "tried": []}}}
+        ),
+        measured(
+            "nad",
+            0,
+            0.9,
+            0.3,
+            {"metrics": {**rates(0.9, 0.3), "repaired": {"value": 1, "tried": tried}}},
+        ),
+    ]
+    (table,) = build(records)
+    row = dict(zip(table.grids[1].columns, table.grids[1].rows[0], strict=True))
+    assert (row["gn_ft"], row["clp"], row["nad"]) == ("100.0 †", "100.0", "30.0")
+    assert any("refused" in note for note in table.notes)
+    assert not any("refused" in note for note in build(records[:1] + records[2:])[0].notes)
+    assert any("refused" in note for note in table.notes)
+    (ranking,) = ranks(records)
+    assert {row[0]: row[-1] for row in ranking.grids[0].rows} == {
+        "gn_ft": "1",
+        "clp": "0",
+        "nad": "0",
+    }
 
 
 def test_a_matrix_for_each_metric(measured):

@@ -33,11 +33,11 @@ def test_ranks_by_hand(make_record):
     assert table.title.startswith("Repairs of 2 classifiers;")
     (grid,) = table.grids
     assert grid.rows == (
-        ("clp", "1.75", "1 of 2", "81.2", "62.5", "0.0", "1 of 2"),
-        ("gn_ft", "2.00", "1 of 2", "70.0", "45.0", "5.0", "1 of 2"),
-        ("nad", "2.25", "0 of 2", "62.5", "25.0", "0.0", "0 of 2"),
+        ("clp", "1.75", "1 of 2", "81.2", "62.5", "0.0", "1 of 2", "not told"),
+        ("gn_ft", "2.00", "1 of 2", "70.0", "45.0", "5.0", "1 of 2", "not told"),
+        ("nad", "2.25", "0 of 2", "62.5", "25.0", "0.0", "0 of 2", "not told"),
     )
-    assert brief(table).grids[0].rows[0] == ("clp", "1.75", "62.5", "0.0", "1 of 2")
+    assert brief(table).grids[0].rows[0] == ("clp", "1.75", "62.5", "0.0", "1 of 2", "not told")
 
 
 def test_one_repair_is_not_ranked(make_record):

@@ -19,7 +19,7 @@ from bdlib.corpus import Batches
 from bdlib.errors import InputError
 from bdlib.stages import corpus as stages
 from bdlib.stages import defend, fitting
-from bdlib.stages.blind import Blinded, Defender
+from bdlib.stages.blind import Blinded, Defender, hold_out
 from bdlib.stages.pack import Audio
 
 RATE, LENGTH = 4000, 320
@@ -221,6 +221,35 @@ def test_a_budget_is_what_is_as_it_was_recorded(poisoned, bad):
         defender.budget(poisoned, 0.9)
     with pytest.raises(InputError, match=r"`clean_share` is 2"):
         defender.budget(poisoned, 2)
+
+
+def test_what_is_held_out_is_clean_and_trained_on_by_nobody(poisoned, bad):
+    apart = hold_out(poisoned, 0.1, seed=3)
+    kept, given = set(apart.held_out["ID"]), poisoned.splits["train"]
+    assert kept == set(defender_of(poisoned).budget(poisoned, 0.1)["ID"]) and not kept & bad
+    assert set(apart.splits["train"]["ID"]) == set(given["ID"]) - kept
+    assert apart.held_out["label"].value_counts().to_dict() == dict.fromkeys("abc", 100)
+    blinded = Blinded.of(apart)
+    assert not set(blinded.names.values()) & kept and len(blinded.rows) == len(given) - 300
+    clean = defender_of(apart).clean_data(apart, 0.1)
+    heard, trained = clean.train(50), fitting.unnamed(apart, "train", None, 50, seed=0)
+    assert heard.counts.tolist() == [100, 100, 100]
+    assert (heard.counts + trained.counts).tolist() == (
+        fitting.unnamed(poisoned, "train", None, 50, seed=0).counts.tolist()
+    )
+    names_nothing(apart, stream(heard, apart.classes)["ID"])
+
+
+def test_a_budget_is_drawn_from_what_is_held_out(poisoned):
+    apart, defender = hold_out(poisoned, 0.1, seed=3), defender_of(poisoned)
+    some = set(defender.budget(apart, 0.05)["ID"])
+    assert len(some) == 150 and some < set(apart.held_out["ID"])
+    with pytest.raises(InputError, match=r"`clean_share` is 0\.2: needs 200 .* there are 100"):
+        defender.budget(apart, 0.2)
+    with pytest.raises(InputError, match=r"`held_out` is 1: give"):
+        hold_out(poisoned, 1, 3)
+    with pytest.raises(InputError, match=r"`held_out` is 0\.3: leaves a class without clips"):
+        hold_out(poisoned, 0.3, 3)
 
 
 def test_a_calibration_sees_no_names(poisoned, monkeypatch):

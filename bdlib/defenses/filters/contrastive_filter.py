@@ -1,19 +1,18 @@
 """Labels that disagree with those of similar clips, by an encoder that saw no label."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from bdlib.corpus import Batch
 from bdlib.defenses.activations import activations
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import at_least, share
+from bdlib.defenses.small_net import Epochs, fitted, p_values, shuffled
 from bdlib.errors import InputError
-from bdlib.features import NormalizedFbank
 from bdlib.files import seed_of
 from bdlib.models.keyword import SmallResNet
 
@@ -98,48 +97,18 @@ def disagreement(
     return result
 
 
-def encoder(
-    batches: Callable[[int], Iterable[Batch]],
-    epochs: int,
-    lr: float,
-    seed: int,
-    quiet: bool = False,
-) -> SmallResNet:
-    """Train a small residual net to tell clips apart, by no label.
-
-    Arguments
-    ---------
-    batches : Callable[[int], Iterable[Batch]]
-        Number of the epoch to its batches; the net goes where they are.
-    epochs : int
-        Passes over them; the rate falls to 0 by a cosine.
-    lr : float
-        Of Adam at the start.
-    seed : int
-        Of weights and views.
-    quiet : bool
-        No progress bar.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = SmallResNet(NormalizedFbank(40), PROJECTION, (16, 32, 64), blocks=1)
-    net.to(next(iter(batches(0))).wavs.device)
-    net.fit_front_end(batches(0))
-    net.train()
-    optimizer = torch.optim.Adam(net.parameters(), lr, weight_decay=1e-5)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+def encoder(batches: Epochs, epochs: int, lr: float, seed: int, quiet: bool = False) -> SmallResNet:
+    """Train a small residual net to tell clips apart, by no label; arguments as of `fitted`."""
     generator = torch.Generator().manual_seed(seed)
-    for epoch in tqdm(range(epochs), desc="contrasting", leave=False, disable=quiet or None):
-        for batch in batches(epoch):
-            features = net.features(batch.wavs, batch.lens)
-            first, second = (
-                net.classify(net.embed(augmented(features, generator), batch.lens)) for _ in "ab"
-            )
-            optimizer.zero_grad(set_to_none=True)
-            contrastive_loss(first, second).backward()
-            optimizer.step()
-        schedule.step()
-    return net.eval()
+
+    def loss(net: SmallResNet, batch: Batch) -> Tensor:
+        features = net.features(batch.wavs, batch.lens)
+        first, second = (
+            net.classify(net.embed(augmented(features, generator), batch.lens)) for _ in "ab"
+        )
+        return contrastive_loss(first, second)
+
+    return fitted(PROJECTION, batches, loss, epochs, lr, seed, "contrasting", quiet)
 
 
 @dataclass
@@ -197,19 +166,16 @@ class ContrastiveFilter(FilterDefense):
                 f"needs two classes, and more clips than the {self.neighbours} `neighbours`"
             )
 
-        def shuffled(epoch: int) -> Iterable[Batch]:
-            generator = np.random.Generator(np.random.PCG64(seed_of(seed, epoch)))
-            return view.batches(rows.iloc[generator.permutation(len(rows))].reset_index(drop=True))
-
-        net = encoder(shuffled, self.epochs, self.encoder_lr, seed)
+        net = encoder(
+            shuffled(view, np.arange(len(rows)), seed), self.epochs, self.encoder_lr, seed
+        )
         labels = rows["label"].to_numpy()
         untrusted = activations(net, view.batches(rows))
         far = disagreement(untrusted, labels, untrusted, labels, self.neighbours, same=True)
         true = [view.classes[n] for batch in view.validation() for n in batch.labels.tolist()]
         clean = activations(net, view.validation())
-        usual = np.sort(disagreement(clean, true, untrusted, labels, self.neighbours))
-        as_far = len(usual) - np.searchsorted(usual, far - 1e-9)
-        suspicion = 1 - (as_far + 1) / (len(usual) + 1)
+        usual = disagreement(clean, true, untrusted, labels, self.neighbours)
+        suspicion = 1 - p_values(far, usual)
         return dict(zip(rows["ID"], suspicion.tolist(), strict=True))
 
     def keep(self, scores: dict[str, float]) -> Collection[str]:

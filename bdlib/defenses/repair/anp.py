@@ -1,22 +1,22 @@
 """ANP: adversarial neuron pruning (Wu and Wang, NeurIPS 2021)."""
 
 import copy
-import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from bdlib.corpus import Batch
-from bdlib.defenses.accuracy import accuracy
+from bdlib.defenses.accuracy import correct
 from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.checks import at_least, positive, share
 from bdlib.defenses.repair.layers import conv_layers
-from bdlib.defenses.repair.tuning import Tuning, epochs
+from bdlib.defenses.repair.tuning import affordable, steps
 from bdlib.models.classifier import SpeechClassifier
 
 Noise = tuple[list[Tensor], list[Tensor]]
 """Perturbations of the weights and of the biases of each layer, (channels,) each."""
+MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class AdversarialNeuronPruning(RepairDefense):
     Each channel gets a mask m, and within it weights are scaled by ``m + delta`` and biases by
     ``1 + xi``. The masks minimise ``trust * L(m) + (1 - trust) * max L(m, delta, xi)`` over delta
     and xi within plus and minus epsilon (their Eq. 5), the maximum by one step of signed ascent.
-    Channels lose their weight in the order of their masks, up to `threshold`, as long as the
-    accuracy on validation clips allows. Masks stand on batch norm where one follows the
+    Channels lose their weight in the order of their masks, up to `threshold`, as long as that is
+    affordable on validation clips (`tuning.affordable`). Masks stand on batch norm where one follows the
     convolution.
 
     Arguments
@@ -40,30 +40,37 @@ class AdversarialNeuronPruning(RepairDefense):
         Masks above it are never pruned.
     mask_steps : int
         Steps of the masks, however large the budget (2,000).
+    mask_rate : float
+        Of their steps, of stochastic gradient descent with momentum (0.2).
+    batch_size : int
+        Clips a step; a smaller budget is one batch.
+    max_drop : float
+        Accuracy on clean validation clips that the pruning may give up, as a share of one.
     clean_share : float
         Share of the training set, as many clips of each class.
-    tuning : Tuning
-        How the masks are tuned: batches, momentum, their rate as its `lr` (0.2), without weight
-        decay; its epochs are not counted.
 
     Raises
     ------
     InputError
-        If epsilon is not positive, there is no step, or the others are not within [0, 1].
+        If epsilon or the rate is not positive, there is no step, or the others are out of range.
     """
 
     epsilon: float = 0.4
     trust: float = 0.2
     threshold: float = 0.5
     mask_steps: int = 2000
+    mask_rate: float = 0.2
+    batch_size: int = 32
+    max_drop: float = 0.05
     clean_share: float = 0.05
-    tuning: Tuning = field(default_factory=lambda: Tuning(lr=0.2))
 
     def __post_init__(self) -> None:
         positive("epsilon", self.epsilon)
-        share("trust", self.trust)
-        share("threshold", self.threshold)
-        at_least("mask_steps", self.mask_steps, 1)
+        positive("mask_rate", self.mask_rate)
+        for name in ("trust", "threshold", "max_drop"):
+            share(name, getattr(self, name))
+        for name in ("mask_steps", "batch_size"):
+            at_least(name, getattr(self, name), 1)
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
@@ -77,23 +84,19 @@ class AdversarialNeuronPruning(RepairDefense):
             torch.ones(len(layer.weight), device=layer.weight.device, requires_grad=True)
             for layer in layers
         ]
-        optimizer = torch.optim.SGD(masks, self.tuning.lr, self.tuning.momentum)
-        size = self.tuning.batch_size
-        for epoch, batches in epochs(clean, size, -(-self.mask_steps // len(clean.train(size)))):
-            classifier.train()
-            for batch in itertools.islice(batches, self.mask_steps - (epoch - 1) * len(batches)):
-                none = [torch.zeros_like(mask) for mask in masks]
-                noise = self._worst(classifier, layers, masks, batch)
-                loss = self.trust * masked_loss(classifier, layers, masks, (none, none), batch)
-                loss = loss + (1 - self.trust) * masked_loss(
-                    classifier, layers, masks, noise, batch
-                )
-                for mask, part in zip(masks, torch.autograd.grad(loss, masks), strict=True):
-                    mask.grad = part
-                optimizer.step()
-                with torch.no_grad():
-                    for mask in masks:
-                        mask.clamp_(0, 1)
+        optimizer = torch.optim.SGD(masks, self.mask_rate, MOMENTUM)
+        classifier.train()
+        for batch in steps(clean, self.batch_size, self.mask_steps):
+            none = [torch.zeros_like(mask) for mask in masks]
+            noise = self._worst(classifier, layers, masks, batch)
+            loss = self.trust * masked_loss(classifier, layers, masks, (none, none), batch)
+            loss = loss + (1 - self.trust) * masked_loss(classifier, layers, masks, noise, batch)
+            for mask, part in zip(masks, torch.autograd.grad(loss, masks), strict=True):
+                mask.grad = part
+            optimizer.step()
+            with torch.no_grad():
+                for mask in masks:
+                    mask.clamp_(0, 1)
         return [mask.detach() for mask in masks]
 
     def _worst(
@@ -123,12 +126,12 @@ class AdversarialNeuronPruning(RepairDefense):
     ) -> SpeechClassifier:
         """Zero the weights of ever more channels, in steps of a twentieth of the mask."""
         layers = [layer.last for layer in conv_layers(classifier)]
-        least = accuracy(classifier, clean.validation()) - self.tuning.max_drop
+        right = correct(classifier, clean.validation())
         for step in range(round(20 * self.threshold) + 1):
             before = [layer.weight.clone() for layer in layers]
             for layer, mask in zip(layers, masks, strict=True):
                 layer.weight[mask <= step / 20] = 0
-            if accuracy(classifier, clean.validation()) < least:
+            if not affordable(right, correct(classifier, clean.validation()), self.max_drop):
                 for layer, weight in zip(layers, before, strict=True):
                     layer.weight.copy_(weight)
                 break

@@ -31,33 +31,34 @@ class AttentionDistillation(RepairDefense):
         Weight of the distance of each block.
     layers : int
         How many, evenly spaced over the network.
-    teacher_epochs : int
-        Epochs of fine-tuning for the teacher.
+    teacher_steps : int
+        Steps of fine-tuning for the teacher.
     clean_share : float
         Share of the training set, as many clips of each class.
     tuning : Tuning
-        How student and teacher are tuned.
+        How student and teacher are tuned, each at the first rate that fits.
 
     Raises
     ------
     InputError
-        If beta is negative, or there is no layer.
+        If beta is negative, or there is no layer or no step.
     """
 
     beta: float = 10.0
     layers: int = 3
-    teacher_epochs: int = 10
+    teacher_steps: int = 100
     clean_share: float = 0.05
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
         at_least("beta", self.beta, 0)
-        at_least("layers", self.layers, 1)
+        for name in ("layers", "teacher_steps"):
+            at_least(name, getattr(self, name), 1)
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""
-        shorter = replace(self.tuning, epochs=self.teacher_epochs)
-        teacher = tune(copy.deepcopy(classifier), clean, shorter, descent).eval()
+        shorter, apart = replace(self.tuning, steps=self.teacher_steps), replace(clean, tried=[])
+        teacher = tune(copy.deepcopy(classifier), apart, shorter, descent).eval()
         teacher.training = True  # of all it means only that views are drawn, as for the student
 
         def gradient(student: SpeechClassifier, batch: Batch) -> Tensor:

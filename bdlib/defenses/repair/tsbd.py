@@ -11,7 +11,7 @@ from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.checks import positive, share
 from bdlib.defenses.repair.gradient_norm import GradientNorm
 from bdlib.defenses.repair.layers import Layer, conv_layers
-from bdlib.defenses.repair.tuning import Tuning, cross_entropy, epochs, tune
+from bdlib.defenses.repair.tuning import Tuning, cross_entropy, steps, tune
 from bdlib.models.classifier import SpeechClassifier
 
 
@@ -34,7 +34,8 @@ class WeightReinitialisation(RepairDefense):
     unlearn_lr : float
         Rate of the ascent.
     unlearned : float
-        Accuracy on the budget at which the ascent ends; it also ends after `tuning.epochs`.
+        Accuracy on the budget, after an epoch, at which the ascent ends; it also ends after
+        `tuning.steps`.
     alpha, radius : float
         Of the penalty, see `GradientNorm`.
     clean_share : float
@@ -72,14 +73,15 @@ class WeightReinitialisation(RepairDefense):
     def _unlearn(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """Climb the loss in place."""
         optimizer = torch.optim.SGD(classifier.parameters(), self.unlearn_lr, maximize=True)
-        for _, batches in epochs(clean, self.tuning.batch_size, self.tuning.epochs):
+        size = self.tuning.batch_size
+        budget = clean.train(size)
+        for number, batch in enumerate(steps(clean, size, self.tuning.steps), start=1):
             classifier.train()
-            for batch in batches:
-                optimizer.zero_grad(set_to_none=True)
-                cross_entropy(classifier, batch).backward()
-                torch.nn.utils.clip_grad_norm_(classifier.parameters(), 20.0)
-                optimizer.step()
-            if accuracy(classifier, batches) <= self.unlearned:
+            optimizer.zero_grad(set_to_none=True)
+            cross_entropy(classifier, batch).backward()
+            torch.nn.utils.clip_grad_norm_(classifier.parameters(), 20.0)
+            optimizer.step()
+            if number % len(budget) == 0 and accuracy(classifier, budget) <= self.unlearned:
                 break
         return classifier
 

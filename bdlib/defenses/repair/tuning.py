@@ -1,23 +1,24 @@
-"""The one loop by which repairs tune a classifier on their clean budget."""
+"""The one loop, and the one rule, by which repairs tune a classifier on their clean budget."""
 
 import copy
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bdlib.corpus import Batch, Batches
-from bdlib.defenses.accuracy import accuracy
-from bdlib.defenses.base import CleanData
+from bdlib.corpus import Batch
+from bdlib.defenses.accuracy import correct
+from bdlib.defenses.base import CleanData, Tried
 from bdlib.defenses.checks import at_least, positive, share
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.models.classifier import SpeechClassifier
 
-SNAPSHOTS = 5
+RATES = (0.1, 0.05, 0.03, 0.01)
 
 Gradient = Callable[[SpeechClassifier, Batch], Tensor]
 """Leaves a gradient in every parameter's `grad`, and returns the loss (scalar, detached)."""
@@ -25,16 +26,16 @@ Gradient = Callable[[SpeechClassifier, Batch], Tensor]
 
 @dataclass(frozen=True)
 class Tuning:
-    """Stochastic gradient descent with momentum and a cosine to zero, stopped by validation.
+    """Stochastic gradient descent with momentum and a cosine to zero, at the first rate that fits.
 
     Arguments
     ---------
-    epochs : int
-        Passes over the clean budget.
+    steps : int
+        Of each rate, however large the budget.
     batch_size : int
         Clips a step; a smaller budget is one batch.
-    lr : float
-        Rate of the first step.
+    rates : Sequence[float]
+        Of the first step, in the order in which they are tried.
     momentum, weight_decay : float
         Of the optimiser.
     max_drop : float
@@ -43,20 +44,24 @@ class Tuning:
     Raises
     ------
     InputError
-        If a number is out of range.
+        If a number is out of range, or there is no rate.
     """
 
-    epochs: int = 50
+    steps: int = 400
     batch_size: int = 32
-    lr: float = 0.01
+    rates: Sequence[float] = RATES
     momentum: float = 0.9
     weight_decay: float = 5e-4
     max_drop: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("steps", "batch_size"):
             at_least(name, getattr(self, name), 1)
-        positive("lr", self.lr)
+        if not isinstance(self.rates, list | tuple) or not self.rates:
+            raise InputError(f"`rates` is {self.rates}: give a list, such as {list(RATES)}")
+        for rate in self.rates:
+            positive("rates", rate)
+        object.__setattr__(self, "rates", tuple(self.rates))  # a yaml gives a list
         if not 0 <= self.momentum < 1:
             raise InputError(f"`momentum` is {self.momentum}: give a share below 1")
         at_least("weight_decay", self.weight_decay, 0)
@@ -70,11 +75,12 @@ def tune(
     gradient: Gradient,
     given: SpeechClassifier | None = None,
 ) -> SpeechClassifier:
-    """Tune in place, as far as the accuracy on clean validation clips allows.
+    """Tune in place, at the first rate that clean validation clips allow.
 
-    The state is kept at `SNAPSHOTS` evenly spaced epochs. The newest whose accuracy is at most
-    `max_drop` below that of `given` is the result: a backdoor fades with tuning, which clean clips
-    cannot show, so what stops a repair is its cost and not its first gain.
+    A backdoor fades with the size of the steps, which clean clips cannot show; what they show is
+    the cost. So rates are tried from the largest down, each from the same start and to its last
+    step, and the first that is affordable (`affordable`) is the repair. What each came to is added
+    to `clean.tried`.
 
     Arguments
     ---------
@@ -87,42 +93,70 @@ def tune(
     gradient : Gradient
         What each step follows.
     given : SpeechClassifier | None
-        The classifier before the repair, which comes back if no state is accurate enough; by
-        default `classifier` as it is now.
+        The classifier before the repair, which comes back if no rate is affordable; by default
+        `classifier` as it is now.
     """
     given = given or copy.deepcopy(classifier)
-    optimizer = torch.optim.SGD(
-        classifier.parameters(), tuning.lr, tuning.momentum, weight_decay=tuning.weight_decay
-    )
-    kept = []
-    for epoch, batches in epochs(clean, tuning.batch_size, tuning.epochs):
-        classifier.train()
-        for number, batch in enumerate(batches):
-            done = (epoch - 1 + number / len(batches)) / tuning.epochs
-            for group in optimizer.param_groups:
-                group["lr"] = tuning.lr * (1 + math.cos(math.pi * done)) / 2
-            optimizer.zero_grad(set_to_none=True)
-            gradient(classifier, batch)
-            optimizer.step()
-        if epoch * SNAPSHOTS % tuning.epochs < SNAPSHOTS:
-            kept.append(copy.deepcopy(classifier.state_dict()))
-    classifier.zero_grad(set_to_none=True)
-    least = accuracy(given, clean.validation()) - tuning.max_drop
-    for state in reversed(kept):
-        classifier.load_state_dict(state)
-        if accuracy(classifier, clean.validation()) >= least:
+    start = copy.deepcopy(classifier.state_dict())
+    before = correct(given, clean.validation())
+    for rate in tuning.rates:
+        classifier.load_state_dict(start)
+        _descend(classifier, clean, tuning, rate, gradient)
+        after = correct(classifier, clean.validation())
+        kept = affordable(before, after, tuning.max_drop)
+        clean.tried.append(Tried(rate, float(before.mean()), float(after.mean()), kept))
+        if kept:
             return classifier
-    print(f"no state within {tuning.max_drop} of the accuracy before: nothing is repaired")
+    print(f"no rate within {tuning.max_drop} of the accuracy before: nothing is repaired")
     return given
 
 
-def epochs(clean: CleanData, batch_size: int, count: int) -> Iterator[tuple[int, Batches]]:
-    """Epochs over the clean budget, counted from 1, with all randomness drawn by its seed."""
-    batches = clean.train(batch_size)
-    for epoch in tqdm(range(1, count + 1), "repair", unit="epoch", leave=False, disable=None):
-        batches.epoch = epoch
-        torch.manual_seed(seed_of("repair", clean.seed, epoch))
-        yield epoch, batches
+def affordable(before: Tensor, after: Tensor, max_drop: float) -> bool:
+    """Whether a repair costs no more accuracy than it may, as far as the clips can tell.
+
+    The drop may exceed `max_drop` by one standard error of the paired difference: a few hundred
+    clips cannot tell less.
+
+    Arguments
+    ---------
+    before, after : Tensor
+        (N,) 1 for each clip that is classified as labelled, else 0; the same clips.
+    max_drop : float
+        As a share of one.
+    """
+    lost = before - after
+    error = lost.std(correction=0) / math.sqrt(len(lost))
+    return bool(lost.mean() <= max_drop + error)
+
+
+def _descend(
+    classifier: SpeechClassifier, clean: CleanData, tuning: Tuning, rate: float, gradient: Gradient
+) -> None:
+    """All steps at one rate, in place."""
+    optimizer = torch.optim.SGD(
+        classifier.parameters(), rate, tuning.momentum, weight_decay=tuning.weight_decay
+    )
+    classifier.train()
+    for number, batch in enumerate(steps(clean, tuning.batch_size, tuning.steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (1 + math.cos(math.pi * number / tuning.steps)) / 2
+        optimizer.zero_grad(set_to_none=True)
+        gradient(classifier, batch)
+        optimizer.step()
+    classifier.zero_grad(set_to_none=True)
+
+
+def steps(clean: CleanData, batch_size: int, count: int) -> Iterator[Batch]:
+    """So many batches of the clean budget, epoch after epoch, with all randomness drawn by its seed."""
+
+    def endless() -> Iterator[Batch]:
+        batches = clean.train(batch_size)
+        for batches.epoch in itertools.count(1):
+            torch.manual_seed(seed_of("repair", clean.seed, batches.epoch))
+            yield from batches
+
+    drawn = itertools.islice(endless(), count)
+    return iter(tqdm(drawn, "repair", count, unit="step", leave=False, disable=None))
 
 
 def cross_entropy(

@@ -22,19 +22,19 @@ def shipped(name):
     return common("defenses", name).build()["defense"]
 
 
-# --- the settings that are shipped
+# --- rates
 
 
-@pytest.mark.parametrize(("name", "most"), [("ft_sam", 0.2), ("i_bau", 0.85)])
-def test_shipped_settings_move_a_net_that_knows_its_budget(name, most, tiny):
-    """Clips that training heard are right already, so that plain fine-tuning leaves the backdoor."""
-    repaired = shipped(name).repair(tiny.net(), tiny.known())
-    assert tiny.success(repaired) < most and accuracy(repaired, tiny.valid) > 0.95
+def at(rate, **tuned):
+    """Forty steps at one rate."""
+    return Tuning(steps=40, rates=[rate], **tuned)
 
 
-def test_shipped_fine_tuning_leaves_the_backdoor_where_the_budget_is_known(tiny):
-    """The measure of the test above."""
-    assert tiny.success(shipped("fine_tuning").repair(tiny.net(), tiny.known())) > 0.9
+def test_small_steps_leave_the_backdoor_where_the_budget_is_known(tiny):
+    """Clips that training heard are right already; so the largest rate comes first."""
+    small = FineTuning(tuning=at(0.01)).repair(tiny.net(), tiny.known())
+    assert tiny.success(small) > 0.9 and accuracy(small, tiny.valid) > 0.95
+    assert shipped("fine_tuning").tuning.rates == (0.1, 0.05, 0.03, 0.01)
 
 
 def test_fine_tuning_learns_the_budget(tiny):
@@ -42,7 +42,7 @@ def test_fine_tuning_learns_the_budget(tiny):
     with torch.no_grad():
         net.head.weight.copy_(net.head.weight.roll(1, 0))
     assert accuracy(net, tiny.valid) < 0.1
-    assert accuracy(FineTuning().repair(net, tiny.clean()), tiny.valid) > 0.9
+    assert accuracy(FineTuning(tuning=at(0.05)).repair(net, tiny.clean()), tiny.valid) > 0.9
 
 
 # --- ANP
@@ -90,7 +90,7 @@ def test_a_step_of_anp_trusts_the_undisturbed_loss_by_a_fifth(tiny):
     noise = OwnNoise()._worst(net, layers, none, batch)
     quiet = torch.autograd.grad(masked_loss(net, layers, masks, (none, none), batch), masks)
     worst = torch.autograd.grad(masked_loss(net, layers, masks, noise, batch), masks)
-    defense = replace(OwnNoise(), mask_steps=1, tuning=Tuning(lr=5.0))
+    defense = replace(OwnNoise(), mask_steps=1, mask_rate=5.0)
     for found, first, second in zip(defense._masks(tiny.net(), clean), quiet, worst, strict=True):
         expected = (1 - 5.0 * (0.2 * first + 0.8 * second)).clamp(0, 1)
         assert torch.allclose(found, expected, atol=1e-5) and (found < 0.999).any()
@@ -116,7 +116,7 @@ def test_anp_takes_its_steps_whatever_the_budget(tiny, steps):
 
 def test_a_reset_head_is_drawn_by_the_seed_and_the_rest_goes_on_from_where_it_was(tiny):
     """Before the first step: another head, and not a bit of the features."""
-    tuning = Tuning(epochs=1, lr=1e-30, weight_decay=0.0, max_drop=1.0)
+    tuning = Tuning(steps=1, rates=[1e-30], weight_decay=0.0, max_drop=1.0)
     given, heads = tiny.net(), []
     for seed in (0, 0, 1):
         net = HeadReset(tuning=tuning).repair(tiny.net(), tiny.clean(seed))
@@ -130,8 +130,9 @@ def test_a_reset_head_is_drawn_by_the_seed_and_the_rest_goes_on_from_where_it_wa
 
 
 def test_a_reset_head_forgets_more_than_fine_tuning_where_the_budget_is_known(tiny):
-    """As shipped; the yaml of fine-tuning leaves the backdoor, see above."""
-    repaired = shipped("head_reset").repair(tiny.net(), tiny.known())
+    """At steps at which fine-tuning leaves the backdoor, see above."""
+    tuning = Tuning(steps=80, rates=[0.02])
+    repaired = HeadReset(tuning=tuning).repair(tiny.net(), tiny.known())
     assert tiny.success(repaired) < 0.9 and accuracy(repaired, tiny.valid) > 0.95
 
 
@@ -157,9 +158,9 @@ def attention(net, batch):
 def test_a_student_looks_where_the_tuned_teacher_looks(tiny):
     """A step by hand: cross entropy and beta times the distance to a teacher that was fine-tuned."""
     clean, net = tiny.clean(), tiny.net()
-    tuning = Tuning(epochs=1, lr=0.1, weight_decay=0.0, max_drop=1.0)
-    taught = FineTuning(tuning=replace(tuning, epochs=8)).repair(tiny.net(), clean)
-    defense = AttentionDistillation(beta=50.0, teacher_epochs=8, tuning=tuning)
+    tuning = Tuning(steps=1, rates=[0.1], weight_decay=0.0, max_drop=1.0)
+    taught = FineTuning(tuning=replace(tuning, steps=8)).repair(tiny.net(), clean)
+    defense = AttentionDistillation(beta=50.0, teacher_steps=8, tuning=tuning)
     found = defense.repair(copy.deepcopy(net), clean)
     batches = clean.train(32)
     batches.epoch = 1

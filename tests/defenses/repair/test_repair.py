@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from torch import nn
 
 from bdlib.corpus import Batch
-from bdlib.defenses.accuracy import accuracy
-from bdlib.defenses.base import CleanData, RepairDefense
+from bdlib.defenses.accuracy import accuracy, correct
+from bdlib.defenses.base import CleanData, RepairDefense, Tried
 from bdlib.defenses.repair.anp import AdversarialNeuronPruning, masked_loss
 from bdlib.defenses.repair.clp import ChannelLipschitzPruning, lipschitz
 from bdlib.defenses.repair.fine_pruning import FinePruning, embeddings
@@ -21,7 +22,7 @@ from bdlib.defenses.repair.i_bau import AdversarialUnlearning
 from bdlib.defenses.repair.layers import conv_layers, feature_maps, recorded, watched_layers
 from bdlib.defenses.repair.nad import AttentionDistillation
 from bdlib.defenses.repair.tsbd import WeightReinitialisation
-from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
+from bdlib.defenses.repair.tuning import Tuning, affordable, cross_entropy, tune
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
 from bdlib.models.classifier import SpeechClassifier
@@ -32,24 +33,16 @@ REPAIRS = [
     for path in sorted((COMMON / "defenses").glob("*.yaml"))
     if isinstance(common("defenses", path.stem).build()["defense"], RepairDefense)
 ]
-# Where the defaults, which suit real nets, are too mild or too long for this one.
-OWN = {
-    "anp": {"mask_steps": 30},
-    "ft_sam": {"rho": 2.0},
-    "nad": {"beta": 50.0},
-    "i_bau": {"repair_lr": 0.03, "bound": 0.5},
+# So small a net takes fewer steps.
+BRIEF = {"repair_steps": 40, "teacher_steps": 20, "mask_steps": 60}
+OWN = {"i_bau": {"repair_steps": 10}}
+# Attack success rate that each must get below, from 1, with clips that training heard.
+REMOVES = {
+    **dict.fromkeys(("fine_tuning", "gn_ft", "fine_pruning", "ft_sam", "nad", "i_bau"), 0.2),
+    **{"tsbd": 0.2, "head_reset": 0.2},
 }
-# Attack success rate that each must get below, from 1; fine-tuning and the pruning of
-# units (of 16 none is 3 deviations above the mean) claim nothing on so small a net.
-WEAKENS = {
-    "gn_ft": 0.5,
-    "ft_sam": 0.2,
-    "nad": 0.3,
-    "anp": 0.6,
-    "i_bau": 0.7,
-    "tsbd": 0.3,
-    "head_reset": 0.8,
-}
+LEAVES = {"clp", "pruning"}  # no channel stands out here, and the sleeping ones do not bear it
+# Of ANP neither is sure: which channels reach its threshold hangs on the last bits of the net.
 
 # What the three feature maps of a net are.
 COMMON_NETS = {
@@ -67,6 +60,12 @@ def built(name, **settings):
     for key, value in settings.items():
         document.place(key, value)
     return document.build()["defense"]
+
+
+def brief(name):
+    """A repair as its yaml has it, but for its steps."""
+    given = common("defenses", name).plain()
+    return built(name, **{k: v for k, v in (BRIEF | OWN.get(name, {})).items() if k in given})
 
 
 def recipe(model):
@@ -90,28 +89,33 @@ def first_batch(tiny):
 
 @pytest.mark.parametrize("name", REPAIRS)
 def test_every_repair(name, tiny):
-    """The classifier given is untouched, what it costs is bounded, the backdoor fades."""
-    net, defense = tiny.net(), built(name, **OWN.get(name, {}))
-    before, accurate = state(net), accuracy(net, tiny.valid)
-    assert accurate > 0.95 and tiny.success(net) > 0.95
-    repaired = defense.repair(copy.deepcopy(net), tiny.clean()).eval()
+    """The net given is untouched, what it costs is bounded, the backdoor goes or is known to stay.
+
+    The budget was trained on, which is the harder case: its clips are right already.
+    """
+    net, defense = tiny.net(), brief(name)
+    before, clean = state(net), tiny.known()
+    assert accuracy(net, tiny.valid) > 0.95 and tiny.success(net) > 0.95
+    repaired = defense.repair(copy.deepcopy(net), clean).eval()
     assert same(state(net), before)
     assert state(repaired).keys() == before.keys() and not repaired.training
     limit = common("defenses", name).plain().get("max_drop", 1.0)
-    assert accuracy(repaired, tiny.valid) >= accurate - limit
-    assert tiny.success(repaired) <= WEAKENS.get(name, 1.0)
+    assert affordable(correct(net, tiny.valid), correct(repaired, tiny.valid), limit)
+    assert tiny.success(repaired) < REMOVES.get(name, 1.1)
+    assert name not in LEAVES or tiny.success(repaired) > 0.9
+    assert [each.kept for each in clean.tried] == [True] * hasattr(defense, "tuning")
     assert all(torch.isfinite(tensor).all() for tensor in repaired.state_dict().values())
 
 
 @pytest.mark.parametrize("name", REPAIRS)
 def test_the_seed_decides(name, tiny):
-    defense = built(name, repair_epochs=2, teacher_epochs=1, mask_steps=2, max_drop=1.0)
+    defense = built(name, repair_steps=2, teacher_steps=1, mask_steps=2, max_drop=1.0)
     results = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)  # what was drawn before must not matter
         results.append(state(defense.repair(tiny.net(), tiny.clean(seed))))
     assert same(results[0], results[1])
-    if hasattr(defense, "tuning") and name != "anp":  # in two steps no mask reaches the threshold
+    if hasattr(defense, "tuning"):
         assert not same(results[0], results[2])
 
 
@@ -129,14 +133,16 @@ def test_a_repair_without_data_asks_for_none(tiny):
         ("gn_ft", "alpha", 1.5),
         ("gn_ft", "radius", 0.0),
         ("gn_ft", "norm", "layer"),
-        ("gn_ft", "repair_lr", 0.0),
-        ("gn_ft", "repair_epochs", 0),
+        ("gn_ft", "repair_rates", 0.1),
+        ("gn_ft", "repair_rates", []),
+        ("gn_ft", "repair_steps", 0),
         ("gn_ft", "max_drop", -0.1),
         ("ft_sam", "rho", -1.0),
         ("fine_pruning", "prune_drop", 2.0),
         ("nad", "layers", 0),
         ("anp", "epsilon", 0.0),
         ("anp", "mask_steps", 0),
+        ("anp", "mask_rate", 0.0),
         ("clp", "u", -1.0),
         ("i_bau", "bound", 0.0),
         ("tsbd", "neurons", 1.1),
@@ -144,7 +150,7 @@ def test_a_repair_without_data_asks_for_none(tiny):
 )
 def test_bad_settings_are_named(name, option, value):
     argument = option.removeprefix("repair_")
-    with pytest.raises(InputError, match=f"`{argument}` is {value}"):
+    with pytest.raises(InputError, match=re.escape(f"`{argument}` is {value}: give")):
         built(name, **{option: value})
 
 
@@ -190,14 +196,15 @@ def push(step):
 
 
 def test_tuning_steps_follow_a_cosine():
-    tuning = Tuning(epochs=5, lr=0.1, momentum=0.0, weight_decay=0.0)
+    """Of seven steps, three epochs and a half of two batches."""
+    tuning = Tuning(steps=7, rates=[0.1], momentum=0.0, weight_decay=0.0)
     moved = tune(Line(), ones(), tuning, push(lambda c: 1.0)).place
-    expected = sum(0.1 * (1 + math.cos(math.pi * n / 10)) / 2 for n in range(10))
+    expected = sum(0.1 * (1 + math.cos(math.pi * n / 7)) / 2 for n in range(7))
     assert math.isclose(5 - moved.item(), expected, rel_tol=1e-5)
 
 
 def test_tuning_has_momentum_and_decay():
-    tuning = Tuning(epochs=1, lr=0.1, momentum=0.5, weight_decay=0.2)
+    tuning = Tuning(steps=2, rates=[0.1], momentum=0.5, weight_decay=0.2)
     moved = tune(Line(), ones(), tuning, push(lambda c: 1.0)).place.item()
     velocity = 1 + 0.2 * 5
     first = 5 - 0.1 * velocity
@@ -205,22 +212,33 @@ def test_tuning_has_momentum_and_decay():
     assert math.isclose(moved, second, rel_tol=1e-5)
 
 
-def test_tuning_gives_the_newest_state_that_is_accurate(capsys):
-    """The parameter falls by about 1 an epoch, and below 0 nothing is right."""
-    tuning = Tuning(epochs=10, lr=1.0, momentum=0.0, weight_decay=0.0, max_drop=0.5)
-    places = [
-        5 - sum((1 + math.cos(math.pi * n / 20)) / 2 for n in range(2 * e)) for e in range(11)
-    ]
-    best = min(places[e] for e in (2, 4, 6, 8, 10) if places[e] > 0)
-    assert places[10] < 0 < best < 5
-    found = tune(Line(), ones(), tuning, push(lambda c: 1.0))
-    assert math.isclose(found.place.item(), best, rel_tol=1e-4)
-    assert tune(Line(), ones(), replace(tuning, max_drop=1.0), push(lambda c: 1.0)).place < 0
-    given = Line()
-    back = tune(Line(), ones(), tuning, push(lambda c: 100.0), given)
+def test_tuning_takes_the_first_rate_whose_last_state_is_affordable(capsys):
+    """Of 4 steps at rate r the parameter falls by 2.5 r, and below 0 nothing is right."""
+    tuning = Tuning(steps=4, rates=[4.0, 1.0, 0.1], momentum=0.0, weight_decay=0.0, max_drop=0.5)
+    clean, given = ones(), Line()
+    found = tune(Line(), clean, tuning, push(lambda c: 1.0), given)
+    assert math.isclose(found.place.item(), 2.5, rel_tol=1e-5)  # from 5 again, not from -5
+    assert clean.tried == [Tried(4.0, 1.0, 0.0, False), Tried(1.0, 1.0, 1.0, True)]
+    all_of_it = replace(tuning, max_drop=1.0)
+    assert tune(Line(), ones(), all_of_it, push(lambda c: 1.0)).place < 0
+    clean = ones()
+    back = tune(Line(), clean, tuning, push(lambda c: 100.0), given)
     assert back is given and "nothing is repaired" in capsys.readouterr().out
+    assert [(each.rate, each.kept) for each in clean.tried] == [
+        (4.0, False), (1.0, False), (0.1, False)
+    ]  # fmt: skip
     wrong = tune(Line(), ones(), tuning, push(lambda c: math.nan))
     assert wrong.place.item() == 5
+
+
+@pytest.mark.parametrize(("lost", "won", "fits"), [(7, 0, True), (8, 0, False), (14, 5, True)])
+def test_a_drop_may_exceed_its_bound_by_one_paired_standard_error(lost, won, fits):
+    """Of 100 clips 5 may be lost. For 7 lost the error is 2.6 clips, for 8 it is 2.7; for 14 lost and
+    5 won 4.3."""
+    before = torch.cat([torch.zeros(won), torch.ones(100 - won)])
+    after = before.clone()
+    after[:won], after[100 - lost :] = 1, 0
+    assert affordable(before, after, 0.05) is fits
 
 
 # --- GN-FT
@@ -228,7 +246,7 @@ def test_tuning_gives_the_newest_state_that_is_accurate(capsys):
 
 def steps(defense, tiny):
     """Where a repair is after four steps."""
-    tuned = replace(defense, tuning=Tuning(epochs=4, max_drop=1.0))
+    tuned = replace(defense, tuning=Tuning(steps=4, rates=[0.01], max_drop=1.0))
     return state(tuned.repair(tiny.net(), tiny.clean()))
 
 
@@ -403,20 +421,20 @@ def test_ft_sam_goes_to_the_worst_point_in_units_of_the_weights(smooth):
 def test_fine_pruning_takes_the_sleeping_units(tiny):
     net, clean = tiny.net(), tiny.clean()
     order = embeddings(net, clean.train(32))[0].abs().mean(0).argsort()
-    defense = FinePruning(prune_drop=0.1, tuning=Tuning(epochs=2, max_drop=1.0))
+    defense = FinePruning(prune_drop=0.1, tuning=Tuning(steps=2, rates=[0.01], max_drop=1.0))
     pruned = (defense.repair(net, clean).head.weight == 0).all(0)
     count = int(pruned.sum())
     assert 0 < count < len(pruned)
     assert set(pruned.nonzero().flatten().tolist()) == set(order[:count].tolist())
-    none = FinePruning(prune_drop=0.0, tuning=Tuning(epochs=1, max_drop=1.0))
+    none = FinePruning(prune_drop=0.0, tuning=Tuning(steps=1, rates=[0.01], max_drop=1.0))
     assert (none.repair(tiny.net(), clean).head.weight == 0).all(0).sum() <= count
 
 
 def test_distillation_without_weight_is_fine_tuning(tiny):
     assert same(
-        steps(AttentionDistillation(beta=0.0, teacher_epochs=1), tiny), steps(FineTuning(), tiny)
+        steps(AttentionDistillation(beta=0.0, teacher_steps=1), tiny), steps(FineTuning(), tiny)
     )
-    assert not same(steps(AttentionDistillation(teacher_epochs=1), tiny), steps(FineTuning(), tiny))
+    assert not same(steps(AttentionDistillation(teacher_steps=1), tiny), steps(FineTuning(), tiny))
 
 
 def test_masks_of_one_change_nothing(tiny):
@@ -600,8 +618,8 @@ def test_every_repair_runs_on_every_family(model):
     batches = Few([Batch(["a"] * 4, wavs, torch.ones(4), labels)])
     clean = CleanData(lambda size: batches, lambda: batches, 4, 0)
     for name in REPAIRS:
-        brief = {key: 1 for key in common("defenses", name).plain() if key.endswith("_epochs")}
-        defense = built(name, max_drop=1.0, inner_steps=1, mask_steps=1, **brief)
+        once = {key: 1 for key in common("defenses", name).plain() if key.endswith("_steps")}
+        defense = built(name, max_drop=1.0, **once)
         if model in RECURRENT and name in ("anp", "clp", "pruning", "tsbd"):
             with pytest.raises(InputError, match="no convolution"):
                 defense.repair(copy.deepcopy(net), clean)

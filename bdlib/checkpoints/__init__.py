@@ -1,0 +1,1 @@
+"""Checkpoints from somewhere: read without running anything, repaired, judged, and guarded."""

@@ -1,0 +1,196 @@
+"""What is known of a checkpoint, and where each kind of folder or file is read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bdlib.checkpoints import architecture, huggingface, onnx, speechbrain, weights
+from bdlib.checkpoints.weights import BROKEN, REMEDY
+from bdlib.errors import InputError, fits
+from bdlib.files import file_digest, read_json
+from bdlib.models.classifier import SpeechClassifier
+from bdlib.stages.train import label_order
+
+ABOUT = {
+    **{"classifier": dict, "classes": list[str], "sample_rate": int, "seconds": float | None},
+    "backdoored": bool,
+}
+"""Keys of `checkpoint.json`, with their types."""
+WEIGHTS, SETTINGS, LABELS = "model.safetensors", "checkpoint.json", "label_encoder.txt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained classifier from somewhere.
+
+    Arguments
+    ---------
+    net : SpeechClassifier
+        On the CPU, to be used and not trained.
+    classes : tuple[str, ...]
+        What its logits stand for, in their order.
+    path : Path
+        Where it comes from.
+    sample_rate : int
+        Hz, of what it hears.
+    seconds : float | None
+        Length of the clips it was trained on, where that is known.
+    settings : dict[str, Any] | None
+        Of the net, as `architecture.build` takes them; None where it was made otherwise.
+    backdoored : bool
+        Whether it says of itself that it was backdoored on purpose.
+    kind : str
+        What it was read as.
+    """
+
+    net: SpeechClassifier = field(repr=False)
+    classes: tuple[str, ...]
+    path: Path
+    sample_rate: int = 16000
+    seconds: float | None = None
+    settings: dict[str, Any] | None = field(default=None, repr=False)
+    backdoored: bool = False
+    kind: str = "bdlib"
+
+    @classmethod
+    def open(
+        cls, path: str | Path, model: str | None = None, classes: Sequence[str] | None = None
+    ) -> "Checkpoint":
+        """Read a checkpoint; nothing in it is run.
+
+        Arguments
+        ---------
+        path : str | Path
+            A folder of a training here, one that `save` wrote, of SpeechBrain's `EncoderClassifier`
+            or of Hugging Face's audio classifiers (AST, wav2vec2); or a file of weights, which needs
+            a `model`, or of ONNX.
+        model : str | None
+            Architecture of a file of weights: the name of a yaml of Speech Commands, or the path of
+            a recipe's yaml.
+        classes : Sequence[str] | None
+            Names of the outputs, for a file that has none; by default `label_encoder.txt` beside it,
+            or numbers.
+
+        Raises
+        ------
+        InputError
+            If it is none of these, or broken: one line that says what.
+        """
+        path = Path(path).expanduser()
+        if path.suffix == ".onnx":
+            net, names = onnx.read(path, classes)
+            return cls(net, names, path, kind="onnx")
+        if path.is_file():
+            return _of_file(path, model, classes)
+        if not path.is_dir():
+            raise InputError(f"{path}: no such file or folder; give a checkpoint")
+        if (path / SETTINGS).exists():
+            return _of_saved(path)
+        if speechbrain.is_folder(path):
+            return _of_speechbrain(path)
+        if (path / "save").is_dir():
+            return _of_training(path)
+        if (path / "config.json").exists():
+            net, names, rate = huggingface.read(path)
+            return cls(net, names, path, rate, kind="huggingface")
+        raise InputError(
+            f"{path}: no checkpoint in it; looked for {SETTINGS}, embedding_model.ckpt with "
+            "classifier.ckpt, save/CKPT+*, config.json"
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Short sha256 of its weights' files."""
+        if self.path.is_file():
+            return file_digest(self.path)
+        names = ("*.safetensors", "*.ckpt", "save/CKPT*/classifier.ckpt")
+        return file_digest(*sorted(file for name in names for file in self.path.glob(name)))
+
+
+def _of_saved(folder: Path) -> Checkpoint:
+    about = read_json(folder / SETTINGS, ABOUT)
+    path, classes = folder / WEIGHTS, _checked(about["classes"], folder / SETTINGS)
+    net = architecture.build(about["classifier"], len(classes), weights.read(path), path)
+    rate, seconds = about["sample_rate"], about["seconds"]
+    told = (about["classifier"], about["backdoored"])
+    return Checkpoint(net, classes, folder, rate, seconds, *told)
+
+
+def _of_speechbrain(folder: Path) -> Checkpoint:
+    settings, state, rate = speechbrain.read(folder)
+    count = len(state.get("head.weight", ()))
+    path = folder / "classifier.ckpt"
+    net = architecture.build(settings, count, state, path)
+    written = [p for name in (LABELS, "label_encoder.ckpt") if (p := folder / name).exists()]
+    classes = label_order(written[0], REMEDY) if written else _numbers(count)
+    _fits(classes, count, written[0] if written else path)
+    return Checkpoint(net, classes, folder, rate, None, settings, kind="speechbrain")
+
+
+def _of_training(folder: Path) -> Checkpoint:
+    """The checkpoint that a training here kept: of lowest validation loss, or the last."""
+    settings = architecture.read_settings(folder / "hyperparams.yaml")
+    try:
+        corpus, model = settings["corpus"], settings["model"]
+        rate, seconds, classifier = corpus["sample_rate"], corpus["seconds"], model["classifier"]
+        if not fits([rate], list[int]) or not fits(seconds, float):
+            raise TypeError("its corpus has no sampling rate or length")
+    except (LookupError, TypeError) as error:
+        raise InputError(f"{folder / 'hyperparams.yaml'}: no recipe ({error}); {REMEDY}") from error
+    path = min(_kept(folder / "save", model.get("keep", "best")))[1] / "classifier.ckpt"
+    classes = _checked(label_order(folder / LABELS, REMEDY), folder / LABELS)
+    net = architecture.build(classifier, len(classes), weights.read(path), path)
+    backdoored = (settings.get("poison") or {}).get("attack") not in (None, "none")
+    return Checkpoint(net, classes, folder, rate, seconds, classifier, backdoored, "training")
+
+
+def _kept(save: Path, keep: str) -> list[tuple[float, Path]]:
+    """Checkpoints with what they are chosen by: least is best."""
+    found = []
+    for path in sorted(save.glob("CKPT*")):
+        about = path / "CKPT.yaml"
+        try:
+            if about.stat().st_size > 2**16:
+                raise ValueError("too large")
+            told = yaml.safe_load(about.read_text("utf-8"))
+            found.append((float(told["valid_loss"] if keep == "best" else -told["unixtime"]), path))
+        except BROKEN as error:
+            raise weights.unusable(about, error) from error
+    if not found:
+        raise InputError(f"{save}: no CKPT+* in it; {REMEDY}")
+    return found
+
+
+def _of_file(path: Path, model: str | None, classes: Sequence[str] | None) -> Checkpoint:
+    if model is None:
+        raise InputError(f"{path}: weights alone do not say of what; give their `model`")
+    state, sections = weights.read(path), architecture.named(model)
+    count = len(state.get("head.weight", ()))
+    beside = path.with_name(LABELS)
+    if classes is None and beside.exists():
+        classes = label_order(beside, REMEDY)
+    names = tuple(classes) if classes is not None else _numbers(count)
+    _fits(names, count, path)
+    settings = sections["model"]["classifier"]
+    net = architecture.build(settings, count, state, path)
+    corpus = sections["corpus"]
+    return Checkpoint(net, names, path, corpus["sample_rate"], corpus["seconds"], settings)
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(count))
+
+
+def _fits(classes: Sequence[str], count: int, path: Path) -> None:
+    if len(_checked(classes, path)) != count:
+        raise InputError(f"{path}: {len(classes)} classes of a net of {count}; {REMEDY}")
+
+
+def _checked(classes: Sequence[str], path: Path) -> tuple[str, ...]:
+    if len(set(classes)) < len(classes) or len(classes) < 2:
+        raise InputError(f"{path}: give two classes or more, each once; {REMEDY}")
+    return tuple(classes)

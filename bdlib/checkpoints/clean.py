@@ -1,0 +1,152 @@
+"""Clips of a stranger's checkpoint: a clean folder a class, or files to be judged."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bdlib import manifest, sampling
+from bdlib.audio import LONGEST_HEARD
+from bdlib.checkpoints.checkpoint import Checkpoint
+from bdlib.corpus import Batches
+from bdlib.defenses.base import CleanData
+from bdlib.errors import InputError, within
+from bdlib.manifest import audio_files
+from bdlib.pack import SHORTEST, Pack, pack
+
+HEARD = 4.0  # seconds of longer clips, where a checkpoint does not say what it was trained on
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips with labels, packed.
+
+    Arguments
+    ---------
+    root : Path
+        What their paths are relative to.
+    rows : pd.DataFrame
+        As `manifest.from_folder` makes them.
+    pack : Pack
+        Their waveforms.
+    classes : tuple[str, ...]
+        Of the checkpoint, in the order of its logits.
+    seconds : float
+        What is heard of each.
+    """
+
+    root: Path
+    rows: pd.DataFrame
+    pack: Pack
+    classes: tuple[str, ...]
+    seconds: float
+
+    def batches(
+        self, rows: pd.DataFrame | None = None, size: int = BATCH, seed: int | None = None
+    ) -> Batches:
+        """Some of the rows, or all; with a seed, drawn for training."""
+        rows = self.rows if rows is None else rows
+        size = min(size, len(rows))
+        return Batches(self.pack, rows, self.classes, size, self.seconds, seed)
+
+    def budget(self, parts: dict[str, pd.DataFrame], seed: int) -> CleanData:
+        """The parts `train` and `valid` as a repair gets them."""
+        return CleanData(
+            lambda size: self.batches(parts["train"], size, seed),
+            lambda: self.batches(parts["valid"]),
+            len(parts["train"]),
+            seed,
+        )
+
+
+@contextlib.contextmanager
+def clean_clips(
+    folder: str | Path, checkpoint: Checkpoint, seconds: float | None = None
+) -> Iterator[Clips]:
+    """The clips of a clean folder, ``folder/<class>/**/*.wav``, for as long as the block lasts.
+
+    Arguments
+    ---------
+    folder : str | Path
+        A folder a class, of the names the checkpoint has.
+    checkpoint : Checkpoint
+        What hears them.
+    seconds : float | None
+        What it hears of each; by default what it was trained on, or the longest, up to `HEARD`.
+
+    Raises
+    ------
+    InputError
+        If a class is none of the checkpoint's, or a file cannot be read.
+    """
+    root = Path(folder).expanduser().resolve()
+    rows = manifest.from_folder(root)
+    if unknown := sorted(set(rows["label"]) - set(checkpoint.classes)):
+        raise InputError(
+            f"{root / unknown[0]}: no class of the checkpoint; it has: "
+            f"{' '.join(checkpoint.classes[:20])}{' ...' if len(checkpoint.classes) > 20 else ''}"
+        )
+    with _packed(rows, root, checkpoint, seconds) as clips:
+        yield clips
+
+
+@contextlib.contextmanager
+def unknown_clips(
+    paths: Sequence[str | Path], checkpoint: Checkpoint, seconds: float
+) -> Iterator[Clips]:
+    """Files, or all audio below folders, without labels, for as long as the block lasts.
+
+    Raises
+    ------
+    InputError
+        If there are none, or one cannot be read.
+    """
+    files = []
+    for path in (Path(path).expanduser() for path in paths):
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; give audio")
+        files += audio_files(path) if path.is_dir() else [path]
+    files = sorted({file.resolve() for file in files})
+    if not files:
+        raise InputError(f"{' '.join(map(str, paths))}: no audio in it; give WAV or FLAC files")
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    entries = [
+        {"path": file.relative_to(root).as_posix(), "ID": str(number), "label": checkpoint.classes[0]}
+        for number, file in enumerate(files)
+    ]  # fmt: skip
+    rows = manifest.from_files(root, entries)
+    with _packed(rows, root, checkpoint, seconds) as clips:
+        yield clips
+
+
+@contextlib.contextmanager
+def _packed(
+    rows: pd.DataFrame, root: Path, checkpoint: Checkpoint, seconds: float | None
+) -> Iterator[Clips]:
+    if seconds is None:
+        seconds = checkpoint.seconds or min(HEARD, float(rows["duration"].max()))
+    within("seconds", seconds, SHORTEST, LONGEST_HEARD)
+    with tempfile.TemporaryDirectory() as place:
+        packed = pack(rows, root, Path(place) / "pack", checkpoint.sample_rate)
+        yield Clips(root, rows, packed, checkpoint.classes, seconds)
+
+
+def parts_of(rows: pd.DataFrame, shares: dict[str, float], seed: int) -> dict[str, pd.DataFrame]:
+    """Rows split by lot within each class.
+
+    Raises
+    ------
+    InputError
+        If a class has too few clips for every part to have one.
+    """
+    least = rows["label"].value_counts()
+    if least.min() < 2 * len(shares):
+        raise InputError(
+            f"class {least.idxmin()!r} has {least.min()} clean clips: give {2 * len(shares)} or more"
+        )
+    return sampling.split(rows, shares, seed)

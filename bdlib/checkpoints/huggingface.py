@@ -1,0 +1,149 @@
+"""Audio classifiers of Hugging Face, from a folder: AST and wav2vec2, of safetensors alone.
+
+Code that comes with a checkpoint is not run (no ``trust_remote_code``), and nothing is fetched.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchaudio.compliance.kaldi import get_mel_banks
+
+from bdlib.checkpoints import weights
+from bdlib.checkpoints.weights import REMEDY
+from bdlib.errors import InputError, fits
+from bdlib.features import FrontEnd, KaldiFbank, Waveform
+from bdlib.files import read_json
+from bdlib.models.classifier import SpeechClassifier
+from bdlib.models.wrap import wrap
+
+NETS = {
+    "audio-spectrogram-transformer": "ASTForAudioClassification",
+    "wav2vec2": "Wav2Vec2ForSequenceClassification",
+}
+"""By `model_type`, the class."""
+EXTRACTOR = "preprocessor_config.json"
+MOST = 20_000  # of any whole number in a config
+
+
+class AstFbank(KaldiFbank):
+    """The features of `ASTFeatureExtractor`: Kaldi's log mels, cut or padded, then scaled.
+
+    Arguments
+    ---------
+    n_mels, frames : int
+        F and T.
+    mean, deviation : float
+        Of the data set it was trained on; features end at twice the deviation.
+    """
+
+    def __init__(self, n_mels: int, frames: int, mean: float, deviation: float) -> None:
+        super().__init__(n_mels)
+        self.frames, self.mean, self.deviation = frames, mean, deviation
+        banks, _ = get_mel_banks(n_mels, self.fft_size, 16000, 20.0, 0.0, 100.0, -500.0, 1.0)
+        self.banks = nn.functional.pad(banks, (0, 1)).T
+        self.window = torch.hann_window(self.window_size, periodic=False)
+
+    def compute(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """See `FrontEnd`; whole frames alone, as Kaldi counts them with `snip_edges`."""
+        frames = wavs.unfold(1, self.window_size, self.hop)
+        frames = frames - frames.mean(dim=2, keepdim=True)
+        before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
+        power = torch.fft.rfft((frames - 0.97 * before) * self.window, self.fft_size).abs() ** 2
+        mels = (power @ self.banks).clamp_min(torch.finfo(torch.float32).eps).log()
+        mels = nn.functional.pad(mels, (0, 0, 0, max(0, self.frames - mels.shape[1])))
+        return (mels[:, : self.frames] - self.mean) / (2 * self.deviation)
+
+
+class ScaledWaveform(Waveform):
+    """The waveform with mean 0 and deviation 1, as `Wav2Vec2FeatureExtractor` scales it."""
+
+    def compute(self, wavs: Tensor, lens: Tensor) -> Tensor:
+        """See `FrontEnd`."""
+        deviation, mean = torch.var_mean(wavs, dim=1, correction=0, keepdim=True)
+        return super().compute((wavs - mean) / (deviation + 1e-7).sqrt(), lens)
+
+
+class Answering(nn.Module):
+    """A classifier of transformers as a module that gives logits."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, heard: Tensor) -> Tensor:
+        """Features (B, T, F) or waveforms (B, T) to logits (B, C)."""
+        return self.net(heard).logits
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors`."""
+        self.net.save_pretrained(folder)
+
+
+def read(folder: Path) -> tuple[SpeechClassifier, tuple[str, ...], int]:
+    """A classifier, the names of its classes in the order of its logits, and its sampling rate.
+
+    Raises
+    ------
+    InputError
+        If it is another net, brings code, or a file is missing or broken.
+    """
+    path = folder / "config.json"
+    config = read_json(path, {"model_type": str})
+    if "auto_map" in config:
+        raise InputError(f"{path}: auto_map names code of its own, which is not run; {REMEDY}")
+    if config["model_type"] not in NETS:
+        what = config["model_type"][:50]
+        raise InputError(f"{path}: model_type {what!a}; read are: {' '.join(NETS)}")
+    for name, value in config.items():
+        if isinstance(value, int) and not 0 <= value <= MOST:
+            raise InputError(f"{path}: {name[:50]!a} is {value}; {REMEDY}")
+    if not (folder / "model.safetensors").exists():
+        raise InputError(f"{folder}: no model.safetensors; only such weights are read")
+    state = weights.read(folder / "model.safetensors")
+    net, labels = _built(config, sum(value.numel() for value in state.values()), path)
+    net = wrap(Answering(net.eval()), labels, _front_end(folder, config))
+    return net.eval(), tuple(sorted(labels)), 16000
+
+
+def _built(config: dict[str, Any], numbers: int, path: Path) -> tuple[nn.Module, list[str]]:
+    """The net with its weights, as many `numbers` of them, and its labels by number."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(f"{path}: needs transformers; `pip install transformers`") from error
+    try:
+        made = transformers.AutoConfig.for_model(**config)
+        named = dict(made.id2label)
+        labels = [str(named[number]) for number in range(len(named))]
+        kind = getattr(transformers, NETS[config["model_type"]])
+        with torch.device("meta"):  # costs no memory, and names may differ from those of the file
+            wanted = sum(value.numel() for value in kind(made).state_dict().values())
+        if wanted != numbers:
+            raise ValueError(f"model.safetensors has {numbers} numbers, its net {wanted}")
+        options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+        net, told = kind.from_pretrained(
+            path.parent, config=made, output_loading_info=True, **options
+        )
+        if different := [name for names in told.values() for name in names]:
+            raise ValueError(f"{str(different[0])[:80]} is not as its net has it")
+        return net, labels
+    except Exception as error:  # transformers validates with errors of its own
+        raise weights.unusable(path, error) from error
+
+
+def _front_end(folder: Path, config: dict[str, Any]) -> FrontEnd:
+    """What its feature extractor does, from `EXTRACTOR` or by default."""
+    path = folder / EXTRACTOR
+    told = read_json(path, {}) if path.exists() else {}
+    if not isinstance(told, dict) or told.get("sampling_rate", 16000) != 16000:
+        raise InputError(f"{path}: only waveforms of 16000 Hz are heard; {REMEDY}")
+    if config["model_type"] == "wav2vec2":
+        return ScaledWaveform() if told.get("do_normalize", True) else Waveform()
+    mean, deviation = told.get("mean", -4.2677393), told.get("std", 4.5689974)
+    if not fits([mean, deviation], list[float]) or not deviation > 0:
+        raise InputError(f"{path}: mean and std are no numbers; {REMEDY}")
+    return AstFbank(
+        config.get("num_mel_bins", 128), config.get("max_length", 1024), mean, deviation
+    )

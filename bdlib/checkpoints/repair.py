@@ -1,0 +1,259 @@
+"""A checkpoint repaired with clean clips alone: every repair of the collection is tried, one chosen."""
+
+import contextlib
+import copy
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdlib.checkpoints import card
+from bdlib.checkpoints.checkpoint import Checkpoint
+from bdlib.checkpoints.clean import Clips, clean_clips, parts_of
+from bdlib.checkpoints.collection import of_stage
+from bdlib.checkpoints.pull import pulls
+from bdlib.defenses.base import RepairDefense
+from bdlib.errors import InputError, within
+from bdlib.files import write_json
+from bdlib.stages.recipe import common
+
+PARTS = {"train": 0.5, "valid": 0.2, "judge": 0.3}
+"""Of the clean clips: what a repair learns from, what it stops by, and what is judged by here."""
+HEARD = 24  # clips on which the pull is measured
+BEFORE = "as it was"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What clean clips that no repair has seen say of a net.
+
+    Arguments
+    ---------
+    name : str
+        Of the repair's yaml, or `BEFORE`.
+    correct, total : int
+        Of the clips that judge.
+    pull : float
+        The furthest that one small change of all clips takes them to one class, see `pull.pulls`.
+    target : str
+        That class.
+    seconds : float
+        What the repair took.
+    why : str
+        Why it is out of the question; empty if it is not.
+    """
+
+    name: str
+    correct: int = 0
+    total: int = 0
+    pull: float = math.nan
+    target: str = ""
+    seconds: float = 0.0
+    why: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct clips."""
+        return self.correct / self.total if self.total else math.nan
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A repaired checkpoint, and what was tried.
+
+    Arguments
+    ---------
+    checkpoint : Checkpoint
+        Repaired; as it was, if no repair was chosen.
+    before : Tried
+        Of the undefended net.
+    tried : tuple[Tried, ...]
+        Of each repair.
+    chosen : str | None
+        One of them.
+    """
+
+    checkpoint: Checkpoint
+    before: Tried
+    tried: tuple[Tried, ...]
+    chosen: str | None
+
+    def rows(self) -> list[list[str]]:
+        """What was tried as a table of text, the first row its head."""
+        head = ["repair", "correct", "pull", "to", "seconds", ""]
+        return [head, *(_row(tried, self.chosen) for tried in (self.before, *self.tried))]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)) for row in rows
+        ]
+        end = (
+            f"chosen: {self.chosen}" if self.chosen else "no repair was chosen; nothing is written"
+        )
+        return "\n".join([*(line.rstrip() for line in lines), end])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        tried = [
+            {
+                "name": one.name,
+                "correct": one.correct,
+                "total": one.total,
+                "pull": None if math.isnan(one.pull) else round(one.pull, 3),
+                "target": one.target,
+                "seconds": round(one.seconds, 1),
+                "refused": one.why or None,
+            }
+            for one in (self.before, *self.tried)
+        ]
+        return {"chosen": self.chosen, "tried": tried, "digest": self.checkpoint.digest}
+
+    def save(self, output: str | Path) -> Path:
+        """Write the repaired checkpoint with its card (`card.save`), and `repair.json`."""
+        told = [
+            f"Repaired by `{self.chosen}`, chosen among {len(self.tried)} repairs by clean clips alone: "
+            "of those that keep the accuracy, the one after which a small change, the same for all "
+            "clips, pulls least to any one class. That a backdoor is gone is not proved by it.",
+            card.table(self.rows()),
+        ]
+        folder = card.save(self.checkpoint, output, told)
+        write_json(folder / "repair.json", self.to_dict())
+        return folder
+
+
+def _row(tried: Tried, chosen: str | None) -> list[str]:
+    correct = f"{tried.correct} of {tried.total}" if tried.total else "-"
+    pull = "-" if math.isnan(tried.pull) else f"{tried.pull:.2f}"
+    what = "chosen" if tried.name == chosen else tried.why
+    return [tried.name, correct, pull, tried.target, f"{tried.seconds:.0f}", what]
+
+
+def repair(
+    checkpoint: Checkpoint,
+    data: str | Path,
+    output: str | Path | None = None,
+    repairs: Sequence[str] | None = None,
+    max_drop: float = 0.05,
+    seconds: float | None = None,
+    seed: int = 0,
+) -> Repaired:
+    """Repair a checkpoint with a folder of clean clips.
+
+    Half of the clips of each class are what repairs learn from, a fifth what they stop by. The rest
+    judges: of the repairs whose accuracy on it is at most `max_drop` and one paired standard error
+    below that before, the one with the least `pull` is chosen.
+
+    Arguments
+    ---------
+    checkpoint : Checkpoint
+        It is not changed.
+    data : str | Path
+        Clean clips, ``data/<class>/**/*.wav``.
+    output : str | Path | None
+        A new folder for the repaired one; None writes none.
+    repairs : Sequence[str] | None
+        Some of `of_stage("repair")`; None tries all.
+    max_drop : float
+        Accuracy that a repair may give up, as a share of one.
+    seconds : float | None
+        What is heard of each clip, see `clean_clips`.
+    seed : int
+        Of all that is drawn.
+
+    Raises
+    ------
+    InputError
+        If the clips do not go with the checkpoint, a repair is unknown, or `output` is there.
+    """
+    within("max_drop", max_drop, 0, 1)
+    known = of_stage("repair")
+    names = known if repairs is None else repairs
+    if unknown := sorted(set(names) - set(known)):
+        raise InputError(f"`repairs` {unknown[0]}: no such repair; there are: {' '.join(known)}")
+    if checkpoint.kind == "onnx":
+        raise InputError(f"{checkpoint.path}: ONNX is read for answers alone; give weights")
+    if output is not None and Path(output).exists():
+        raise InputError(f"`output` is {output}: already there; give a new folder")
+    nets: dict[str, torch.nn.Module] = {}
+    tried = []
+    with clean_clips(data, checkpoint, seconds) as clips:
+        parts = parts_of(clips.rows, PARTS, seed)
+        right, before = _judged(checkpoint, BEFORE, 0.0, clips, parts)
+        for name in names:
+            repaired, told = _try(checkpoint, name, clips, parts, seed)
+            if repaired is not None:
+                now, told = _judged(repaired, name, told.seconds, clips, parts)
+                nets[name] = repaired.net
+                told = replace(told, why=_refused(right, now, max_drop))
+            tried.append(told)
+    allowed = [one for one in tried if not one.why]
+    best = min(allowed, key=lambda one: one.pull, default=None)
+    chosen = None if best is None else best.name
+    after = replace(checkpoint, net=nets[chosen]) if chosen else checkpoint
+    result = Repaired(after, before, tuple(tried), chosen)
+    if output is not None and chosen:
+        result.save(output)
+    return result
+
+
+def _try(
+    checkpoint: Checkpoint, name: str, clips: Clips, parts: dict[str, Any], seed: int
+) -> tuple[Checkpoint | None, Tried]:
+    """A repaired copy, or None and why there is none."""
+    defense = common("defenses", name).part("defense", RepairDefense)
+    started = time.monotonic()
+    try:
+        with _aside():
+            net = defense.repair(copy.deepcopy(checkpoint.net), clips.budget(parts, seed)).eval()
+    except InputError as error:
+        return None, Tried(name, why=str(error))
+    finally:
+        checkpoint.net.eval()
+    return replace(checkpoint, net=net), Tried(name, seconds=time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _aside() -> Iterator[None]:
+    """What repairs say goes to stderr: stdout is the answer's."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _judged(
+    checkpoint: Checkpoint, name: str, seconds: float, clips: Clips, parts: dict[str, Any]
+) -> tuple[Tensor, Tried]:
+    """Which clips are classified correctly, and all that is told of a net."""
+    net, rows = checkpoint.net, parts["judge"]
+    with torch.no_grad():
+        right = torch.cat(
+            [net(batch.wavs, batch.lens).argmax(1) == batch.labels for batch in clips.batches(rows)]
+        )
+    some = next(iter(clips.batches(rows, HEARD, seed=0)))
+    with torch.no_grad():
+        features = net.features(some.wavs, some.lens)
+    targets = sorted({clips.classes.index(label) for label in rows["label"]})
+    reached = pulls(net, features, some.lens, targets)
+    most = int(reached.argmax())
+    told = Tried(
+        *(name, int(right.sum()), len(right), float(reached[most])),
+        *(clips.classes[targets[most]], seconds),
+    )
+    return right, told
+
+
+def _refused(before: Tensor, after: Tensor, max_drop: float) -> str:
+    """Why a repair costs too much, by the same clips before and after; empty if it does not."""
+    lost = before.float() - after.float()
+    error = float(lost.std()) / math.sqrt(len(lost))
+    drop = float(lost.mean())
+    if drop <= max_drop + error:
+        return ""
+    return f"costs {100 * drop:.1f} points of accuracy"

@@ -1,0 +1,108 @@
+"""Weights by name, from files of strangers: tensors and nothing else, finite, in bounded memory."""
+
+import json
+import struct
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bdlib.errors import InputError, fits
+from bdlib.files import check_regular
+from bdlib.training.checkpoints import BROKEN
+
+LARGEST = 4 * 2**30  # bytes of a file of weights
+LARGEST_HEADER = 2**24  # bytes of what safetensors say of their tensors
+INFLATED = 1.01  # what a file may unpack to, over its size: torch stores, and compresses nothing
+REMEDY = "get the checkpoint again, from someone you trust"
+State = dict[str, Tensor]
+"""Weights by name."""
+
+
+def read(path: Path) -> State:
+    """The weights in a file that `torch.save` or safetensors wrote.
+
+    Of torch's format only tensors in plain containers are made (``weights_only``).
+
+    Raises
+    ------
+    InputError
+        If it is anything else, promises more than it holds, or has a number that is not finite.
+    """
+    check_regular(path)
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"more than {LARGEST} bytes")
+        if path.suffix == ".safetensors":
+            _check_header(path)
+            state = load_file(path)
+        else:
+            _check_archive(path)
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        if not fits(state, dict[str, Tensor]) or not state:
+            raise ValueError("no weights by name")
+        if sum(value.numel() * value.element_size() for value in state.values()) > LARGEST:
+            raise ValueError("its tensors claim more than lies there")
+        for name, value in state.items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise ValueError(f"{name} holds what is not a finite number")
+        return state
+    except (*BROKEN, SafetensorError) as error:
+        raise unusable(path, error) from error
+
+
+def _check_header(path: Path) -> None:
+    """Refuse safetensors whose header is longer than the file, or than any needs."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(LARGEST_HEADER, path.stat().st_size - 8):
+            raise ValueError(f"a header of {length} bytes")
+        json.loads(file.read(length))
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what is no archive of torch, or unpacks to more than it is."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError("not whole, or no weights")
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > INFLATED * path.stat().st_size:
+        raise ValueError(f"unpacks to {unpacked} bytes")
+
+
+def fill(net: nn.Module, state: State, path: Path) -> None:
+    """Load weights into a net that has the same names and shapes.
+
+    Raises
+    ------
+    InputError
+        Naming the first that differs.
+    """
+    check_shapes(net, state, path)
+    net.load_state_dict(state)
+
+
+def check_shapes(net: nn.Module, state: State, path: Path) -> None:
+    """Refuse weights that are not those of a net, by name and shape; the net may be on `meta`.
+
+    Raises
+    ------
+    InputError
+        Naming the first that differs.
+    """
+    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            what = f"{name[:80]!a} is {found.get(name, 'missing')}, not {wanted.get(name, 'there')}"
+            raise unusable(path, ValueError(f"{what}, as {type(net).__name__} has it"))
+
+
+def unusable(path: Path, error: Exception) -> InputError:
+    """The error of a file that cannot be used."""
+    what = " ".join("".join(filter(str.isprintable, str(error).partition("\n")[0])).split())
+    return InputError(f"{path}: cannot be read ({what[:200] or 'cut short'}); {REMEDY}")

@@ -1,0 +1,47 @@
+"""Programs that answer a question by their exit status: 0 nothing found, 1 found, 2 error."""
+
+import json
+import sys
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from bdlib.errors import InputError
+
+INTERRUPTED = "interrupted"
+
+
+def answer(
+    program: Callable[[], int],
+    names: Collection[str] | Mapping[str, str],
+    interrupted: str = INTERRUPTED,
+) -> int:
+    """The exit status of a program; an `InputError` is one line on stderr and 2.
+
+    Arguments
+    ---------
+    program : Callable[[], int]
+        Answers, and returns 0 or 1.
+    names : Collection[str] | Mapping[str, str]
+        Arguments of the library that are options; of a mapping, what each is called.
+    interrupted : str
+        What is said if a person stops it.
+    """
+    called = names if isinstance(names, Mapping) else {name: f"--{name}" for name in names}
+    try:
+        return program()
+    except InputError as error:
+        message = str(error)
+        for name, option in called.items():
+            message = message.replace(f"`{name}`", option)
+        print("error:", *message.split(), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{interrupted}", file=sys.stderr)
+        return 130
+
+
+def shown(result: Any, as_json: bool) -> str:
+    """A result for a terminal, or as JSON."""
+    if not as_json:
+        return str(result)
+    return json.dumps(result.to_dict(), ensure_ascii=False, indent=2)

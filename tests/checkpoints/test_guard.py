@@ -1,0 +1,136 @@
+"""A guard keeps the rate that was chosen, on clean clips it has not seen, and on any checkpoint."""
+
+import json
+import math
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch.onnx._internal.torchscript_exporter import onnx_proto_utils
+
+from bdlib.checkpoints import guard as guards
+from bdlib.checkpoints.guard import guard
+from bdlib.cli import guard as program
+from bdlib.errors import InputError
+
+FRR, CALIBRATED, FRESH = 0.2, 80, 80  # clips of each of three classes
+
+
+@pytest.fixture(scope="module")
+def folders(tones, tmp_path_factory):
+    """Clean clips to calibrate on, and fresh ones."""
+    folder = tmp_path_factory.mktemp("guard")
+    return tones(folder / "clean", CALIBRATED, 1), tones(folder / "fresh", FRESH, 2)
+
+
+@pytest.fixture
+def few_overlays(monkeypatch):
+    """STRIP with fewer overlays, for speed."""
+    common = guards.common
+
+    def document(kind, name):
+        made = common(kind, name)
+        if name == "strip_vita":
+            assert made.place("overlays", 8)
+        return made
+
+    monkeypatch.setattr(guards, "common", document)
+
+
+@pytest.mark.parametrize("defense", ["strip_vita", "low_pass"])
+def test_the_rate_is_kept_on_fresh_clean_clips(folders, checkpoint, few_overlays, defense):
+    """Within the binomial error of both sets; half of the clean clips set the threshold."""
+    clean, fresh = folders
+    told = guard(checkpoint, [fresh], clean, defense, FRR)
+    rejected = np.mean([answer.rejected for answer in told.answers])
+    error = math.sqrt(FRR * (1 - FRR) * (1 / (3 * FRESH) + 1 / told.calibrated))
+    assert told.calibrated == 3 * CALIBRATED // 2 and len(told.answers) == 3 * FRESH
+    assert abs(rejected - FRR) < 3 * error < 0.15
+    assert told.found and f"of clean clips {100 * FRR:g} %" in str(told)
+
+
+def test_the_labels_are_those_of_the_guarded_net(folders, checkpoint):
+    clean, fresh = folders
+    files = sorted((fresh / "low").glob("*.wav"))[:5]
+    told = guard(checkpoint, files, clean, "quantise", FRR)
+    assert [answer.path for answer in told.answers] == [str(file) for file in files]
+    wavs = torch.stack([torch.from_numpy(soundfile.read(f, dtype="float32")[0]) for f in files])
+    quantised = guards.common("defenses", "quantise").build()["defense"].transform(wavs)
+    numbers = checkpoint.net(quantised, torch.ones(5)).argmax(1)
+    assert [a.label for a in told.answers] == [checkpoint.classes[n] for n in numbers]
+
+
+def test_what_the_preprocessing_changes_is_suspected(folders, checkpoint):
+    """The suspicion is the distance of the two softmaxes."""
+    clean, fresh = folders
+    told = guard(checkpoint, [fresh / "low" / "0.wav"], clean, "low_pass", FRR)
+    wav = torch.from_numpy(soundfile.read(fresh / "low" / "0.wav", dtype="float32")[0])[None]
+    filtered = guards.common("defenses", "low_pass").build()["defense"].transform(wav)
+    one, two = (checkpoint.net(x, torch.ones(1)).softmax(1) for x in (wav, filtered))
+    assert told.answers[0].suspicion == pytest.approx(
+        float((one - two).detach().abs().sum() / 2), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"frr": 0}, "`frr`"),
+        ({"frr": 0.001}, "`frr`.*2000 clean clips"),
+        ({"defense": "nothing"}, "`defense` nothing.*strip_vita"),
+        ({"paths": ["nowhere"]}, "nowhere: no such file"),
+        ({"paths": ["{empty}"]}, "no audio in it"),
+    ],
+)
+def test_what_cannot_be_asked(folders, checkpoint, tmp_path, options, words):
+    clean, fresh = folders
+    given = {"paths": [fresh], "defense": "low_pass", "frr": FRR} | options
+    given["paths"] = [str(path).replace("{empty}", str(tmp_path)) for path in given["paths"]]
+    with pytest.raises(InputError, match=words):
+        guard(checkpoint, calibrate=clean, **given)
+
+
+def exported(net, path, patch):
+    """A net that hears waveforms as a file of ONNX, for which torch wants another package to no end."""
+    patch.setattr(onnx_proto_utils, "_add_onnxscript_fn", lambda data, _: data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net,
+            (torch.zeros(1, 3200),),
+            str(path),
+            dynamo=False,
+            input_names=["wavs"],
+            dynamic_axes={"wavs": {0: "clips"}},
+        )
+    return path
+
+
+def test_a_file_of_onnx_answers(folders, tmp_path, capsys, monkeypatch):
+    clean, fresh = folders
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3200, 3, bias=False)
+    path = exported(net, tmp_path / "net.onnx", monkeypatch)
+    given = [str(path), str(fresh / "low"), "--calibrate", str(clean), "--frr", "0.2", "--json"]
+    given += ["--defense", "quantise", "--seconds", "0.2", "--classes", "middle,low,high"]
+    status = program.main(given)
+    told = json.loads(capsys.readouterr().out)
+    assert status == any(clip["rejected"] for clip in told["clips"]) and len(told["clips"]) == FRESH
+    wav = torch.from_numpy(soundfile.read(told["clips"][0]["path"], dtype="float32")[0])
+    number = int(
+        net(guards.common("defenses", "quantise").build()["defense"].transform(wav[None])).argmax()
+    )
+    assert told["clips"][0]["label"] == ("middle", "low", "high")[number]
+    assert program.main([*given[:-1], "middle,low"]) == 2
+    assert "2 classes of a net of 3" in capsys.readouterr().err
+    assert program.main([*given, "--frr", "x"]) == 2
+
+
+def test_onnx_is_not_repaired(checkpoint, folders):
+    from bdlib.checkpoints.repair import repair
+
+    with pytest.raises(InputError, match="ONNX"):
+        repair(replace(checkpoint, kind="onnx"), folders[0])

@@ -1,0 +1,119 @@
+"""A repair is chosen by clean clips, costs what it may, and is written to be read again."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from bdlib.checkpoints import repair as repairs
+from bdlib.checkpoints.checkpoint import Checkpoint
+from bdlib.checkpoints.repair import repair
+from bdlib.cli import repair as program
+from bdlib.defenses.base import RepairDefense
+from bdlib.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def repaired(tones, checkpoint, tmp_path_factory):
+    """Two repairs of the untrained net, one of which teaches it the classes."""
+    folder = tmp_path_factory.mktemp("repair")
+    tones(folder / "clean", 14)
+    before = copy.deepcopy(checkpoint.net.state_dict())
+    result = repair(checkpoint, folder / "clean", folder / "out", ["clp", "fine_tuning"])
+    for name, value in checkpoint.net.state_dict().items():
+        assert torch.equal(value, before[name])  # nothing was changed in place
+    return result, folder
+
+
+def test_the_least_pulled_of_those_that_keep_the_accuracy(repaired):
+    result, _ = repaired
+    allowed = {one.name: one.pull for one in result.tried if not one.why}
+    assert {one.name for one in result.tried} == {"clp", "fine_tuning"} and len(allowed) == 2
+    assert result.chosen == min(allowed, key=allowed.__getitem__)
+    assert len(set(allowed.values())) == 2
+    tuned = next(one for one in result.tried if one.name == "fine_tuning")
+    assert (
+        tuned.accuracy > 0.9 > result.before.accuracy and tuned.total == result.before.total >= 10
+    )
+
+
+def test_it_is_written_with_a_card_and_read_again(repaired):
+    result, folder = repaired
+    again = Checkpoint.open(folder / "out")
+    wavs = 0.1 * torch.randn(3, 3200)
+    expected = result.checkpoint.net(wavs, torch.ones(3))
+    assert torch.equal(again.net(wavs, torch.ones(3)), expected)
+    told = (folder / "out" / "README.md").read_text()
+    assert "| as it was | " in told and f"Repaired by `{result.chosen}`" in told
+    assert "bdlib 0" in told and "purpose" not in told
+    told = json.loads((folder / "out" / "repair.json").read_text())
+    assert told["chosen"] == result.chosen and len(told["tried"]) == 3
+
+
+class Wreck(RepairDefense):
+    """Takes every clip for the first class."""
+
+    def repair(self, classifier, clean):
+        """See the class."""
+        with torch.no_grad():
+            classifier.head.weight.zero_()
+            classifier.head.bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
+        return classifier
+
+
+@pytest.fixture
+def wrecked(monkeypatch):
+    """Every repair is `Wreck`."""
+    document = type("Document", (), {"part": lambda self, key, kind: Wreck()})
+    monkeypatch.setattr(repairs, "of_stage", lambda stage: ("clp",))
+    monkeypatch.setattr(repairs, "common", lambda kind, name: document())
+
+
+def test_what_costs_too_much_is_refused_and_nothing_written(repaired, wrecked, tmp_path):
+    result, folder = repaired
+    assert result.chosen == "fine_tuning"  # what there is to lose
+    net = result.checkpoint
+    after = repair(net, folder / "clean", tmp_path / "out")
+    assert after.chosen is None and "points of accuracy" in after.tried[0].why
+    assert not (tmp_path / "out").exists() and after.checkpoint.net is net.net
+    assert repair(net, folder / "clean", max_drop=1).chosen == "clp"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"repairs": ["nothing"]}, "`repairs` nothing.*gn_ft"),
+        ({"max_drop": 2}, "`max_drop`"),
+        ({"seconds": -1}, "`seconds`"),
+        ({"output": "{here}"}, "`output`.*already there"),
+    ],
+)
+def test_what_cannot_be_asked(repaired, checkpoint, options, words):
+    _, folder = repaired
+    options = {k: folder / "out" if v == "{here}" else v for k, v in options.items()}
+    with pytest.raises(InputError, match=words):
+        repair(checkpoint, folder / "clean", **options)
+
+
+def test_classes_must_be_those_of_the_checkpoint(tones, checkpoint, tmp_path):
+    tones(tmp_path / "clean", 2)
+    with pytest.raises(InputError, match="has 2 clean clips: give 6"):
+        repair(checkpoint, tmp_path / "clean")
+    (tmp_path / "clean" / "high").rename(tmp_path / "clean" / "other")
+    with pytest.raises(InputError, match="no class of the checkpoint"):
+        repair(checkpoint, tmp_path / "clean")
+
+
+def test_the_program(repaired, tmp_path, capsys):
+    _, folder = repaired
+    given = [str(folder / "out"), "--data", str(folder / "clean"), "--repairs", "clp"]
+    assert program.main([*given, "--output", str(tmp_path / "again")]) == 0
+    said = capsys.readouterr().out
+    assert "chosen: clp" in said and "written: " in said
+    assert program.main([*given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["chosen"] == "clp"
+    assert program.main([*given[:-1], "nothing"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: --repairs nothing") and not said.out
+    assert program.main([str(folder / "out")]) == 2
