@@ -19,7 +19,7 @@ extras = {
 }
 # The tests use all of them. pesq comes as source: where nothing compiles it, two tests are skipped.
 extras["dev"] = [name for names in extras.values() for name in names if name != "pesq"]
-extras["dev"] += ["codespell", "pre-commit", "pytest", "pytest-xdist", "ruff"]
+extras["dev"] += ["codespell", "hypothesis", "pre-commit", "pytest", "pytest-xdist", "ruff"]
 
 setup(
     name="bdlib",

@@ -192,13 +192,13 @@ def train(
         if (folder / "done.json").exists():
             return classifier_brain.load(net, folder).to(options["device"])
         fitting.describe(folder, settings, poisoned.classes)
-        started = time.time() - sum(line["seconds"] for line in log.read_log(folder))
+        started = time.monotonic() - sum(line["seconds"] for line in log.read_log(folder))
         batches = (
             unnamed(poisoned, "train", rows, batch_size, options["device"], seed),
             unnamed(poisoned, "valid", None, batch_size, options["device"]),
         )
         net = classifier_brain.fit(net, training, *batches, folder, seed, options)
-        seconds = time.time() - started
+        seconds = time.monotonic() - started
         fitting.finish(folder, net, len(rows), seconds, options["device"])
     return net.to(options["device"])
 

@@ -1004,6 +1004,12 @@ def test_an_option_out_of_range(refused, option, words):
     refused(act, *words)
 
 
+@pytest.mark.parametrize("text", ["&x : ", "5: 1", "null: 1", "[a]", "? [a]", "a: 1\na: 2", "\0"])
+def test_options_that_have_no_names(refused, text):
+    """Found by tools/fuzz.py: of a key that is no text."""
+    refused(lambda _: parse(text), "options: ", "as key=value")
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

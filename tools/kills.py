@@ -37,7 +37,7 @@ WAYS = (("SIGKILL", "before"), ("SIGKILL", "after"), ("Ctrl-C", "before"))
 PLACES = (  # of what a point is about, below the folder of a trial: the stage that writes it
     (r"exp/manifest/.*audio\.json|results/\w+\.jsonl", "record"),
     (r"exp/manifest", "prepare"),
-    (r"exp/poison/.*(stealth\.json|\.png)", "measure and draw"),
+    (r"exp/poison/.*(stealth\.json|\.png|\.html)", "measure and draw"),
     (r"exp/poison", "poison"),
     (r"exp/(pack|blind)", "pack"),
     (r"exp/train/.*/scores", "score"),
@@ -135,13 +135,13 @@ def stage_of(place: str) -> str:
 
 def measure(world: World, names: Sequence[str]) -> list[dict[str, Any]]:
     """All kills of some commands, each as a dict."""
-    kills = []
+    kills, commit = [], source()["commit"]
     for name in names:
         for number, (call, place) in enumerate(points(world, name)):
             for how, when in WAYS:
                 ended_as = kill(world, name, number, how, when)
-                about = {"command": name, "stage": stage_of(place), "call": call, "when": when}
-                kills.append(about | {"how": how, "place": place, "result": ended_as})
+                about = {"command": name, "call": call, "place": place, "how": how, "when": when}
+                kills.append(about | {"result": ended_as, "commit": commit})
                 if ended_as != "equal":
                     print(json.dumps(kills[-1]), flush=True)
         print(f"{name}: {len(kills)} kills so far", flush=True)
@@ -150,10 +150,9 @@ def measure(world: World, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def table(kills: Sequence[dict[str, Any]]) -> str:
     """Kills as Markdown: stage and commit point by signal and side, equal of all."""
-    total = Counter((k["stage"], k["call"], k["how"], k["when"]) for k in kills)
-    equal = Counter(
-        (k["stage"], k["call"], k["how"], k["when"]) for k in kills if k["result"] == "equal"
-    )
+    keys = [(stage_of(k["place"]), k["call"], k["how"], k["when"]) for k in kills]
+    total = Counter(keys)
+    equal = Counter(key for key, k in zip(keys, kills, strict=True) if k["result"] == "equal")
     lines = [
         "| Stage | Commit point | " + " | ".join(map(" ".join, WAYS)) + " |",
         "|---|---|" + "---:|" * len(WAYS),
@@ -179,7 +178,9 @@ def main() -> int:
     print(table(kills), f"\n{time.time() - started:.0f} s")
     if given.write:
         about = {"name": "kills", "source": source(), "versions": versions()}
-        about["seconds"] = round(time.time() - started)
+        if RESULT.exists():  # commands that were not run now keep theirs
+            _, *others = map(json.loads, RESULT.read_text().splitlines())
+            kills = [k for k in others if k["command"] not in given.commands] + kills
         with atomic(RESULT) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in (about, *kills)))
         head, _, rest = DOC.read_text().partition(MARK.format("begin"))

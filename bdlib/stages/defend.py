@@ -174,10 +174,10 @@ def _repaired(
             print(f"stands: {path}")
         else:
             about.unlink(missing_ok=True)  # that of a model which is there no more
-            started = time.time()
+            started = time.monotonic()
             weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
             came_of_it = {
-                "repair_s": round(time.time() - started, 1),
+                "repair_s": round(time.monotonic() - started, 1),
                 "repaired": not _same(before.classifier.state_dict(), weights),
                 "clips_a_class": len(budget) // len(poisoned.classes),
                 "tried": [asdict(each) for each in clean.tried],

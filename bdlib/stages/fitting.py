@@ -93,11 +93,11 @@ def fit(
     fresh, training, brain = untrained(recipe, poisoned.classes)
     run_on_main(describe, args=[folder, recipe.settings, poisoned.classes])
     before = sum(line["seconds"] for line in log.read_log(folder))
-    started = time.time() - before  # of an interrupted training, its finished epochs count
+    started = time.monotonic() - before  # of an interrupted training, its finished epochs count
     classifier = classifier_brain.fit(
         fresh, training, *batches, folder, recipe.seed, options, brain
     )
-    run_on_main(finish, args=[folder, classifier, len(rows), time.time() - started, device])
+    run_on_main(finish, args=[folder, classifier, len(rows), time.monotonic() - started, device])
     return classifier.to(device)
 
 

@@ -311,9 +311,11 @@ def parse(overrides: str) -> dict[str, Any]:
     """The overrides that SpeechBrain's argument parser collected, as a dict."""
     try:
         values, texts = (YAML(typ=kind).load(overrides) or {} for kind in ("safe", "base"))
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or not all(
+            isinstance(key, str) and key in texts for key in values
+        ):
             raise ValueError(f"{values!r} is no option")
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"options: {_line(error)}; write each once, as key=value") from error
     # A speaker called 0011 is not the number 11.
     return {k: texts[k] if re.fullmatch(r"0\d+", str(texts[k])) else v for k, v in values.items()}

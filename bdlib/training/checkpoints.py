@@ -2,8 +2,11 @@
 
 import pickle
 import shutil
+import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,13 +34,16 @@ class WholeCheckpointer(Checkpointer):
     """SpeechBrain's `Checkpointer`, but a checkpoint gets its name when it is whole.
 
     The file by which SpeechBrain recognises a checkpoint is written before the parameters: of a
-    run killed between the two, half a checkpoint would be loaded.
+    run killed between the two, half a checkpoint would be loaded. And each is newer than the one
+    before, whatever the clock says: SpeechBrain goes on from the newest.
     """
 
     def _new_checkpoint_dirpath(self) -> Path:
         return self.checkpoints_dir / UNFINISHED
 
-    def save_checkpoint(self, *args: Any, **kwargs: Any) -> Checkpoint | None:
+    def save_checkpoint(
+        self, meta: Mapping[str, Any] = MappingProxyType({}), **kwargs: Any
+    ) -> Checkpoint | None:
         """See `Checkpointer.save_checkpoint`.
 
         Raises
@@ -49,7 +55,10 @@ class WholeCheckpointer(Checkpointer):
         try:
             if if_main_process():
                 shutil.rmtree(unfinished, ignore_errors=True)
-            saved = super().save_checkpoint(*args, **kwargs)
+            times = [c.meta.get("unixtime") for c in self.list_checkpoints()]
+            last = max((then for then in times if fits(then, float)), default=0.0)
+            newer = {"unixtime": max(time.time(), last + 1)}
+            saved = super().save_checkpoint(meta=newer | dict(meta), **kwargs)
             ddp_barrier()
             if saved is not None:
                 whole = unfinished.rename(super()._new_checkpoint_dirpath())

@@ -167,7 +167,7 @@ class ClassifierBrain(sb.Brain):
         """Draw the epoch's randomness afresh."""
         if stage == sb.Stage.TRAIN:
             self.train.epoch = epoch
-            self.started = time.time()
+            self.started = time.monotonic()
             own = [ranks.rank()] if ranks.rank() else []  # each process draws its own views
             torch.manual_seed(seed_of("training", self.seed, epoch, *own))
         self.correct = self.total = 0
@@ -191,19 +191,20 @@ class ClassifierBrain(sb.Brain):
             "lr": self.rate,
             "train_loss": round(float(self.train_loss), 6),
             "valid_loss": round(float(valid_loss), 6),
-            "seconds": round(time.time() - self.started, 2),
+            "seconds": round(time.monotonic() - self.started, 2),
         }
 
     def keep_checkpoint(self, valid_loss: float) -> None:
         """Keep the newest checkpoint, and where it is asked for the best; then tell the stopper."""
-        lowest = KEPT[self.training.keep]
-        if lowest:
+        if KEPT[self.training.keep]:
             self.counter.update_metric(valid_loss)
-        self.checkpointer.save_and_keep_only(
-            meta={"valid_loss": valid_loss},
-            min_keys=[lowest] if lowest else [],
-            importance_keys=[],
-        )
+        self.checkpointer.save_checkpoint(meta={"valid_loss": valid_loss})
+        self.drop_checkpoints()
+
+    def drop_checkpoints(self) -> None:
+        """Delete those that are neither the newest nor, where it is asked for, the best."""
+        lowest = KEPT[self.training.keep]
+        self.checkpointer.delete_checkpoints(num_to_keep=1, min_keys=[lowest] if lowest else [])
 
 
 def fit(
@@ -252,6 +253,7 @@ def fit(
         trainer = brain(classifier, training, train, folder, seed, run_opts, caution=caution)
         try:
             trainer.fit(trainer.counter, loader(train), loader(valid))
+            trainer.drop_checkpoints()  # a run that was killed may have left one more
             return load(classifier, folder, training.keep)
         except Diverged as error:
             rollbacks.append(f"epoch {trainer.counter.current}: {error}")
