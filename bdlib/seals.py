@@ -6,6 +6,7 @@ hand; they are no signature, since whoever can write the file can seal it anew.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +74,21 @@ def unsealed(
     if mark is not None:
         known = mark.get("files") if fits(mark, dict) else None
         if not fits(known, dict[str, str]) or mark != seal(value, known):
-            raise _damaged(path)
+            raise _damaged(path, path)
         gone = list(known.keys() - found.keys()) if whole else []
         if changed := [name for name in found if known.get(name, found[name]) != found[name]]:
-            raise _damaged(path.parent / changed[0])
+            raise _damaged(path, path.parent / changed[0])
         if gone:
-            raise _damaged(path.parent / gone[0], "it is gone")
+            raise _damaged(path, path.parent / gone[0], "it is gone")
     if mark is None or found.keys() - known.keys():
         print(f"note: {path} is older than digests of files: taken as it is, and sealed")
-        write_json(path, {**value, SEAL: seal(value, known | found)})
+        with suppress(InputError):  # on a disk that is only read it stays without
+            write_json(path, {**value, SEAL: seal(value, known | found)})
     return value
 
 
-def _damaged(path: Path, why: str = "its digest differs") -> InputError:
+def _damaged(about: Path, path: Path, why: str = "its digest differs") -> InputError:
+    """Of a file, with the folder to delete: that of its description, which tells what stands."""
     return InputError(
-        f"{path}: not as it was written ({why}); delete its folder and run the stage again"
+        f"{path}: not as it was written ({why}); delete the folder {about.parent} and run the stage again"
     )

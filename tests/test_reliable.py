@@ -358,7 +358,7 @@ def test_what_is_older_than_seals_is_taken_once_with_a_note(tmp_path, capsys):
     assert unsealed(path, read_json(path), [beside]) == value
     assert not capsys.readouterr().out
     beside.write_text("2")
-    with pytest.raises(InputError, match=r"a\.csv: not as it was written .* delete its folder"):
+    with pytest.raises(InputError, match=r"a\.csv: not as it was written .* delete the folder"):
         unsealed(path, read_json(path), [beside])
     unsealed(path, read_json(path))  # of what does not read that file
 

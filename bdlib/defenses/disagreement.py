@@ -32,10 +32,8 @@ ROUNDS = 6  # of judging again, at most; most attacks need three
 
 INTRUDER = 0.1  # mean opinion, -1 to 1, from which a clip counts as an intruder of its class
 SURE = 0.5  # from which all three opinions must agree
-CALL = (
-    4.0  # deviations by which the count of intruders exceeds that of other classes; where nothing
-)
-# is poisoned, on the development corpora, no class had more than 2.1
+# Where nothing is poisoned, no class of the development corpora had more than 2.1.
+CALL = 4.0  # deviations by which the count of intruders exceeds that of other classes
 FEWEST = 6  # intruders that make a class suspicious: fewer poisoned clips are not told from chance
 LOWEST, MOST_FLAGGED = -0.3, 0.25  # bounds of what `flagged` may take of a called class
 

@@ -98,3 +98,8 @@ def p_values(far: np.ndarray, clean: np.ndarray) -> np.ndarray:
     usual = np.sort(clean)
     as_far = len(usual) - np.searchsorted(usual, far - 1e-9)
     return (as_far + 1) / (len(usual) + 1)
+
+
+def passed(scores: dict[str, float], rate: float) -> list[str]:
+    """Names whose suspicion, one minus a p-value, leaves a p-value above this false-positive rate."""
+    return [name for name, suspicion in scores.items() if 1 - suspicion > rate + 1e-9]

@@ -58,9 +58,9 @@ def build(records: Records) -> list[Table]:
     records : list of dict
         Records of schema 1, in the order of their files.
     """
-    shown = [record for record in rated(records) if _shown(record)]
-    keys = dict.fromkeys(_key(group.record) for group in group_records(shown))
-    parts = {key: [record for record in shown if _key(record) == key] for key in keys}
+    some = [record for record in rated(records) if shown(record)]
+    keys = dict.fromkeys(_key(group.record) for group in group_records(some))
+    parts = {key: [record for record in some if _key(record) == key] for key in keys}
     return [
         _table(key, group_records(chosen), budget)
         for key, part in parts.items()
@@ -90,9 +90,7 @@ def rated(records: Records) -> Records:
 
 def undefended(records: Records) -> dict[str, dict[str, Any]]:
     """The records of classifiers that were not repaired, by `trained`."""
-    return {
-        trained(record): record for record in records if _shown(record) and not repaired(record)
-    }
+    return {trained(record): record for record in records if shown(record) and not repaired(record)}
 
 
 def trained(record: dict[str, Any]) -> str:
@@ -133,7 +131,7 @@ def repaired(record: dict[str, Any]) -> bool:
     return (record["defense"] or {}).get("stage") == "repair"
 
 
-def _shown(record: dict[str, Any]) -> bool:
+def shown(record: dict[str, Any]) -> bool:
     """Undefended (a training that is itself a defense counts) or repaired."""
     return (record["defense"] or {}).get("stage") in (None, "training", "repair")
 

@@ -8,7 +8,7 @@ from typing import Any
 from bdlib.report.budgets import by_budget
 from bdlib.report.groups import Records
 from bdlib.report.labels import defense_label, flat, named_apart
-from bdlib.report.matrix import DER, rated, refused, trained, undefended
+from bdlib.report.matrix import DER, rated, refused, shown, trained, undefended
 from bdlib.report.table import SCALES, Grid, Table
 
 REMOVED = 0.2  # attack success rate below which a backdoor counts as removed
@@ -49,7 +49,7 @@ def build(records: Records) -> list[Table]:
         Records of schema 1.
     """
     tasks: dict[tuple[str, str, str], Records] = defaultdict(list)
-    for record in rated(records):
+    for record in filter(shown, rated(records)):
         dataset = record["dataset"]
         tasks[dataset["name"], dataset["variant"] or "", dataset["scale"]].append(record)
     compared = [

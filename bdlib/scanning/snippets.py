@@ -25,9 +25,7 @@ PART = 0.9  # share of a template's energy that is kept: the time that the sound
 RARE = 0.01  # share of other classes' clips that may have the sound, and then sets the threshold
 COMMON = 0.08  # share of the class's clips that must match above that threshold
 SURE = 1.5  # times the threshold: above it nothing matches by chance
-FEWEST = (
-    8  # clips that must be sure: a few takes of one voice can share a room's or a device's noise
-)
+FEWEST = 8  # clips that must be sure: a few takes of one voice can share the noise of a room
 BATCH = 128
 
 

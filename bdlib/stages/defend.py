@@ -170,7 +170,7 @@ def _repaired(
     path = before.folder / "guarded" / name / "model.ckpt"
     about = path.with_name("repair.json")
     with alone(path.parent):
-        if path.exists() and about.exists():
+        if path.exists() and about.exists() and read_json(about).keys() >= REPAIRED.keys():
             print(f"stands: {path}")
         else:
             about.unlink(missing_ok=True)  # that of a model which is there no more

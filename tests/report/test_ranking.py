@@ -56,3 +56,18 @@ def test_repairs_of_other_classifiers_are_not_compared(make_record):
         ("clp", "1.50", "2 of 2"),
         ("gn_ft", "1.50", "2 of 2"),
     ]
+
+
+def test_the_budget_of_a_filter_is_no_budget_of_repairs(make_record):
+    found = {(None, 0): (0.9, 1.0), ("gn_ft", 0): (0.9, 0.1), ("clp", 0): (0.9, 0.5)}
+    records = records_of(make_record, found)
+    records[1]["defense"]["settings"] = {"clean_share": 0.05}
+    (alone,) = build(records)
+    settings = {"clean_share": 0.1}
+    records.append(
+        make_record(
+            {"defense": {"name": "scan", "stage": "filter", "selection": "fixed", "clean_budget": 9,
+                         "settings": settings}}
+        )
+    )  # fmt: skip
+    assert build(records) == [alone]

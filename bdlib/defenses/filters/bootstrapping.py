@@ -7,7 +7,7 @@ import numpy as np
 
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import at_least, share
-from bdlib.defenses.small_net import beliefs, cross_entropy, fitted, p_values, shuffled
+from bdlib.defenses.small_net import beliefs, cross_entropy, fitted, p_values, passed, shuffled
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 
@@ -84,4 +84,4 @@ class Bootstrapping(FilterDefense):
 
     def keep(self, scores: dict[str, float]) -> Collection[str]:
         """Those with a p-value above `false_positive_rate`."""
-        return [name for name, score in scores.items() if 1 - score > self.false_positive_rate]
+        return passed(scores, self.false_positive_rate)

@@ -11,7 +11,7 @@ from bdlib.corpus import Batch
 from bdlib.defenses.activations import activations
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import at_least, share
-from bdlib.defenses.small_net import Epochs, fitted, p_values, shuffled
+from bdlib.defenses.small_net import Epochs, fitted, p_values, passed, shuffled
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.models.keyword import SmallResNet
@@ -180,4 +180,4 @@ class ContrastiveFilter(FilterDefense):
 
     def keep(self, scores: dict[str, float]) -> Collection[str]:
         """Those with a p-value above `false_positive_rate`."""
-        return [name for name, score in scores.items() if 1 - score > self.false_positive_rate]
+        return passed(scores, self.false_positive_rate)

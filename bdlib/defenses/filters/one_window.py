@@ -9,7 +9,7 @@ import torch
 from bdlib.corpus import Batch
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import at_least, share
-from bdlib.defenses.small_net import cross_entropy, fitted, p_values, shuffled
+from bdlib.defenses.small_net import cross_entropy, fitted, p_values, passed, shuffled
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.models.classifier import SpeechClassifier
@@ -100,4 +100,4 @@ class OneWindow(FilterDefense):
 
     def keep(self, scores: dict[str, float]) -> Collection[str]:
         """Those with a p-value above `false_positive_rate`."""
-        return [name for name, score in scores.items() if 1 - score > self.false_positive_rate]
+        return passed(scores, self.false_positive_rate)
