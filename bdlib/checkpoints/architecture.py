@@ -17,9 +17,13 @@ from bdlib.models.classifier import SpeechClassifier
 from bdlib.stages.recipe import TYPE, UNBUILT, Document
 from bdlib.stages.vetting import vet
 
-MOST = 20_000  # channels, classes, blocks: what a setting may be, unless it is a sampling rate
+MOST = 20_000  # channels, classes: what a setting may be, unless it is a sampling rate
+DEEPEST = 500  # blocks, layers, entries of a list: each is made before sizes are compared
 HIGHEST_RATE = 200_000
-TAG = re.compile(r"!(new|name):[\w.]+")
+TAG = re.compile(
+    r"!(new|name):(bdlib\.(models|features)|torch\.nn"
+    r"|speechbrain\.lobes\.models\.(ECAPA_TDNN|ResNet|Xvector))\.[\w.]+"
+)
 HPARAMS = COMMON.parent / "SpeechCommands" / "hparams"
 
 
@@ -47,7 +51,8 @@ def build(settings: dict[str, Any], n_classes: int, state: State, path: Path) ->
     if not isinstance(settings, dict):
         raise InputError(f"{path}: its classifier is {str(settings)[:50]!a}, no settings; {REMEDY}")
     for name, value in _numbers(settings):
-        if abs(value) > (HIGHEST_RATE if "rate" in name else MOST):
+        deep = "block" in name or "layer" in name
+        if abs(value) > (HIGHEST_RATE if "rate" in name else DEEPEST if deep else MOST):
             raise InputError(f"{path}: {name[:50]} is {value}, more than any net has; {REMEDY}")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "settings.yaml"
@@ -73,6 +78,7 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
         for key, inner in value.items():
             yield from _numbers(inner, str(key))
     elif isinstance(value, list):
+        yield "layers", len(value)
         for inner in value:
             yield from _numbers(inner, name)
     elif isinstance(value, int | float):
@@ -82,21 +88,28 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
 def _flow(value: Any, path: Path) -> str:
     """Plain settings as yaml again; only what `TAG` says becomes a tag."""
     if isinstance(value, dict):
-        tag = value.get(TYPE, "")
+        tag = _tag(str(value[TYPE]), path) if TYPE in value else ""
         keys = [key for key in value if key != TYPE]
-        if (tag and not TAG.fullmatch(str(tag))) or not all(
-            str(key).isidentifier() for key in keys
-        ):
-            what = str(tag)[:80] if tag and not TAG.fullmatch(str(tag)) else "a key of it"
-            raise InputError(
-                f"{path}: {what!a} is refused: only classes of ours are built; {REMEDY}"
-            )
+        if not all(str(key).isidentifier() for key in keys):
+            raise _refused("a key of it", path)
         return f"{tag} {{{', '.join(f'{key}: {_flow(value[key], path)}' for key in keys)}}}".strip()
     if isinstance(value, list):
         return f"[{', '.join(_flow(item, path) for item in value)}]"
-    if isinstance(value, str) and TAG.fullmatch(value):
-        return f"{value} "  # a comma would belong to the tag
+    if isinstance(value, str) and value.startswith("!"):
+        return f"{_tag(value, path)} "  # a comma would belong to the tag
+    if isinstance(value, float):
+        return yaml.safe_dump(value).split("\n")[0]  # JSON's 1e-05 would be text to yaml
     return json.dumps(value, default=str)
+
+
+def _tag(text: str, path: Path) -> str:
+    if not TAG.fullmatch(text):
+        raise _refused(text[:80], path)
+    return text
+
+
+def _refused(what: str, path: Path) -> InputError:
+    return InputError(f"{path}: {what!a} is refused: only nets and features are built; {REMEDY}")
 
 
 def read_settings(path: Path) -> dict[str, Any]:

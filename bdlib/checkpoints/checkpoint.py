@@ -149,12 +149,13 @@ def _of_training(folder: Path) -> Checkpoint:
         rate, seconds, classifier = corpus["sample_rate"], corpus["seconds"], model["classifier"]
         if not fits([rate], list[int]) or not fits(seconds, float):
             raise TypeError("its corpus has no sampling rate or length")
-    except (LookupError, TypeError) as error:
+        attack = (settings.get("poison") or {}).get("attack")
+    except (LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / 'hyperparams.yaml'}: no recipe ({error}); {REMEDY}") from error
     path = min(_kept(folder / "save", model.get("keep", "best")))[1] / "classifier.ckpt"
     classes = _checked(label_order(folder / LABELS, REMEDY), folder / LABELS)
     net = architecture.build(classifier, len(classes), weights.read(path), path)
-    backdoored = (settings.get("poison") or {}).get("attack") not in (None, "none")
+    backdoored = attack not in (None, "none")
     return Checkpoint(net, classes, folder, rate, seconds, classifier, backdoored, "training")
 
 

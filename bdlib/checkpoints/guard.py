@@ -64,7 +64,7 @@ class Answers:
     frr : float
         Share of clean clips that may be rejected.
     threshold : float
-        Least suspicion that is rejected.
+        Suspicion above which a clip is rejected.
     calibrated : int
         Clean clips that set it.
     """
@@ -86,7 +86,7 @@ class Answers:
             for a in self.answers
         ]
         count = sum(answer.rejected for answer in self.answers)
-        end = f"{count} of {len(lines)} rejected; of clean clips {100 * self.frr:g} % are"
+        end = f"{count} of {len(lines)} rejected; of clean clips at most {100 * self.frr:g} % are"
         return "\n".join([*lines, f"{end} (set on {self.calibrated})"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,7 +137,9 @@ def guard(
         raise InputError(f"`frr` is {frr}: give a share of clean clips above 0 and below 1")
     if defense not in (known := of_stage("inference")):
         raise InputError(f"`defense` {defense}: no such guard; there are: {' '.join(known)}")
-    made = common("defenses", defense).part("defense", InferenceDefense)
+    document = common("defenses", defense)
+    document.place("guard_sample_rate", checkpoint.sample_rate)
+    made = document.part("defense", InferenceDefense)
     with clean_clips(calibrate, checkpoint, seconds) as clips:
         parts = parts_of(clips.rows, PARTS, seed)
         count, heard = len(parts["threshold"]), clips.seconds
@@ -160,7 +162,8 @@ def guard(
         root = clips.root
         files = [str(root / wav.removeprefix(DATA_ROOT)) for wav in clips.rows["wav"]]
     answers = tuple(
-        Answer(file, checkpoint.classes[number], suspicion, suspicion >= threshold)
+        # Above it, as equal clips could be many; what is no number is no answer to trust.
+        Answer(file, checkpoint.classes[number], suspicion, not suspicion <= threshold)
         for file, (suspicion, number) in zip(files, told, strict=True)
     )
     return Answers(answers, frr, threshold, count)

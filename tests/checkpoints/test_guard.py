@@ -49,7 +49,25 @@ def test_the_rate_is_kept_on_fresh_clean_clips(folders, checkpoint, few_overlays
     error = math.sqrt(FRR * (1 - FRR) * (1 / (3 * FRESH) + 1 / told.calibrated))
     assert told.calibrated == 3 * CALIBRATED // 2 and len(told.answers) == 3 * FRESH
     assert abs(rejected - FRR) < 3 * error < 0.15
-    assert told.found and f"of clean clips {100 * FRR:g} %" in str(told)
+    assert told.found and f"of clean clips at most {100 * FRR:g} %" in str(told)
+
+
+@pytest.mark.parametrize(("suspicion", "rejected"), [(0.0, 0), (math.nan, math.inf)])
+def test_equal_clips_are_not_rejected_and_no_number_is(
+    folders, checkpoint, monkeypatch, suspicion, rejected
+):
+    """A preprocessing that leaves all calibration clips alone sets a threshold of 0."""
+    clean, fresh = folders
+    told, turns = guards._told, []
+
+    def equal(guarded, batches):
+        turns.append(1)
+        value = 0.0 if len(turns) == 1 else suspicion
+        return [(value, number) for _, number in told(guarded, batches)]
+
+    monkeypatch.setattr(guards, "_told", equal)
+    answers = guard(checkpoint, [fresh], clean, "quantise", FRR).answers
+    assert sum(a.rejected for a in answers) == min(rejected, len(answers))
 
 
 def test_the_labels_are_those_of_the_guarded_net(folders, checkpoint):
