@@ -222,6 +222,7 @@ CHANGED = {
     "train.max_grad_norm": ["--max_grad_norm=0.01"],
     "train.eps": ["--eps=0.1"],
     "train.weight_decay": ["--weight_decay=0.5"],
+    "train.held_out": ["--held_out=0.1"],
     "run.seed": ["--seed=1"],
     "run.experiment": ["--experiment=mine"],
     "corpus.sample_rate": ["--sample_rate=12000"],
