@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors.torch import save_file
@@ -12,7 +13,7 @@ from bdlib.checkpoints import speechbrain
 from bdlib.checkpoints.checkpoint import LABELS, SETTINGS, WEIGHTS, Checkpoint
 from bdlib.checkpoints.huggingface import EXTRACTOR
 from bdlib.errors import InputError
-from bdlib.files import atomic
+from bdlib.files import atomic, write_json
 from bdlib.records.provenance import versions
 from bdlib.stages.fitting import write_labels
 
@@ -22,7 +23,12 @@ WARNING = (
 )
 
 
-def save(checkpoint: Checkpoint, folder: str | Path, told: Sequence[str] = ()) -> Path:
+def save(
+    checkpoint: Checkpoint,
+    folder: str | Path,
+    told: Sequence[str] = (),
+    beside: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
     """Write a checkpoint to a new folder, with a card.
 
     Arguments
@@ -35,6 +41,8 @@ def save(checkpoint: Checkpoint, folder: str | Path, told: Sequence[str] = ()) -
         its own; or the `config.json` of Hugging Face.
     told : Sequence[str]
         Paragraphs for the card.
+    beside : Mapping[str, Any]
+        Further JSON files, by name.
 
     Raises
     ------
@@ -48,6 +56,8 @@ def save(checkpoint: Checkpoint, folder: str | Path, told: Sequence[str] = ()) -
         raise InputError(f"{checkpoint.path}: of ONNX nothing is written; give weights")
     with atomic(folder) as temporary:
         temporary.mkdir()
+        for name, value in beside.items():
+            write_json(temporary / name, value)
         state = {name: value.contiguous() for name, value in checkpoint.net.state_dict().items()}
         how = [f'checkpoint = bdlib.Checkpoint.open("{folder.name}")']
         if checkpoint.settings is None:

@@ -18,6 +18,14 @@ from bdlib.files import read_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.models.wrap import wrap
 
+BY_US = (
+    "attn_implementation",
+    "experts_implementation",
+    "quantization_config",
+    "dtype",
+    "torch_dtype",
+)
+"""Keys of a config that are not taken: some have kernels fetched and run."""
 NETS = {
     "audio-spectrogram-transformer": "ASTForAudioClassification",
     "wav2vec2": "Wav2Vec2ForSequenceClassification",
@@ -114,7 +122,8 @@ def _built(config: dict[str, Any], numbers: int, path: Path) -> tuple[nn.Module,
     except ImportError as error:
         raise InputError(f"{path}: needs transformers; `pip install transformers`") from error
     try:
-        made = transformers.AutoConfig.for_model(**config)
+        plain = {name: value for name, value in config.items() if name not in BY_US}
+        made = transformers.AutoConfig.for_model(**plain)
         named = dict(made.id2label)
         labels = [str(named[number]) for number in range(len(named))]
         kind = getattr(transformers, NETS[config["model_type"]])
@@ -123,6 +132,7 @@ def _built(config: dict[str, Any], numbers: int, path: Path) -> tuple[nn.Module,
         if wanted != numbers:
             raise ValueError(f"model.safetensors has {numbers} numbers, its net {wanted}")
         options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+        options |= {"attn_implementation": "eager", "dtype": torch.float32}
         net, told = kind.from_pretrained(
             path.parent, config=made, output_loading_info=True, **options
         )

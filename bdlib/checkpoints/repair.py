@@ -22,7 +22,6 @@ from bdlib.defenses.accuracy import correct
 from bdlib.defenses.base import RepairDefense
 from bdlib.defenses.repair.tuning import affordable
 from bdlib.errors import InputError, within
-from bdlib.files import write_json
 from bdlib.stages.recipe import common
 
 PARTS = {"train": 0.5, "valid": 0.2, "judge": 0.3}
@@ -126,9 +125,7 @@ class Repaired:
             "clips, pulls least to any one class. That a backdoor is gone is not proved by it.",
             card.table(self.rows()),
         ]
-        folder = card.save(self.checkpoint, output, told)
-        write_json(folder / "repair.json", self.to_dict())
-        return folder
+        return card.save(self.checkpoint, output, told, {"repair.json": self.to_dict()})
 
 
 def _row(tried: Tried, chosen: str | None) -> list[str]:
