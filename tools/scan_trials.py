@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Try `bdlib scan` on corpora poisoned in memory: one line of JSON a trial, and a table of them.
+"""Try `bdlib scan` on corpora poisoned in memory: one line of JSON a trial.
 
     scan_trials.py confirmation --words FOLDER --speakers FOLDER    # appends to results/scan/
-    scan_trials.py render                                           # the table in docs/scan.md
 
 Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
 not tried again. Only the evidence that decides is used: labels and repeated sounds.
+`tools/scan_tables.py` makes the tables of it.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from bdlib.attacks.poisoner import Poisoner
 from bdlib.defenses.disagreement import judge
 from bdlib.encoders import ENCODERS, Cache, content_digest
 from bdlib.records.provenance import source
-from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED, decide
+from bdlib.scanning.decide import decide
 from bdlib.scanning.heard import MEASURES, Heard
 from bdlib.scanning.repeats import Repeats
 from bdlib.scanning.scan import versions
@@ -43,7 +43,6 @@ from bdlib.stages.recipe import common
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "scan_trials.yaml"
 RESULTS = ROOT / "results" / "scan"
-DOC = ROOT / "docs" / "scan.md"
 COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 SECOND = 16000
@@ -303,55 +302,12 @@ def run(half: str, folders: dict[str, Path], cache: Path | None, only: str | Non
         )
 
 
-def table(half: str) -> str:
-    """A half as a table of Markdown: a row a kind and rate."""
-    path = RESULTS / f"{half}.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    lines = [
-        f"| {half} | trials | right verdict | class called | share found, mean (least) | clean clips flagged, mean (most) |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-
-    def key(told: dict[str, Any]) -> tuple[str, str, float]:
-        return told["trial"]["kind"], told["trial"]["task"], -told["trial"].get("rate", 0)
-
-    wanted = {"clean": NOTHING, "small, clean": NOTHING, "noise": MISLABELLED}
-    for (kind, task, rate), group in itertools.groupby(sorted(rows, key=key), key):
-        group = list(group)
-        right = sum(t["verdict"] == wanted.get(kind, POISONED) for t in group)
-        called = sum(t["called"] == [t["target"]] for t in group) if kind not in wanted else None
-        any_called = sum(bool(t["called"]) for t in group)
-        found = [t["found"] / t["poisoned"] for t in group if t["poisoned"]]
-        false = [t["clean_flagged"] / t["clean"] for t in group]
-        lines.append(
-            f"| {kind}, {task}{f', {-rate:g}' if rate else ''} | {len(group)} | {right} | "
-            f"{called if called is not None else f'{any_called} (none is right)'} | "
-            + (f"{np.mean(found):.3f} ({min(found):.3f})" if found else "–")
-            + f" | {np.mean(false):.4f} ({max(false):.4f}) |"
-        )
-    return "\n".join(lines)
-
-
-def render(check: bool) -> int:
-    """Write the tables into the page; with `check`, only tell whether they are there."""
-    text = DOC.read_text()
-    for half in ("confirmation", "development"):
-        begin, end = f"<!-- {half}:begin -->", f"<!-- {half}:end -->"
-        if begin in text and (RESULTS / f"{half}.jsonl").exists():
-            before, _, rest = text.partition(begin)
-            text = f"{before}{begin}\n\n{table(half)}\n\n{end}{rest.partition(end)[2]}"
-    if check:
-        return int(text != DOC.read_text())
-    DOC.write_text(text)
-    return 0
-
-
-def main() -> int:
-    """Command line; returns the exit status."""
+def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["development", "confirmation", "render", "check"])
+    parser.add_argument("half", choices=["development", "confirmation"])
     parser.add_argument("--words", type=Path, help="Speech Commands")
     parser.add_argument("--speakers", type=Path, help="RAVDESS at 16 kHz")
     parser.add_argument("--cache", type=Path, help="folder of embeddings")
@@ -359,11 +315,8 @@ def main() -> int:
         "--only", help="one kind of trial: clean, noise, emoback, clean label, one, all"
     )
     given = parser.parse_args()
-    if given.what in ("render", "check"):
-        return render(given.what == "check")
-    run(given.what, {"words": given.words, "speakers": given.speakers}, given.cache, given.only)
-    return 0
+    run(given.half, {"words": given.words, "speakers": given.speakers}, given.cache, given.only)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

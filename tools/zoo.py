@@ -142,7 +142,8 @@ def train_all(folder: Path, output: Path) -> None:
         done = {"name": row["name"], "clean_accuracy": round(rates["clean_accuracy"], 4)}
         done["attack_success_rate"] = round(rates.get("attack_success_rate", 0.0), 4)
         write(output / f"{row['name']}.csv", [done])
-        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, path)
+        with atomic(path) as temporary:
+            save_file({k: v.contiguous() for k, v in net.state_dict().items()}, temporary)
         print(done, flush=True)
         write(MEASURED, [read(path)[0] for path in sorted(output.glob("n*.csv"))])
 

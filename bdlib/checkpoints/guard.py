@@ -15,6 +15,7 @@ from bdlib.checkpoints.collection import of_stage
 from bdlib.corpus import Batches
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
+from bdlib.files import seed_of
 from bdlib.manifest import DATA_ROOT
 from bdlib.models.classifier import Guarded, SpeechClassifier
 from bdlib.stages.recipe import common
@@ -176,9 +177,11 @@ def _first(batches: Batches) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _told(guarded: SpeechClassifier, batches: Batches) -> Iterator[tuple[float, int]]:
-    """Suspicion and class number of each clip."""
+    """Suspicion and class number of each clip; noise that the net draws is that of `score`."""
     guarded.eval()
-    for batch in batches:
-        suspicion = guarded.suspicion(batch.wavs, batch.lens)
-        numbers = guarded(batch.wavs, batch.lens).argmax(1)
-        yield from zip(suspicion.tolist(), numbers.tolist(), strict=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("scores"))
+        for batch in batches:
+            suspicion = guarded.suspicion(batch.wavs, batch.lens)
+            numbers = guarded(batch.wavs, batch.lens).argmax(1)
+            yield from zip(suspicion.tolist(), numbers.tolist(), strict=True)

@@ -22,6 +22,7 @@ from bdlib.defenses.accuracy import correct
 from bdlib.defenses.base import RepairDefense
 from bdlib.defenses.repair.tuning import affordable
 from bdlib.errors import InputError, within
+from bdlib.files import seed_of
 from bdlib.stages.recipe import common
 
 PARTS = {"train": 0.5, "valid": 0.2, "judge": 0.3}
@@ -183,13 +184,13 @@ def repair(
         raise InputError(f"`output` is {output}: already there; give a new folder")
     nets: dict[str, torch.nn.Module] = {}
     tried = []
-    with clean_clips(data, checkpoint, seconds) as clips:
+    with clean_clips(data, checkpoint, seconds) as clips, torch.random.fork_rng(devices=[]):
         parts = parts_of(clips.rows, PARTS, seed)
-        right, before = _judged(checkpoint, BEFORE, 0.0, clips, parts)
+        right, before = _judged(checkpoint, BEFORE, 0.0, clips, parts, seed)
         for name in names:
             repaired, told = _try(checkpoint, name, clips, parts, seed)
             if repaired is not None:
-                now, told = _judged(repaired, name, told.seconds, clips, parts)
+                now, told = _judged(repaired, name, told.seconds, clips, parts, seed)
                 nets[name] = repaired.net
                 if not affordable(right, now, max_drop):
                     lost = 100 * (before.accuracy - told.accuracy)
@@ -211,6 +212,7 @@ def _try(
     """A repaired copy, or None and why there is none."""
     defense = common("defenses", name).part("defense", RepairDefense)
     started, clean = time.monotonic(), clips.budget(parts, seed)
+    torch.manual_seed(seed_of("repair", name, seed))  # whatever was tried before
     try:
         with _aside():
             net = defense.repair(copy.deepcopy(checkpoint.net), clean).eval()
@@ -230,12 +232,18 @@ def _aside() -> Iterator[None]:
 
 
 def _judged(
-    checkpoint: Checkpoint, name: str, seconds: float, clips: Clips, parts: dict[str, Any]
+    checkpoint: Checkpoint,
+    name: str,
+    seconds: float,
+    clips: Clips,
+    parts: dict[str, Any],
+    seed: int,
 ) -> tuple[Tensor, Tried]:
     """Which clips are classified correctly, and all that is told of a net."""
     net, rows = checkpoint.net, parts["judge"]
+    torch.manual_seed(seed_of("judged", seed))  # the same noise in all nets that draw any
     right = correct(net, clips.batches(rows))
-    some = next(iter(clips.batches(rows, HEARD, seed=0)))
+    some = next(iter(clips.batches(rows, HEARD, seed=seed)))
     with torch.no_grad():
         features = net.features(some.wavs, some.lens)
     targets = sorted({clips.classes.index(label) for label in rows["label"]})

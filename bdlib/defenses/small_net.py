@@ -1,6 +1,7 @@
 """A small net for filters that train one of their own, and how far a clip is from clean ones."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,7 +9,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bdlib.corpus import Batch
-from bdlib.defenses.base import BlindView
+from bdlib.defenses.base import BlindView, FilterDefense
+from bdlib.defenses.checks import at_least, share
+from bdlib.errors import InputError
 from bdlib.features import NormalizedFbank
 from bdlib.files import seed_of
 from bdlib.models.keyword import SmallResNet
@@ -100,6 +103,41 @@ def p_values(far: np.ndarray, clean: np.ndarray) -> np.ndarray:
     return (as_far + 1) / (len(usual) + 1)
 
 
-def passed(scores: dict[str, float], rate: float) -> list[str]:
-    """Names whose suspicion, one minus a p-value, leaves a p-value above this false-positive rate."""
-    return [name for name, suspicion in scores.items() if 1 - suspicion > rate + 1e-9]
+@dataclass
+class PValueFilter(FilterDefense):
+    """Removes clips that are further from what is usual than clean validation clips are.
+
+    The suspicion is one minus a p-value (`p_values`): on clean data a share of `false_positive_rate`
+    is removed, and of validation clips fewer than 1 / `false_positive_rate` nothing can be.
+
+    Arguments
+    ---------
+    epochs : int
+        Of the net.
+    net_lr : float
+        Its rate.
+    false_positive_rate : float
+        See above.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range.
+    """
+
+    epochs: int = 20
+    net_lr: float = 0.002
+    false_positive_rate: float = 0.05
+
+    selection = "validation"
+
+    def __post_init__(self) -> None:
+        share("false_positive_rate", self.false_positive_rate)
+        at_least("epochs", self.epochs, 1)
+        if not 0 < self.net_lr < 1:
+            raise InputError(f"`net_lr` is {self.net_lr}: give a number between 0 and 1")
+
+    def keep(self, scores: dict[str, float]) -> list[str]:
+        """Those with a p-value above `false_positive_rate`."""
+        least = self.false_positive_rate + 1e-9  # one minus a p-value, and back, has lost digits
+        return [name for name, suspicion in scores.items() if 1 - suspicion > least]

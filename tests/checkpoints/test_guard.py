@@ -70,6 +70,25 @@ def test_equal_clips_are_not_rejected_and_no_number_is(
     assert sum(a.rejected for a in answers) == min(rejected, len(answers))
 
 
+def test_a_net_that_draws_noise_answers_alike(folders, checkpoint):
+    """As pooling of x-vectors does."""
+    clean, fresh = folders
+
+    def answers(seed):
+        torch.manual_seed(seed)
+        told = guard(checkpoint, [fresh / "low"], clean, "low_pass", FRR)
+        return [told.threshold, *(answer.suspicion for answer in told.answers)]
+
+    quiet = answers(0)
+    noise = checkpoint.net.register_forward_hook(
+        lambda net, given, out: out + torch.randn_like(out)
+    )
+    try:
+        assert answers(1) == answers(2) != quiet
+    finally:
+        noise.remove()
+
+
 def test_the_labels_are_those_of_the_guarded_net(folders, checkpoint):
     clean, fresh = folders
     files = sorted((fresh / "low").glob("*.wav"))[:5]

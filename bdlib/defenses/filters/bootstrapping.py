@@ -1,13 +1,20 @@
 """From few clips that are known to be clean to all that agree with them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import at_least, share
-from bdlib.defenses.small_net import beliefs, cross_entropy, fitted, p_values, passed, shuffled
+from bdlib.defenses.base import BlindView
+from bdlib.defenses.checks import share
+from bdlib.defenses.small_net import (
+    PValueFilter,
+    beliefs,
+    cross_entropy,
+    fitted,
+    p_values,
+    shuffled,
+)
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 
@@ -15,7 +22,7 @@ BATCH = 32  # of the clean budget, which is small
 
 
 @dataclass
-class Bootstrapping(FilterDefense):
+class Bootstrapping(PValueFilter):
     """Removes clips whose label a net does not believe that has grown from clean data.
 
     A small net learns the clean budget. Of each class the clips whose label it believes most are
@@ -29,12 +36,8 @@ class Bootstrapping(FilterDefense):
         Of the training set, as clean budget.
     shares : Sequence[float]
         Of each class, what each round keeps.
-    epochs : int
-        Of each net.
-    net_lr : float
-        Its rate.
-    false_positive_rate : float
-        See above.
+
+    Further ones are those of `PValueFilter`.
 
     Raises
     ------
@@ -44,20 +47,12 @@ class Bootstrapping(FilterDefense):
 
     clean_share: float = 0.05
     shares: Sequence[float] = (0.4, 0.6, 0.75)
-    epochs: int = 20
-    net_lr: float = 0.002
-    false_positive_rate: float = 0.05
-
-    selection = "validation"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         share("clean_share", self.clean_share)
-        share("false_positive_rate", self.false_positive_rate)
-        at_least("epochs", self.epochs, 1)
         if not self.shares or not all(0 < part <= 1 for part in self.shares):
             raise InputError(f"`shares` is {list(self.shares)}: give shares above 0 and up to 1")
-        if not 0 < self.net_lr < 1:
-            raise InputError(f"`net_lr` is {self.net_lr}: give a number between 0 and 1")
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """One minus the p-value of every utterance."""
@@ -81,7 +76,3 @@ class Bootstrapping(FilterDefense):
             batches = shuffled(view, np.flatnonzero(rank <= part), seed)
         suspicion = 1 - p_values(1 - belief, 1 - beliefs(net, view.validation()))
         return dict(zip(view.rows["ID"], suspicion.tolist(), strict=True))
-
-    def keep(self, scores: dict[str, float]) -> Collection[str]:
-        """Those with a p-value above `false_positive_rate`."""
-        return passed(scores, self.false_positive_rate)

@@ -1,6 +1,6 @@
 """Labels that disagree with those of similar clips, by an encoder that saw no label."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.activations import activations
-from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import at_least, share
-from bdlib.defenses.small_net import Epochs, fitted, p_values, passed, shuffled
+from bdlib.defenses.base import BlindView
+from bdlib.defenses.checks import at_least
+from bdlib.defenses.small_net import Epochs, PValueFilter, fitted, p_values, shuffled
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.models.keyword import SmallResNet
@@ -112,7 +112,7 @@ def encoder(batches: Epochs, epochs: int, lr: float, seed: int, quiet: bool = Fa
 
 
 @dataclass
-class ContrastiveFilter(FilterDefense):
+class ContrastiveFilter(PValueFilter):
     """Removes clips whose label is not that of the clips that sound alike.
 
     In the spirit of the filters on self-supervised features (DINO, k-means and majority labels): an
@@ -122,20 +122,14 @@ class ContrastiveFilter(FilterDefense):
     loudest thing in a clip, triggered clips are each other's neighbours, and it fails.
 
     A clip is removed if its p-value is at most `false_positive_rate`: the share of clean validation
-    clips that disagree with their neighbours in the training set as much, which is a conformal
-    test. So on clean data about that share is removed, and of validation clips fewer than
-    1 / `false_positive_rate` nothing can be.
+    clips that disagree with their neighbours in the training set as much, which is a conformal test.
 
     Arguments
     ---------
-    epochs : int
-        Of the encoder.
-    encoder_lr : float
-        Its rate.
     neighbours : int
         That vote.
-    false_positive_rate : float
-        See above.
+
+    Further ones are those of `PValueFilter`.
 
     Raises
     ------
@@ -144,18 +138,11 @@ class ContrastiveFilter(FilterDefense):
     """
 
     epochs: int = 30
-    encoder_lr: float = 0.002
     neighbours: int = 20
-    false_positive_rate: float = 0.05
-
-    selection = "validation"
 
     def __post_init__(self) -> None:
-        share("false_positive_rate", self.false_positive_rate)
-        for name in ("epochs", "neighbours"):
-            at_least(name, getattr(self, name), 1)
-        if not 0 < self.encoder_lr < 1:
-            raise InputError(f"`encoder_lr` is {self.encoder_lr}: give a number between 0 and 1")
+        super().__post_init__()
+        at_least("neighbours", self.neighbours, 1)
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """One minus the p-value of every utterance."""
@@ -165,10 +152,8 @@ class ContrastiveFilter(FilterDefense):
                 f"contrastive filter: {len(rows)} clips of {rows['label'].nunique()} classes; it "
                 f"needs two classes, and more clips than the {self.neighbours} `neighbours`"
             )
-
-        net = encoder(
-            shuffled(view, np.arange(len(rows)), seed), self.epochs, self.encoder_lr, seed
-        )
+        batches = shuffled(view, np.arange(len(rows)), seed)
+        net = encoder(batches, self.epochs, self.net_lr, seed)
         labels = rows["label"].to_numpy()
         untrusted = activations(net, view.batches(rows))
         far = disagreement(untrusted, labels, untrusted, labels, self.neighbours, same=True)
@@ -177,7 +162,3 @@ class ContrastiveFilter(FilterDefense):
         usual = disagreement(clean, true, untrusted, labels, self.neighbours)
         suspicion = 1 - p_values(far, usual)
         return dict(zip(rows["ID"], suspicion.tolist(), strict=True))
-
-    def keep(self, scores: dict[str, float]) -> Collection[str]:
-        """Those with a p-value above `false_positive_rate`."""
-        return passed(scores, self.false_positive_rate)

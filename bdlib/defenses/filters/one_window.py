@@ -1,15 +1,14 @@
 """Clips whose label a short piece of them is enough for."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from bdlib.corpus import Batch
-from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import at_least, share
-from bdlib.defenses.small_net import cross_entropy, fitted, p_values, passed, shuffled
+from bdlib.defenses.base import BlindView
+from bdlib.defenses.small_net import PValueFilter, cross_entropy, fitted, p_values, shuffled
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.models.classifier import SpeechClassifier
@@ -44,7 +43,7 @@ def alone(net: SpeechClassifier, batches: Iterable[Batch], seconds: float, rate:
 
 
 @dataclass
-class OneWindow(FilterDefense):
+class OneWindow(PValueFilter):
     """Removes clips of which one short window alone gives the label.
 
     A word takes most of a clip; a trigger that is a sound needs a moment, and a net that learned
@@ -57,12 +56,8 @@ class OneWindow(FilterDefense):
     ---------
     window : float
         Seconds.
-    epochs : int
-        Of the net.
-    net_lr : float
-        Its rate.
-    false_positive_rate : float
-        See above.
+
+    Further ones are those of `PValueFilter`.
 
     Raises
     ------
@@ -71,19 +66,11 @@ class OneWindow(FilterDefense):
     """
 
     window: float = 0.2
-    epochs: int = 20
-    net_lr: float = 0.002
-    false_positive_rate: float = 0.05
-
-    selection = "validation"
 
     def __post_init__(self) -> None:
-        share("false_positive_rate", self.false_positive_rate)
-        at_least("epochs", self.epochs, 1)
+        super().__post_init__()
         if not 0.025 <= self.window <= 10:
             raise InputError(f"`window` is {self.window}: give seconds, 0.025 to 10")
-        if not 0 < self.net_lr < 1:
-            raise InputError(f"`net_lr` is {self.net_lr}: give a number between 0 and 1")
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """One minus the p-value of every utterance."""
@@ -97,7 +84,3 @@ class OneWindow(FilterDefense):
         usual = alone(net, view.validation(), self.window, rate)
         suspicion = 1 - p_values(told, usual)
         return dict(zip(view.rows["ID"], suspicion.tolist(), strict=True))
-
-    def keep(self, scores: dict[str, float]) -> Collection[str]:
-        """Those with a p-value above `false_positive_rate`."""
-        return passed(scores, self.false_positive_rate)

@@ -169,7 +169,7 @@ def test_what_cannot_be_judged():
     [
         ({"epochs": 0}, "`epochs` is 0"),
         ({"neighbours": 0}, "`neighbours` is 0"),
-        ({"encoder_lr": float("nan")}, "`encoder_lr` is nan"),
+        ({"net_lr": float("nan")}, "`net_lr` is nan"),
         ({"false_positive_rate": 2.0}, "`false_positive_rate` is 2.0"),
     ],
 )

@@ -9,7 +9,7 @@ from bdlib.corpus import Batches
 from bdlib.defenses.base import BlindView, CleanData
 from bdlib.defenses.filters.bootstrapping import Bootstrapping
 from bdlib.defenses.filters.one_window import OneWindow, alone
-from bdlib.defenses.small_net import p_values, passed
+from bdlib.defenses.small_net import p_values
 from bdlib.errors import InputError
 from bdlib.pack import Pack
 
@@ -92,7 +92,8 @@ def test_p_values_count_the_clip_itself():
 
 
 def test_a_p_value_at_the_rate_does_not_pass():
-    assert passed({"at": 1 - 0.05, "above": 1 - 0.06, "below": 1 - 0.04}, 0.05) == ["above"]
+    scores = {"at": 1 - 0.05, "above": 1 - 0.06, "below": 1 - 0.04}
+    assert OneWindow(false_positive_rate=0.05).keep(scores) == ["above"]
 
 
 @pytest.mark.parametrize(

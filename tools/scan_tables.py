@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""The numbers of the scan in docs/scan.md and README.md, made from their records.
+
+scan_tables.py            # writes them between their markers
+scan_tables.py --check    # fails where a page says something else
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED
+
+ROOT = Path(__file__).resolve().parents[1]
+WANTED = {"clean": NOTHING, "small, clean": NOTHING, "noise": MISLABELLED}
+"""The right verdict of a kind of trial; of all others it is `POISONED`."""
+FILTERS = (None, "cleanlab_issues", "label_disagreement")
+NET = "keyword_resnet"
+
+Line = dict[str, Any]
+
+
+def read(path: str) -> list[Line]:
+    """The records of a file of results."""
+    return [json.loads(line) for line in (ROOT / "results" / path).read_text("utf-8").splitlines()]
+
+
+def trials(half: str) -> str:
+    """A half of the list as a table: a row a kind and rate."""
+    rows = read(f"scan/{half}.jsonl")
+    lines = [
+        f"| {half} | trials | right verdict | class called | share found, mean (least) | clean clips flagged, mean (most) |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+
+    def key(told: Line) -> tuple[str, str, float]:
+        return told["trial"]["kind"], told["trial"]["task"], -told["trial"].get("rate", 0)
+
+    for (kind, task, rate), group in itertools.groupby(sorted(rows, key=key), key):
+        lines.append(_row(f"{kind}, {task}{f', {-rate:g}' if rate else ''}", list(group)))
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _row(name: str, group: list[Line]) -> str:
+    kind = group[0]["trial"]["kind"]
+    right = sum(told["verdict"] == WANTED.get(kind, POISONED) for told in group)
+    called = f"{sum(bool(told['called']) for told in group)} (none is right)"
+    if kind not in WANTED:
+        called = str(sum(map(_called, group)))
+    found = [told["found"] / told["poisoned"] for told in group if told["poisoned"]]
+    false = [told["clean_flagged"] / told["clean"] for told in group]
+    shares = f"{np.mean(found):.3f} ({min(found):.3f})" if found else "–"
+    return (
+        f"| {name} | {len(group)} | {right} | {called} | {shares} | "
+        f"{np.mean(false):.4f} ({max(false):.4f}) |"
+    )
+
+
+def _called(told: Line) -> bool:
+    return told["called"] == [told["target"]]
+
+
+def left() -> str:
+    """What a net that is trained after a filter does, by attack; in parentheses without the trigger."""
+    runs = [
+        run for run in read("SpeechCommands.jsonl")
+        if run["model"]["name"] == NET and run["seed"] == 0 and run["experiment"] is None
+        and run["dataset"]["scale"] == "subset" and run["attack"]
+    ]  # fmt: skip
+    by = {
+        (json.dumps(run["attack"], sort_keys=True), (run["defense"] or {}).get("name")): run
+        for run in runs
+    }
+    lines = [
+        "| Attack | Filter | Poison removed | Clean clips removed | Triggered clips that obey | Clean test clips right |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    filtered = {attack for attack, name in by if name == FILTERS[-1]}
+    for attack in sorted(filtered, key=lambda attack: json.loads(attack)["name"]):
+        for name in FILTERS:
+            if run := by.get((attack, name)):
+                lines.append(_trained(run, name))
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _trained(run: Line, name: str | None) -> str:
+    rates = run["metrics"]
+
+    def count(metric: str, of: bool = False) -> str:
+        rate = rates.get(metric)
+        return (
+            "" if rate is None else f"{rate['count']:,}" + (f" of {rate['total']:,}" if of else "")
+        )
+
+    floor = f" ({count('no_trigger_rate')})" if "no_trigger_rate" in rates else ""
+    cells = [
+        run["attack"]["name"], f"`{name}`" if name else "none",
+        count("filter_tpr", True), count("filter_fpr", True),
+        count("attack_success_rate", True) + floor, count("clean_accuracy", True),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def sentence() -> str:
+    """How often the confirmation half was called, for the first page."""
+    rows = read("scan/confirmation.jsonl")
+    kinds = [told["trial"]["kind"] for told in rows]
+    attacks = [
+        t
+        for t, kind in zip(rows, kinds, strict=True)
+        if kind not in WANTED and "clean label" not in kind
+    ]
+    innocent = [t for t, kind in zip(rows, kinds, strict=True) if kind in WANTED]
+    return (
+        f"{sum(map(_called, attacks))} of {len(attacks)} attacks by wrong labels, and a class in "
+        f"{sum(bool(told['called']) for told in innocent)} of {len(innocent)} clean or mislabelled corpora"
+    )
+
+
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "docs/scan.md": {"confirmation": lambda: trials("confirmation"), "left": left},
+    "README.md": {"called": sentence},
+}
+"""By page, what stands between `<!-- scan NAME:begin -->` and `<!-- scan NAME:end -->`."""
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, fail where it differs")
+    check, wrong = parser.parse_args().check, 0
+    for page, blocks in BLOCKS.items():
+        text = filled = (ROOT / page).read_text("utf-8")
+        for name, made in blocks.items():
+            begin, end = f"<!-- scan {name}:begin -->", f"<!-- scan {name}:end -->"
+            before, between, rest = filled.partition(begin)
+            if not between or end not in rest:
+                print(f"error: {page}: no {begin} with its {end}; add them", file=sys.stderr)
+                return 1
+            filled = f"{before}{begin}{made()}{end}{rest.partition(end)[2]}"
+        if check and filled != text:
+            print(f"error: {page} differs from results; run tools/scan_tables.py", file=sys.stderr)
+            wrong = 1
+        elif filled != text:
+            (ROOT / page).write_text(filled, "utf-8")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
