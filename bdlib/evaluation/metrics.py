@@ -165,11 +165,14 @@ def separation(rows: pd.DataFrame, kept: pd.Index, truth: pd.DataFrame) -> dict[
     -------
     dict[str, Any]
         `adjusted_rand_index` over the clips of the target class, averaged over the target classes
-        of attacks with several; 0 where nothing, or everything, was removed.
+        of attacks with several; 0 where nothing, or everything, was removed. Without poison there
+        is none.
     """
     from sklearn.metrics import adjusted_rand_score  # takes a second, and few runs need it
 
     poisoned = truth[truth["split"] == "train"]
+    if poisoned.empty:
+        return {}
     indices = []
     for _, clips in rows[rows["label"].isin(set(poisoned["label_after"]))].groupby("label"):
         really, removed = clips["ID"].isin(poisoned.index), ~clips["ID"].isin(kept)
