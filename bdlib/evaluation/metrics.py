@@ -14,6 +14,8 @@ BINS = 30  # of a histogram of suspicions
 WORDS = {
     "false_rejection_rate": "clean clips rejected",
     "false_acceptance_rate": "triggered clips accepted",
+    "neuron_ratio_clean": "gradients of backdoored neurons over those of clean ones, clean clips",
+    "neuron_ratio_triggered": "the same, triggered clips",
 }
 
 
