@@ -24,14 +24,14 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bdlib.cli.cells import cells
 from bdlib.cli.programs import programs
 from bdlib.records import record
 from bdlib.records.provenance import source, versions
 
+ROOT = Path(__file__).resolve().parents[1]
 SWEEP = [sys.executable, str(ROOT / "tools" / "sweep.py")]
 TIMES = {"time", "wall_s", "train_s", "peak_memory_mb"}  # differ from run to run
 TABLE = {
@@ -65,7 +65,7 @@ def table(folder: Path) -> tuple[Path, Path]:
 @contextlib.contextmanager
 def two_nodes(**room: float) -> Iterator[tuple[str, int]]:
     """A Ray cluster of two nodes on this machine: its address, and the process of the second."""
-    os.environ["RAY_worker_niceness"] = "0"  # or whatever else this machine does comes first
+    os.environ |= {"RAY_worker_niceness": "0"}  # or whatever else this machine does comes first
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **room})

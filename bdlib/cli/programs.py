@@ -2,7 +2,7 @@
 
 import fcntl
 import functools
-import os
+import itertools
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,11 +109,17 @@ def fold(lines: Sequence[Sequence[str]]) -> list[str]:
     """
     if len(lines) == 1:
         return list(lines[0])
-    start = os.path.commonprefix(lines)
+    start = _alike(lines)
     rests = [line[len(start) :] for line in lines]
-    end = os.path.commonprefix([rest[::-1] for rest in rests])[::-1]
+    end = _alike([rest[::-1] for rest in rests])[::-1]
     levels = (shlex.join(rest[: len(rest) - len(end)]) for rest in rests)
     return [*start, f"{LEVELS}={' ; '.join(levels)}", *end]
+
+
+def _alike(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The words with which all lines begin."""
+    places = zip(*lines, strict=False)
+    return [words[0] for words in itertools.takewhile(lambda words: len({*words}) == 1, places)]
 
 
 def unfold(words: Sequence[str]) -> list[list[str]]:

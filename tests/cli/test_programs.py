@@ -15,6 +15,12 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 WORDS = ("--a=1", "--b=x;y", "--c='", "--d= ;", "--e=", "f")
 
 
+def behind(folder, defense, *levels):
+    """Cells of a classifier behind a defense at some levels."""
+    options = (f"--defense={defense}", "--seed=0")
+    return [Cell(folder, "defend", "a.yaml", (*options, f"--quantum={n}")) for n in levels]
+
+
 def test_what_is_folded_unfolds():
     """Whatever the words, and whether or not lines begin and end alike; and through a shell."""
     draw = random.Random(0)
@@ -26,7 +32,7 @@ def test_what_is_folded_unfolds():
         assert unfold(shlex.split(shlex.join(fold(lines)))) == lines
 
 
-def test_levels_are_written_by_hand(monkeypatch):
+def test_levels_are_written_by_hand():
     expected = [["x", "--a=1", "y"], ["x", "--a=2", "--b=3", "y"], ["x", "y"]]
     for words in (["--levels=--a=1;--a=2 --b=3;"], ["--levels", " --a=1 ; --a=2  --b=3 ; "]):
         assert unfold(["x", *words, "y"]) == expected
@@ -54,17 +60,12 @@ def test_a_classifier_behind_all_its_guards_is_one_program():
 
 def test_repairs_and_guards_from_elsewhere_are_programs_of_their_own():
     for defense, count in (("clp", 2), ("mine.yaml", 2), ("quantise", 1)):
-        options = (f"--defense={defense}", "--seed=0")
-        listed = [Cell(Path(), "defend", "a.yaml", (*options, f"--quantum={n}")) for n in (2, 4)]
-        assert len(programs(listed)) == count, defense
+        assert len(programs(behind(Path(), defense, 2, 4))) == count, defense
 
 
 def test_a_begun_program_is_told_from_a_running_one(tmp_path):
     """By a lock on its log, whose name is the same however many cells are left."""
-    options = ("--defense=quantise", "--seed=0")
-    listed = [
-        Cell(tmp_path, "defend", "a.yaml", (*options, f"--quantum={n}")) for n in (2, 4, 8)
-    ]
+    listed = behind(tmp_path, "quantise", 2, 4, 8)
     (program,), (rest,) = programs(listed), programs(listed[1:])
     assert program.log == rest.log and rest.state == "new"
     program.log.parent.mkdir(parents=True)
@@ -75,10 +76,7 @@ def test_a_begun_program_is_told_from_a_running_one(tmp_path):
 
 
 def test_a_program_that_failed_goes_on_behind_the_cell_that_did(tmp_path):
-    options = ("--defense=quantise", "--seed=0")
-    listed = [
-        Cell(tmp_path, "defend", "a.yaml", (*options, f"--quantum={n}")) for n in (2, 4, 8)
-    ]
+    listed = behind(tmp_path, "quantise", 2, 4, 8)
     program = Program(tuple(listed), "shared")
     program.log.parent.mkdir(parents=True)
     for said, bad, rest in (

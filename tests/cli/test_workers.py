@@ -1,11 +1,9 @@
 """Programs of a sweep on Ray: how many at once, and that none is lost or doubled where workers are."""
 
-import argparse
+import fcntl
 import importlib
 import json
-import os
-import signal
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,28 +18,34 @@ from bdlib.records import record
 
 TOOLS = Path(__file__).parents[2] / "tools"
 CELL = """
-import json, os, shlex, signal, sys, time
+import json, os, shlex, sys, time
 from pathlib import Path
 from bdlib.files import digest
 from bdlib.records import record
 
-program, *words = sys.argv
-levels = [n for n, word in enumerate(words) if word.startswith("--levels=")] or [None]
-texts = words[levels[0]].removeprefix("--levels=").split(" ; ") if levels != [None] else [None]
-for text in texts:
-    line = words if text is None else [text if n == levels[0] else w for n, w in enumerate(words)]
-    command = shlex.join(["python", program, *line])
-    began = time.time()
+lines = [sys.argv]
+for n, word in enumerate(sys.argv):
+    if word.startswith("--levels="):
+        lines = [[*sys.argv[:n], level, *sys.argv[n + 1 :]] for level in word[9:].split(" ; ")]
+for line in lines:
+    command, began = shlex.join(["python", *line]), time.time()
     time.sleep(0.4)
     if "--quantum=0 --seed=1" in command:
         raise SystemExit("no quantum")
     entry = json.loads(Path("entry.json").read_text())
-    entry |= {"id": digest(command), "command": command, "seed": len(command)}
+    entry |= {"id": digest(command), "command": command}
     where = [os.environ["CUDA_VISIBLE_DEVICES"], os.environ["RAY_RAYLET_PID"]]
     entry["runtime"] |= {"where": where, "from": began, "to": time.time()}
     record.append("exp/results/recipe.jsonl", entry)
     print("recorded in there")
 """
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """The tool."""
+    monkeypatch.syspath_prepend(TOOLS)
+    return importlib.import_module("lost_workers")
 
 
 @pytest.fixture
@@ -83,7 +87,7 @@ def test_shares_of_machines():
             workers.shares(nodes, cpus, share)
 
 
-def test_a_program_that_is_stopped_has_not_failed(table, monkeypatch):
+def test_a_program_that_is_stopped_has_not_failed(table):
     """It is tried again; the one that ends by itself, whatever its exit code, is not."""
     first, *_ = programs(cells(table, "mini"))
     program = table.parents[1] / "train.py"
@@ -99,11 +103,27 @@ def test_a_program_that_is_stopped_has_not_failed(table, monkeypatch):
     assert workers.run(first)[0] == 3 and first.log.read_text() == ""
 
 
-def test_lost_workers_and_a_lost_sweep_leave_one_record_a_cell(table, monkeypatch):
+def test_a_program_that_runs_elsewhere_is_waited_for(table):
+    """Whoever holds the log: another sweep, or a program that outlives its worker for a moment."""
+    first, *_ = programs(cells(table, "mini"))
+    (table.parents[1] / "train.py").write_text("print('mine')")
+    first.log.parent.mkdir(parents=True)
+    with ThreadPoolExecutor() as pool, first.log.open("w") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        running = pool.submit(workers.run, first)
+        log.write("another's")
+        log.flush()
+        with pytest.raises(TimeoutError):
+            running.result(0.5)
+        assert first.log.read_text() == "another's" and first.state == "running"
+        fcntl.flock(log, fcntl.LOCK_UN)
+        assert running.result(60)[0] == 0
+    assert first.log.read_text() == "mine\n" and first.state == "begun"
+
+
+def test_lost_workers_and_a_lost_sweep_leave_one_record_a_cell(table, lost):
     """Two nodes of one GPU, four programs on each; one node loses its workers, then the driver dies."""
     pytest.importorskip("ray")
-    monkeypatch.syspath_prepend(TOOLS)
-    lost = importlib.import_module("lost_workers")
     results = table.parents[1] / "exp" / "results" / "recipe.jsonl"
     with lost.two_nodes(num_cpus=2, num_gpus=1) as (address, raylet):
         command = [*lost.SWEEP, str(table), "--scale=mini", f"--address={address}"]
@@ -122,10 +142,24 @@ def test_lost_workers_and_a_lost_sweep_leave_one_record_a_cell(table, monkeypatc
         assert cell in bad or entry["id"] == digest(cell.line)
     assert found[bad[0].told]["error"].endswith("no quantum")
     spans = [entry["runtime"] for entry in found.values() if entry["status"] == "ok"]
-    assert {tuple(span["where"])[0] for span in spans} == {"0"}
-    assert len({span["where"][1] for span in spans}) == 2
+    assert {gpu for gpu, _ in (span["where"] for span in spans)} == {"0"}
+    assert len({node for _, node in (span["where"] for span in spans)}) == 2
     beside = [
         sum(a["where"] == b["where"] and a["from"] <= b["from"] < a["to"] for a in spans)
         for b in spans
     ]
     assert 2 <= max(beside) <= 4
+
+
+def test_what_differs_from_a_serial_run_is_told(lost, tmp_path, make_record):
+    """Another number, another id, a record too many or too few; times are not compared."""
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    entries = [make_record({"id": f"r{n}", "command": f"c{n}"}) for n in range(5)]
+    one.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    number = {"metrics.clean_accuracy": {"value": 0.5}}
+    changes = ({"time": "later", "runtime.wall_s": 9}, number, {"id": "r9"}, {})
+    entries = [make_record({"id": f"r{n}", "command": f"c{n}"} | changes[n]) for n in range(4)]
+    entries.append(entries[3])
+    other.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert lost.differences(one, other) == ["c1", "c2", "c3", "c4"]
+    assert lost.differences(one, one) == []
