@@ -26,7 +26,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bdlib.cli.cells import cells
+from bdlib.cli.cells import Cell, cells
 from bdlib.cli.programs import programs
 from bdlib.records import record
 from bdlib.records.provenance import source, versions
@@ -87,30 +87,38 @@ def workers(raylet: int) -> list[int]:
     return found
 
 
-def disturbed(command: Sequence[str], raylet: int, results: Path, cells: int) -> dict[str, Any]:
+def disturbed(
+    command: Sequence[str], raylet: int, results: Path, listed: Sequence[Cell]
+) -> dict[str, Any]:
     """Start a sweep, lose workers and sweep, and start it again; what happened."""
 
-    def measured() -> int:
-        return results.read_bytes().count(b"\n") if results.exists() else 0
+    def measured() -> set[str]:
+        return {entry["command"] for entry in record.read(results)} if results.exists() else set()
+
+    def in_the_middle(share: float) -> bool:
+        """Whether so many cells have a record, and one that has none is being run."""
+        left = [cell for cell in listed if cell.told not in measured()]
+        enough = len(left) <= (1 - share) * len(listed)
+        return enough and any(program.state == "running" for program in programs(left))
 
     def until(there: Callable[[], Any]) -> Any:
         while not (found := there()):
             if sweep.poll() is not None:
                 raise SystemExit(f"the sweep ended before it was disturbed: {sweep.stdout.read()}")
-            time.sleep(0.02)
+            time.sleep(0.05)
         return found
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sweep:
-        killed = until(lambda: measured() >= cells // 4 and workers(raylet))
+        killed = until(lambda: in_the_middle(0.25) and workers(raylet))
         for worker in killed:
             os.kill(worker, signal.SIGKILL)
-        until(lambda: measured() >= cells // 2)
+        until(lambda: in_the_middle(0.5))
         sweep.kill()
-    left = measured()
+    there = len(measured())
     again = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return {
         "killed_workers": len(killed),
-        "records_when_the_sweep_was_killed": left,
+        "records_when_the_sweep_was_killed": there,
         "then": again.stdout.partition("\n")[0],
         "status": again.returncode,
     }
@@ -154,7 +162,7 @@ def measure(folder: Path) -> dict[str, Any]:
         command += [f"--address={address}", f"--results_folder={swept}"]
         command += [f"--output_folder={swept}/exp"]
         started = time.monotonic()
-        happened = disturbed(command, raylet, swept / "RAVDESS.jsonl", len(listed))
+        happened = disturbed(command, raylet, swept / "RAVDESS.jsonl", listed)
         on_ray = time.monotonic() - started
     differ = differences(serial / "RAVDESS.jsonl", swept / "RAVDESS.jsonl")
     return {

@@ -125,15 +125,15 @@ def test_lost_workers_and_a_lost_sweep_leave_one_record_a_cell(table, lost):
     """Two nodes of one GPU, four programs on each; one node loses its workers, then the driver dies."""
     pytest.importorskip("ray")
     results = table.parents[1] / "exp" / "results" / "recipe.jsonl"
+    listed = cells(table, "mini")
     with lost.two_nodes(num_cpus=2, num_gpus=1) as (address, raylet):
         command = [*lost.SWEEP, str(table), "--scale=mini", f"--address={address}"]
         command += ["--gpus-per-cell=0.25"]
-        happened = lost.disturbed(command, raylet, results, 20)
+        happened = lost.disturbed(command, raylet, results, listed)
     assert happened["killed_workers"] > 0 and happened["status"] == 1
     assert 10 <= happened["records_when_the_sweep_was_killed"] < 20
     assert " begun before" in happened["then"] and " 0 begun" not in happened["then"]
     found = {entry["command"]: entry for entry in record.read(results)}
-    listed = cells(table, "mini")
     assert len(results.read_bytes().splitlines()) == len(found) == len(listed) == 20
     bad = [cell for cell in listed if {"--quantum=0", "--seed=1"} <= set(cell.options)]
     for cell in listed:
