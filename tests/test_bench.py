@@ -248,7 +248,7 @@ class Nowhere:
 def test_jem_arithmetic_is_that_of_the_steps(jem, tmp_path):
     """Counted on real steps of `ViewBrain` and on the bare passes."""
     args = sizes(mels=40)
-    train = jem.noise(args)
+    train = jem.noise(12, args.batch_size)
     brains = jem.brains(args, train, tmp_path)
     works = {name: lambda b=brain: b.fit_batch(batch) for name, brain in brains.items()}
     works |= jem.passes(brains["mvd"].classifier, args)
