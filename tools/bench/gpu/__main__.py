@@ -48,7 +48,7 @@ class Look:
         self.args, self.path = args, args.output / "gpu.jsonl"
         self.until = time.monotonic() + 60 * args.minutes
         same = {"device_asked": args.device, "quick": args.quick}
-        self.about = {"name": "gpu", **source(), **same}
+        self.about = {"name": "gpu", **same}
         self.found = {
             line["part"]: line
             for line in lines.read(self.path)
@@ -73,7 +73,7 @@ class Look:
         print(f"{name} ...", flush=True)
         stem, limit = self.args.output / name, min(limit, self.left)
         told = alone(work, self.args, stem, limit, way(self.args.device))
-        self.found[name] = self.about | {"part": name} | told
+        self.found[name] = self.about | source() | {"part": name} | told
         lines.append(self.path, self.found[name])
         if name == "device" and told["status"] != "ok":
             raise InputError(f"--device={self.args.device}: {told.get('error', 'no answer')}")

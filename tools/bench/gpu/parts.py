@@ -17,7 +17,7 @@ from typing import Any
 
 import jem
 import torch
-import torch._dynamo  # noqa: F401 - which a first step of Adam asks for, in every process that is forked
+import torch._dynamo  # which a first step of Adam asks for, in every process that is forked
 from gpu.processes import together, way
 from shared.timing import facts, turns
 from shared.trainers import CLASSES, HPARAMS, ROOT, document, noise, trainer
