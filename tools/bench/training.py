@@ -11,10 +11,12 @@ the recipes' own switch `--precision=bf16`, off by default on a CPU. The last li
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
 
+import speechbrain as sb
 import torch
 from pipeline import listed, synthetic
 from plain.train import brain, dataio_prep
@@ -32,7 +34,18 @@ MODELS = {  # steps of an epoch
     "xvector": 1, "ecapa": 1,
 }  # fmt: skip
 AIMED = ("xvector_small", "ecapa_small")  # to be half as fast again
-Works = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A Brain and its batches."""
+
+    brain: sb.Brain
+    batches: Iterable
+
+    def epoch(self) -> None:
+        """Train on them once, with a new optimiser."""
+        self.brain.fit(range(1, 2), self.batches, progressbar=False)
 
 
 def corpus(folder: Path, batch_size: int, steps: int) -> tuple[Path, Path, Batches]:
@@ -45,22 +58,21 @@ def corpus(folder: Path, batch_size: int, steps: int) -> tuple[Path, Path, Batch
     return root, folder / "train.csv", Batches(made, rows, classes, batch_size, 1.0, seed=0)
 
 
-def works(name: str, batch_size: int | None, steps: int, folder: Path) -> Works:
-    """An epoch of `steps` steps of a model in each way."""
+def ways(name: str, batch_size: int | None, steps: int, folder: Path) -> dict[str, Way]:
+    """A model with an epoch of `steps` steps, in each way; None takes the batch size of its yaml."""
     settings = {"batch_size": batch_size} if batch_size else {}
-    batch_size = batch_size or document(HPARAMS / f"{name}.yaml").plain()["train"]["batch_size"]
+    recipe = document(HPARAMS / f"{name}.yaml", **settings)
+    batch_size = recipe.plain()["train"]["batch_size"]
     root, csv, batches = corpus(folder, batch_size, steps)
-    made = {}
-    for way, precision in (("bdlib", "fp32"), ("bf16", "bf16")):
-        recipe = document(HPARAMS / f"{name}.yaml", **settings)
-        own = trainer(recipe, batches, folder / way, precision=precision)
-        made[way] = lambda own=own: own.fit(range(1, 2), loader(batches), progressbar=False)
-    built = recipe.build()
+    made = {
+        way: Way(trainer(recipe, batches, folder / way, precision=precision), loader(batches))
+        for way, precision in (("bdlib", "fp32"), ("bf16", "bf16"))
+    }
     torch.manual_seed(0)
+    built = recipe.build()
     theirs = brain(built["model"], built["train"]["lr"], batches)
-    data = dataio_prep(csv, root, batch_size)
-    made["plain"] = lambda: theirs.fit(range(1, 2), data, progressbar=False)
-    return made
+    theirs.modules.train()
+    return made | {"plain": Way(theirs, dataio_prep(csv, root, batch_size))}
 
 
 def report(seconds: dict[str, dict[str, list[float]]], steps: dict[str, int]) -> dict:
@@ -73,7 +85,10 @@ def report(seconds: dict[str, dict[str, list[float]]], steps: dict[str, int]) ->
         "ratios": ratios,
         "ratios_bf16": {n: ratio(ways["plain"], ways["bf16"]) for n, ways in seconds.items()},
         "step_ms": {
-            name: {way: summary([1000 * s / steps[name] for s in some], 1) for way, some in ways.items()}
+            name: {
+                way: summary([1000 * s / steps[name] for s in some], 1)
+                for way, some in ways.items()
+            }
             for name, ways in seconds.items()
         },
     }
@@ -85,8 +100,11 @@ def measure(args: argparse.Namespace) -> dict:
     steps = {name: 2 if args.quick else MODELS[name] for name in args.models}
     for name in args.models:
         with tempfile.TemporaryDirectory() as folder:
-            made = works(name, 6 if args.quick else None, steps[name], Path(folder))
-            seconds[name] = turns(made, argparse.Namespace(device="cpu", quick=True), process_time)
+            made = ways(name, 6 if args.quick else None, steps[name], Path(folder))
+            epochs = {way: of.epoch for way, of in made.items()}
+            seconds[name] = turns(
+                epochs, argparse.Namespace(device="cpu", quick=True), process_time
+            )
     return report(seconds, steps) | facts("cpu")
 
 
