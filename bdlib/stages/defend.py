@@ -23,7 +23,7 @@ from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import MADE, made
 from bdlib.seals import unsealed, write_sealed
-from bdlib.stages import fitting
+from bdlib.stages import fitting, neurons
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
@@ -254,6 +254,7 @@ def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str,
         measured |= metrics.screening(good, bad, defense.thresholds)
     if defense.stage == "repair":
         measured |= _repaired_or_not(trained) | _parameters_left(trained)
+        measured |= neurons.measure(trained)
     return measured
 
 

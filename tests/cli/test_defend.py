@@ -156,8 +156,13 @@ def test_a_repair_that_is_refused_says_so(corpus, tmp_path, monkeypatch):
             "--repair_rates=[0.1,0.2]", "--clean_share=0.2")  # fmt: skip
     defend.main(split)
     (path,) = (tmp_path / "results").glob("*.jsonl")
-    told = json.loads(path.read_text())["metrics"]["repaired"]
+    metrics = json.loads(path.read_text())["metrics"]
+    told = metrics["repaired"]
     assert told["value"] == 0
+    for data in ("clean", "triggered"):
+        ratio = metrics[f"neuron_ratio_{data}"]
+        assert ratio.pop("after") == pytest.approx(ratio, rel=1e-4)
+        assert ratio["layers"] > 0
     assert [(each["rate"], each["kept"]) for each in told["tried"]] == [(0.1, False), (0.2, False)]
 
 
