@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from bdlib.errors import InputError
-from bdlib.records.provenance import versions
+from bdlib.records.provenance import source, versions
 
 Sizes = dict[str, dict[str, int]]
 """Defaults by option name, for each of "quick", "cuda" and "cpu"."""
@@ -107,4 +107,5 @@ def facts(device: str) -> dict[str, Any]:
     name = device
     if device.startswith("cuda"):
         name += f" ({torch.cuda.get_device_name(device)})"
-    return {"device": name, "threads": torch.get_num_threads(), "versions": versions()}
+    threads = torch.get_num_threads()
+    return {"device": name, "threads": threads, "versions": versions(), **source()}
