@@ -5,7 +5,7 @@ utterances of ten classes, each many times over at other speeds, levels and nois
 corpus sounds like another class than the first, as which it is labelled, and half of the second class
 shares a sound, so that everything the scan does on finding something is done. Each size is scanned by
 a process of its own, with no embedding known, and again with all of them in the cache. The ratio is
-the time a clip of the largest size over that of the smallest. The last line is one JSON object.
+the time a clip of the largest size over that of the smallest. A line of JSON a scan, and the last for all.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.scanning.scan import scan
 
-SIZES = {"quick": {"least": 150, "most": 300}, "cpu": {"least": 1000, "most": 10000}}
+SIZES = {"quick": {"least": 60, "most": 190}, "cpu": {"least": 1000, "most": 10000}}
 STEP = math.sqrt(10)  # between sizes
 CLASSES, UTTERANCES = 10, 30  # of each
 DRAWN, SOUNDING = 0.01, 0.5  # shares: of the corpus, labelled as class 0; of class 1, with a sound
@@ -112,42 +112,40 @@ def scanned(corpus: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def size(clips: int) -> dict[str, Any]:
-    """Figures of one size: unheard, and from the cache."""
+def size(clips: int) -> Iterator[dict[str, Any]]:
+    """Figures of one size: of the first scan, and of one whose embeddings are in the cache."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         corpus = written(folder / "corpus", clips)
-        first, again = (apart(lambda: scanned(corpus, folder)) for _ in range(2))
-    return {
-        "clips": clips,
-        "clips_per_cpu_s": round(clips / first["cpu_s"], 1),
-        "unheard": first,
-        "cached": again,
-    }
+        for cached in (False, True):
+            told = {"clips": clips, "cached": cached, **apart(lambda: scanned(corpus, folder))}
+            yield told | {"clips_per_cpu_s": round(clips / told["cpu_s"], 1)}
 
 
-def exponent(sizes: list[dict[str, Any]], what: str) -> float:
-    """By which a figure of the first scan grows with the clips: the slope of their logarithms."""
+def grown(sizes: list[dict[str, Any]], what: str) -> float:
+    """The exponent by which a figure of the first scans grows with the clips: the slope of logarithms."""
     clips = np.log([told["clips"] for told in sizes])
-    return round(
-        float(np.polyfit(clips, np.log([told["unheard"][what] for told in sizes]), 1)[0]), 3
-    )
+    return round(float(np.polyfit(clips, np.log([told[what] for told in sizes]), 1)[0]), 3)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """All figures for the sizes asked for."""
-    count = max(2, 1 + round(math.log(args.most / args.least) / math.log(STEP)))
-    sizes = []
+    """All figures for the sizes asked for; each is printed when it is known."""
+    count = 1 + round(math.log(args.most / args.least) / math.log(STEP))
+    scans = []
     for clips in np.geomspace(args.least, args.most, count):
-        sizes.append(size(round(clips)))
-        print(json.dumps(sizes[-1]), flush=True)
-    each = [told["unheard"]["cpu_s"] / told["clips"] for told in sizes]
+        for told in size(round(clips)):
+            scans.append(told)
+            print(json.dumps({"name": "scan_size", **told, **facts("cpu")}), flush=True)
+    first = [told for told in scans if not told["cached"]]
+    each = [told["cpu_s"] / told["clips"] for told in first]
     return {
         "name": "scan_size",
         "ratio": round(each[-1] / each[0], 3),
         "over": "processor time a clip, of the largest corpus over that of the smallest",
-        "exponents": {what: exponent(sizes, what) for what in ("cpu_s", "peak_memory_mb")},
-        "sizes": sizes,
+        "exponents": {
+            what: grown(first, what) for what in ("cpu_s", "peak_memory_mb") if count > 1
+        },
+        "scans": scans,
         **vars(args),
         **facts("cpu"),
     }
