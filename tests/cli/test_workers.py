@@ -130,7 +130,7 @@ def test_lost_workers_and_a_lost_sweep_leave_one_record_a_cell(table, lost):
     pytest.importorskip("ray")
     results = table.parents[1] / "exp" / "results" / "recipe.jsonl"
     listed = cells(table, "mini")
-    with lost.two_nodes(num_cpus=2, num_gpus=1) as (address, raylet):
+    with lost.two_nodes(num_cpus=1, num_gpus=1) as (address, raylet):
         command = [*lost.SWEEP, str(table), "--scale=mini", f"--address={address}"]
         command += ["--gpus-per-cell=0.5"]
         happened = lost.disturbed(command, raylet, results, listed)
