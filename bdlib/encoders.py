@@ -86,12 +86,14 @@ class Encoder(ABC):
         rows = np.zeros((len(clips), self.size), np.float32)
         by_length: dict[int, list[int]] = {}
         for place, clip in enumerate(clips):
-            by_length.setdefault(len(cropped(clip)), []).append(place)
+            by_length.setdefault(max(len(cropped(clip)), RATE), []).append(place)
         for length, places in by_length.items():
             for batch in _batches(places):
-                wavs = np.stack([cropped(clips[place]) for place in batch]).astype(np.float32)
-                short = max(0, RATE - length)
-                rows[batch] = self.encode(np.pad(wavs, ((0, 0), (0, short))))
+                wavs = np.zeros((len(batch), length), np.float32)
+                for wav, place in zip(wavs, batch, strict=True):
+                    part = cropped(clips[place])
+                    wav[: len(part)] = part
+                rows[batch] = self.encode(wavs)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-9)
 
 

@@ -2,6 +2,7 @@
 """Try `bdlib scan` on corpora poisoned in memory: one line of JSON a trial.
 
     scan_trials.py confirmation --words FOLDER --speakers FOLDER    # appends to results/scan/
+    scan_trials.py ranges --words FOLDER --speakers FOLDER          # "about how many": is it so?
 
 Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
 not tried again. Only the evidence that decides is used: labels and repeated sounds.
@@ -162,7 +163,7 @@ def noisy(rows: pd.DataFrame, rate: float, seed: int) -> tuple[pd.DataFrame, set
 
 
 def listed(half: str) -> Iterator[dict[str, Any]]:
-    """The trials of a half, as plain settings."""
+    """The trials of a half, or of another list, as plain settings."""
     plan = yaml.safe_load(LIST.read_text())[half]
     targets = plan["target"] if isinstance(plan["target"], list) else [plan["target"]]
     pairs = list(zip(plan["seeds"], itertools.cycle(targets), strict=False))
@@ -171,7 +172,7 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
             ("words", "speakers") if half == "development" else (("words", "speakers")[seed % 2],)
         ):
             yield {"kind": "clean", "task": task, "seed": seed}
-    for task in ("words", "speakers"):
+    for task in ("words", "speakers") if plan["clean"]["seeds"] else ():
         yield {"kind": "clean", "task": task, "seed": None}
         for rate, seed in itertools.product(*plan["label_noise"].values()):
             yield {"kind": "noise", "task": task, "rate": rate, "seed": seed}
@@ -250,6 +251,7 @@ def tried(trial: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
         "target": target,
         "verdict": verdict.kind,
         "called": sorted(guilty),
+        "ranges": {a.label: [a.low, a.suspects, a.high] for a in verdict.accused},
         "found": int((flagged & wrong).sum()),
         "clean_flagged": int((flagged & ~wrong).sum()),
         "clean": int((~wrong).sum()),
@@ -307,7 +309,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("half", choices=["development", "confirmation"])
+    parser.add_argument("half", choices=["development", "confirmation", "ranges"])
     parser.add_argument("--words", type=Path, help="Speech Commands")
     parser.add_argument("--speakers", type=Path, help="RAVDESS at 16 kHz")
     parser.add_argument("--cache", type=Path, help="folder of embeddings")

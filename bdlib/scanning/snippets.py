@@ -112,6 +112,14 @@ class Snippets:
         rows = torch.stack([whitened(self.read(int(clip)), self.length) for clip in clips])
         return torch.fft.rfft(rows, self.length)
 
+    def matched(self, clips: np.ndarray, template: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """`correlations` of clips with a template (length,), of which `BATCH` are in memory at once."""
+        spectrum = torch.fft.rfft(template, self.length)[None]
+        parts = np.split(clips, range(BATCH, len(clips), BATCH))
+        peaks = [correlations(self.spectra(part), spectrum, self.length) for part in parts]
+        values, lags = zip(*peaks, strict=True)
+        return np.concatenate(values), np.concatenate(lags)
+
     def find(self) -> Iterator[Snippet]:
         """One sound a class at most: the one that most clips share."""
         generator = np.random.Generator(np.random.PCG64(self.seed))
@@ -148,9 +156,8 @@ class Snippets:
         outside = np.flatnonzero(self.labels != label)
         generator = np.random.Generator(np.random.PCG64(self.seed + 1))
         outside = generator.permutation(outside)[:500]
-        spectrum = torch.fft.rfft(template, self.length)[None]
-        here, lag = correlations(self.spectra(inside), spectrum, self.length)
-        there, _ = correlations(self.spectra(outside), spectrum, self.length)
+        here, lag = self.matched(inside, template)
+        there, _ = self.matched(outside, template)
         least = max(float(np.quantile(there, 1 - RARE)), float(np.median(there)) * 1.5)
         has, sure = here > least, here > SURE * least
         if sure.sum() < FEWEST or has.mean() < COMMON:
