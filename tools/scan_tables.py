@@ -68,6 +68,33 @@ def _called(told: Line) -> bool:
     return told["called"] == [told["target"]]
 
 
+def ranges() -> str:
+    """How often the verdict's "about how many" holds what is so, by kind, of the target class."""
+    told = [line for line in read("scan/ranges.jsonl") if line["poisoned"]]
+    lines = [
+        "| attack | trials | class called | range holds the count | count is below it | count is above it | clips told of those poisoned, mean (least, most) |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+
+    def kind(line: Line) -> str:
+        return line["trial"]["kind"]
+
+    for name, group in itertools.groupby(sorted(told, key=kind), kind):
+        lines.append(_ranged(name, list(group)))
+    return "\n\n" + "\n".join([*lines, _ranged("all together", told)]) + "\n\n"
+
+
+def _ranged(name: str, group: list[Line]) -> str:
+    said = [(*line["ranges"][line["target"]], line["poisoned"]) for line in group
+            if line["target"] in line["ranges"]]  # fmt: skip
+    below, above = (sum(true < low for low, _, _, true in said),
+                    sum(true > high for _, _, high, true in said))  # fmt: skip
+    about = [count / true for _, count, _, true in said]
+    shares = f"{np.mean(about):.2f} ({min(about):.2f}, {max(about):.2f})" if about else "–"
+    cells = (name, len(group), len(said), len(said) - below - above, below, above, shares)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def left() -> str:
     """What a net that is trained after a filter does, by attack; in parentheses without the trigger."""
     runs = [
@@ -126,7 +153,11 @@ def sentence() -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "docs/scan.md": {"confirmation": lambda: trials("confirmation"), "left": left},
+    "docs/scan.md": {
+        "confirmation": lambda: trials("confirmation"),
+        "ranges": ranges,
+        "left": left,
+    },
     "README.md": {"called": sentence},
 }
 """By page, what stands between `<!-- scan NAME:begin -->` and `<!-- scan NAME:end -->`."""
