@@ -95,6 +95,41 @@ def _ranged(name: str, group: list[Line]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
+def sizes() -> str:
+    """What a whole scan takes as the corpus grows, of one core."""
+    by = {(told["clips"], told["cached"]): told for told in read("bench/scan_size.jsonl")}
+    lines = [
+        "| clips | processor time [s] | a clip [ms] | again, from the cache [s] | most memory [MB] |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for clips in sorted({clips for clips, _ in by}):
+        first, again = by[clips, False], by.get((clips, True))
+        cells = (
+            f"{clips:,}", f"{first['cpu_s']:.0f}", f"{1000 * first['cpu_s'] / clips:.1f}",
+            f"{again['cpu_s']:.0f}" if again else "", f"{first['peak_memory_mb']:,}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def deep() -> str:
+    """How well the slow second line ranks what the fast one does not see."""
+    lines = [
+        "| corpus | added sound | clips, altered | AUROC | within the class | processor time [s] |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for told in read("scan/deep.jsonl"):
+        trial = told["trial"]
+        kind = "small" if trial["kind"].startswith("small") else "subset"
+        cells = (
+            f"{kind}, seed {trial['seed']}", trial["trigger"],
+            f"{told['clips']:,}, {told['poisoned']}", f"{told['auroc']:.3f}",
+            f"{told['auroc_in_class']:.3f}", f"{told['cpu_s']:.0f}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
 def left() -> str:
     """What a net that is trained after a filter does, by attack; in parentheses without the trigger."""
     runs = [
@@ -156,6 +191,8 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/scan.md": {
         "confirmation": lambda: trials("confirmation"),
         "ranges": ranges,
+        "sizes": sizes,
+        "deep": deep,
         "left": left,
     },
     "README.md": {"called": sentence},

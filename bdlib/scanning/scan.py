@@ -75,7 +75,7 @@ class Scan:
         lines = [self.verdict.sentence]
         lines += [f"  {accused.label}: {accused.why}" for accused in self.verdict.accused]
         lines += [f"  also: {f.text}" for f in self.verdict.findings if f.speaks_for != "poison"]
-        unread = [*self.heard.unread, *self.heard.source.left_out]
+        unread = [*self.heard.source.left_out, *self.heard.unread]
         if unread:
             lines.append(f"  not scanned: {len(unread)} files, first {unread[0]}")
         if cropped := cropped_clips(self.heard):
@@ -106,7 +106,7 @@ class Scan:
                 "not_scanned": len(heard.unread) + len(heard.source.left_out),
                 "cropped": cropped_clips(heard),
             },
-            "not_scanned": [*heard.unread, *heard.source.left_out],
+            "not_scanned": [*heard.source.left_out, *heard.unread],
             "deep": None if self.deep is None else self.deep.classes,
             "hidden": list(HIDDEN),
             "encoder": {"name": heard.encoder, "why": self.why_encoder},
