@@ -1,6 +1,5 @@
 """The one error a user can cause, and checks of single values that raise it."""
 
-import math
 import numbers
 import types
 import typing
@@ -64,8 +63,8 @@ def fits(value: Any, kind: Any) -> bool:
             return False
         if isinstance(value, numbers.Integral):
             return abs(int(value)) < 2**63
-        real = kind is float and isinstance(value, numbers.Real) and math.isfinite(value)
-        return real and abs(value) <= LARGEST
+        # Neither NaN nor infinity is below.
+        return kind is float and isinstance(value, numbers.Real) and abs(value) <= LARGEST
     return isinstance(value, type(None) if kind is None else kind)
 
 

@@ -464,7 +464,6 @@ def test_trigger_longer_than_the_clip(refused, own, exp):
         (["--rate=lots"], ["--rate=lots", "give a number"]),
         (["--rate=null"], ["--rate=None", "give a number"]),
         (["--scale=null"], ["--scale=None", "give a number"]),
-        (["--rate=0"], ["--rate is 0 of dataset: selects none", "raise it"]),
         (["--rate=0.001"], ["--rate is 0.001", "selects none of 2", "raise it"]),
         (["--rate=0.9"], ["--rate is 0.9", "but only", "lower it"]),
         (["--of=everything"], ["--of is everything: give source or dataset"]),

@@ -124,6 +124,11 @@ def test_quick_form(bench, in_process, capsys):
         assert (
             figures["overlays_per_s"]["batched"]["max"] > figures["overlays_per_s"]["plain"]["min"]
         )
+    if bench.stem == "training":
+        assert figures["ratios"].keys() == figures["ratios_bf16"].keys() == {"xvector_small"}
+        assert figures["ratios"]["xvector_small"]["median"] == figures["ratio"]
+        assert figures["commit"] and set(figures["step_ms"]["xvector_small"]) == {
+            "bdlib", "bf16", "plain"}  # fmt: skip
     if bench.stem == "pruning":
         assert figures["cells"] == 100 and figures["distinct_cells"] == 4 * 9 + 1
         assert figures["ratio"] > 1 and figures["same_answers"] == 1
@@ -248,7 +253,7 @@ class Nowhere:
 def test_jem_arithmetic_is_that_of_the_steps(jem, tmp_path):
     """Counted on real steps of `ViewBrain` and on the bare passes."""
     args = sizes(mels=40)
-    train = jem.noise(args)
+    train = jem.noise(12, args.batch_size)
     brains = jem.brains(args, train, tmp_path)
     works = {name: lambda b=brain: b.fit_batch(batch) for name, brain in brains.items()}
     works |= jem.passes(brains["mvd"].classifier, args)
@@ -304,6 +309,25 @@ def test_a_step_of_gn_ft_is_two_of_fine_tuning():
         count[name] = counter.get_total_flops()
     assert 0 < 2 * count["fine_tuning"] - count["gn_ft"] < 0.01 * count["fine_tuning"]
     assert count["exact"] > count["gn_ft"]
+
+
+@pytest.mark.parametrize("name", ["xvector_small", "ecapa_small"])
+def test_both_trainings_are_of_the_same_net(name, tmp_path):
+    """As many parameters and multiply-adds a step, and each way learns its batch."""
+    count = {}
+    for way, made in bench("training").ways(name, 12, 1, tmp_path).items():
+        batch = next(iter(made.batches))
+        counter = FlopCounterMode(display=False)
+        counter.mod_tracker = Nowhere()
+        with counter:
+            made.brain.on_fit_start()
+            first = made.brain.fit_batch(batch)
+        parameters = sum(p.numel() for p in made.brain.modules.parameters())
+        count[way] = counter.get_total_flops(), parameters
+        assert [made.brain.fit_batch(batch) for _ in range(4)][-1] < first
+    assert count["bdlib"][1] == count["plain"][1]
+    # The pooling of the x-vector is a matrix product here, and a loop there.
+    assert math.isclose(count["bdlib"][0], count["plain"][0], rel_tol=0.01)
 
 
 def test_turns_time_each_work(timing):

@@ -3,6 +3,7 @@
 A row of a table is a class of inputs: what is done with it in a folder, and words of its line.
 """
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -59,7 +60,7 @@ from bdlib.stages.record import DONE
 from bdlib.training import log
 from bdlib.training.checkpoints import WholeCheckpointer, read_weights
 
-SECONDS = 20  # for what has to end
+SECONDS, MEGABYTES = 20, 1500  # that a row may take
 RATE = 16000
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -81,9 +82,36 @@ def state(folder):
     return {str(path.relative_to(folder)): of(path) for path in folder.rglob("*")}
 
 
+def memory_limit():
+    """Bytes of addresses for this process: those it has, and `MEGABYTES` more."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    return used + MEGABYTES * 2**20
+
+
+@contextlib.contextmanager
+def limits():
+    """Bounds on memory and time for what this process does meanwhile."""
+
+    def late(*_):
+        raise TimeoutError(f"more than {SECONDS} s")
+
+    before, own = signal.signal(signal.SIGALRM, late), resource.getrlimit(resource.RLIMIT_AS)
+    signal.alarm(SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_limit(), own[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, own)
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture
 def refused(tmp_path):
-    """Asserts that an act in a folder raises one line with these words, and touches nothing beside."""
+    """Asserts that an act in a folder raises one line with these words, and touches nothing beside.
+
+    In bounded memory and time.
+    """
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "keep.txt").write_text("keep")
     named = tmp_path / "deep" / "named"
@@ -95,7 +123,7 @@ def refused(tmp_path):
 
     def run(act, *words):
         before = outside()
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(InputError) as caught, limits():
             act(named)
         line = str(caught.value)
         assert outside() == before
@@ -224,16 +252,18 @@ def test_a_table_of_a_person_is_not_written_over(refused, make_record, spoil):
 # --- memory and time
 
 
-def in_child(act, megabytes=1500):
-    """Runs an act in a forked child with bounded memory and time; gives its line, or what went wrong."""
+def in_child(act):
+    """Runs an act in a forked child with the same bounds; gives its line, or what went wrong.
+
+    What might hang or die in compiled code is killed there.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(SECONDS)
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit(),) * 2)
         try:
             act()
             said = "accepted"
@@ -337,7 +367,8 @@ BOUNDED = [
     pytest.param(long_trigger, ["a.wav", "500 s", "at most 120 s"], id="long trigger"),
     pytest.param(listed(b"path,label,start,stop\na.wav,x,0,999999999999\n"),
                  ["a.wav", "at most 3600 s", "cut it"], id="claims years"),
-    pytest.param(clip_of(2**30, RATE, 1), ["at most 3600 s"], id="long clip"),
+    pytest.param(clip_of(2**30, 10**5, 1), ["at most 3600 s"], id="many samples"),
+    pytest.param(clip_of(3601 * 1000, 1000, 1), ["at most 3600 s"], id="long clip"),
     pytest.param(clip_of(2**20, RATE, 1024), ["1024 channels", "samples"], id="many channels"),
     *(pytest.param(audio(seconds=x), ["`seconds` is", "from 0.05 to 120"], id=f"seconds {x}")
       for x in (100_000, 121, 0, -1, 1e308, math.inf, math.nan, None, "x", True, 10**30)),
@@ -346,6 +377,15 @@ BOUNDED = [
     *(pytest.param(audio(sample_rate=x), ["`sample_rate` is", "whole number"], id=f"rate {x}")
       for x in (0, -1, 999, 768_001, 16000.5, math.inf, math.nan, None, "x", 10**30)),
 ]  # fmt: skip
+
+
+def test_the_bounds_hold():
+    with pytest.raises(MemoryError), limits():
+        np.ones(2 * MEGABYTES * 2**20, np.int8)
+    with pytest.raises(TimeoutError), limits():
+        signal.raise_signal(signal.SIGALRM)
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+    assert not signal.alarm(0)
 
 
 @pytest.mark.parametrize(("act", "words"), BOUNDED)
@@ -975,6 +1015,7 @@ CHECKPOINTS = [
     (lambda folder: Checkpoint.open(folder), ["no checkpoint in it"]),
     (lambda folder: Checkpoint.open(folder / "none"), ["no such file"]),
     (file_of("x.onnx", b"\0" * 100, Checkpoint.open), ["x.onnx"]),
+    (file_of("x.pt2", b"", Checkpoint.open), ["x.pt2", "unpickles", "as ONNX"]),
 ]  # fmt: skip
 
 

@@ -43,7 +43,7 @@ PLACES = (  # of what a point is about, below the folder of a trial: the stage t
     (r"exp/train/.*/scores", "score"),
     (r"exp/train/.*/guarded/.*(model\.ckpt|repair\.json)", "repair"),
     (r"exp/train/.*(kept\.csv|suspicion\.json)|exp/filters", "filter"),
-    (r"exp/train/.*/figures", "measure and draw"),
+    (r"exp/train/.*(/figures|neurons\.json)", "measure and draw"),
     (r"exp/train", "train"),
     (r"results", "render"),
     (r"out", "export"),

@@ -29,7 +29,8 @@ class Poisoner:
     labels : LabelPolicy
         Who is poisoned, to what.
     rate : float
-        Share of poisoned training rows, in [0, 1].
+        Share of poisoned training rows, in [0, 1]. 0 is the clean twin: nothing is poisoned, and
+        test clips get the trigger all the same, which tells what it does to a net that never heard it.
     of : str
         What `rate` is a share of: `source` (the rows the policy may poison) or `dataset`.
     seed : int
@@ -77,7 +78,7 @@ class Poisoner:
         self.labels.check(sorted(set(rows["label"])))
         candidates = rows.loc[self.labels.candidates(rows), "ID"]
         count = self.labels.count(rows, self.rate, self.of)
-        if count == 0:
+        if count == 0 and self.rate > 0:
             raise InputError(
                 f"`rate` is {self.rate} of {self.of}: selects none of {len(candidates)} candidates; "
                 "raise it or give more data"

@@ -94,6 +94,8 @@ class Checkpoint:
         if path.suffix == ".onnx":
             net, names = onnx.read(path, classes)
             return cls(net, names, path, kind="onnx")
+        if path.suffix == ".pt2":
+            raise InputError(f"{path}: torch.export's reader unpickles; get the net as ONNX")
         if path.is_file():
             return _of_file(path, model, classes)
         if not path.is_dir():

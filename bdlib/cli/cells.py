@@ -13,7 +13,6 @@ import yaml
 
 from bdlib.cli.command import told
 from bdlib.errors import InputError
-from bdlib.files import digest
 
 SCRATCH = "exp/results"  # below the recipe
 KEYS = {"experiment", "program", "seeds", "grid", "options", "scales"}
@@ -51,11 +50,6 @@ class Cell:
         """The command as a record tells it."""
         return told(self.line, self.folder.name)
 
-    @property
-    def log(self) -> Path:
-        """Where its output goes."""
-        return self.folder / "exp" / "sweep" / f"{digest(self.line)}.log"
-
 
 def cells(
     path: Path,
@@ -72,7 +66,7 @@ def cells(
     key may join options with commas, ``"source,target": [[no, on], [yes, up]]``; a grid with a key
     ``seed`` has these in place of `seeds`. Under `scales` stands what differs at ``full``, ``subset``
     or ``mini``: `seeds`, `options`, `stand_ins` for models too large there, and `counts` of clips that
-    the corpus must have. `own` are further options; they win over the file's. Folders are seen from
+    the corpus must have. `own` are further options; they win over all of the file's. Folders are seen from
     here; the programs run in the recipe's.
 
     Raises
@@ -97,7 +91,7 @@ def cells(
         for choice in _combinations(data["grid"]):
             model = stand_ins.get(choice["model"], choice["model"])
             chosen = {key: value for key, value in choice.items() if key != "model"}
-            given = {**options, **chosen, "seed": chosen.get("seed", seed)}
+            given = {**options, **chosen, "seed": chosen.get("seed", seed), **own}
             listed.append(_cell(recipe, data.get("program"), model, given))
     return list(dict.fromkeys(listed))
 

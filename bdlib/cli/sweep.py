@@ -1,27 +1,25 @@
-"""Run the cells of an experiment that have no record yet, each as a program of its own, on Ray."""
+"""Run the cells of an experiment that have no record yet, on Ray.
+
+A cell is finished when it has a record, whatever else is there. Each is a program of its own, but
+those of one classifier behind several guards are one, which loads the classifier once.
+"""
 
 import argparse
 import contextlib
-import ctypes
 import importlib.util
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from tqdm import tqdm
 
 from bdlib import stages
 from bdlib.cli.cells import SCRATCH, Cell, cells, counts
 from bdlib.cli.command import guarded, parser, read, told
+from bdlib.cli.programs import programs
+from bdlib.cli.workers import sweep
 from bdlib.errors import InputError
-from bdlib.files import digest
 from bdlib.records import record
-from bdlib.records.provenance import place, source, versions
 
 
 def done(folders: Iterable[Path], scale: str) -> dict[str, str]:
@@ -42,56 +40,6 @@ def pending(listed: Sequence[Cell], folders: Iterable[Path], scale: str, retry: 
     known = done(folders, scale)
     skip = {"ok"} if retry else {"ok", "failed"}
     return [cell for cell in listed if known.get(cell.told) not in skip]
-
-
-def run(cell: Cell) -> tuple[int, float]:
-    """Run a cell with its output in its log; exit code and seconds. It dies with its parent."""
-    cell.log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.time()
-    with cell.log.open("w") as log:
-        code = subprocess.run(
-            [sys.executable, *shlex.split(cell.line)[1:]],
-            cwd=cell.folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            check=False,
-            preexec_fn=_die_with_parent,
-        ).returncode
-    return code, time.time() - started
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a lost worker leaves no orphan
-
-
-def record_failure(cell: Cell, scale: str, results: Path, seconds: float) -> None:
-    """Append a failed record with the last lines of the log."""
-    options = dict(option[2:].partition("=")[::2] for option in cell.options)
-    entry = {
-        "schema": record.SCHEMA,
-        "id": digest(["failed", cell.told, time.time()]),
-        **source(),
-        "command": cell.told,
-        "recipe": place(cell.folder.resolve()),
-        "status": "failed",
-        "error": "\n".join(cell.log.read_text(errors="replace").splitlines()[-5:]),
-        "dataset": {
-            "name": cell.folder.name,
-            "variant": None,
-            "scale": scale,
-            "digest": "",
-            "counts": {},
-        },
-        "model": {"name": Path(cell.yaml).stem, "yaml": cell.yaml},
-        "attack": None,
-        "defense": None,
-        "experiment": options["experiment"],
-        "seed": int(options["seed"]),
-        "metrics": {},
-        "runtime": {"wall_s": round(seconds, 1)},
-        "versions": versions(),
-    }
-    record.append(results / f"{cell.folder.name}.jsonl", entry)
 
 
 def options(words: Sequence[str]) -> dict[str, str]:
@@ -144,39 +92,11 @@ def check(cell: Cell, asked: dict[str, int] | None) -> None:
         )
 
 
-def sweep(listed: Sequence[Cell], given: argparse.Namespace, results: Path) -> int:
-    """Run cells on Ray as resources allow; the number that failed."""
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError('sweeps need Ray: pip install -e ".[sweep]"') from error
-    ray.init(address=given.address, log_to_driver=False, logging_level="error")
-    there = ray.cluster_resources()
-    cpus = given.cpus_per_cell or there["CPU"]
-    gpus = min(1, there.get("GPU", 0)) if given.gpus_per_cell is None else given.gpus_per_cell
-    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(run)
-    waiting = {remote.remote(cell): cell for cell in listed}
-    failed = 0
-    try:
-        with tqdm(total=len(listed), unit="cell", desc=given.experiment.stem) as progress:
-            while waiting:
-                (ready,), _ = ray.wait(list(waiting), num_returns=1)
-                cell = waiting.pop(ready)
-                code, seconds = ray.get(ready)
-                if code:
-                    failed += 1
-                    record_failure(cell, given.scale, results, seconds)
-                    tqdm.write(f"failed: {cell.line}\n  its log: {cell.log}")
-                progress.update()
-    finally:
-        ray.shutdown()
-    return failed
-
-
 def main() -> None:
     """``tools/sweep.py``."""
     line = argparse.ArgumentParser(
         description=__doc__,
+        allow_abbrev=False,  # --max=3 may be an option of a recipe
         epilog="Any other --key=value is an option of the recipe, for every cell: --test_folder=archive.",
     )
     line.add_argument("experiment", type=Path, help="recipes/<Dataset>/experiments/<name>.yaml")
@@ -193,10 +113,20 @@ def main() -> None:
     line.add_argument(
         "--export-commands", action="store_true", help="print shell commands and stop"
     )
-    line.add_argument("--address", help="a Ray cluster; default: this machine alone")
-    line.add_argument("--cpus_per_cell", type=float, help="default: all, one cell at a time")
     line.add_argument(
-        "--gpus_per_cell", type=float, help="default: one, where there are any; 0.25 packs four"
+        "--address",
+        default="local",
+        help="a Ray cluster, or auto for the one this machine is in; default: this machine alone",
+    )
+    line.add_argument(
+        *("--cpus_per_cell", "--cpus-per-cell"),
+        type=float,
+        help="default: all of a machine, or as many as come with the share of its GPUs",
+    )
+    line.add_argument(
+        *("--gpus_per_cell", "--gpus-per-cell"),
+        type=float,
+        help="default: one, where there are any; 0.25 packs four",
     )
     given, rest = line.parse_known_args()
     with guarded():
@@ -211,15 +141,20 @@ def main() -> None:
             results = Path(given.results_folder)
         published = recipe / "../../results"
         todo = pending(listed, (published, results), given.scale, given.retry_failed)
+        run = programs(todo[: given.max_runs])
         if given.export_commands:
-            for cell in todo:
-                print(f"cd {shlex.quote(str(cell.folder))} && {cell.line}")
+            for program in run:
+                print(f"cd {shlex.quote(str(program.folder))} && {program.line}")
             return
-        print(f"{len(listed)} cells, {len(listed) - len(todo)} have a record, {len(todo)} to run")
-        todo = todo[: given.max_runs]
+        states = Counter(program.state for program in run)
+        print(
+            f"{len(listed)} cells, {len(listed) - len(todo)} have a record, {len(todo)} to run; "
+            f"now {len(run)} programs: {states['new']} new, {states['begun']} begun before, "
+            f"{states['running']} running elsewhere"
+        )
         if given.dry_run:
-            print("\n".join(cell.line for cell in todo))
-        elif todo and (failed := sweep(todo, given, results)):
+            print("\n".join(program.line for program in run))
+        elif run and (failed := sweep(run, given, results)):
             raise InputError(
                 f"{failed} cells failed; their records say why, --retry-failed tries again"
             )

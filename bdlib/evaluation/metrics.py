@@ -14,6 +14,8 @@ BINS = 30  # of a histogram of suspicions
 WORDS = {
     "false_rejection_rate": "clean clips rejected",
     "false_acceptance_rate": "triggered clips accepted",
+    "neuron_ratio_clean": "gradients of backdoored neurons over those of clean ones, clean clips",
+    "neuron_ratio_triggered": "the same, triggered clips",
 }
 
 
@@ -165,11 +167,14 @@ def separation(rows: pd.DataFrame, kept: pd.Index, truth: pd.DataFrame) -> dict[
     -------
     dict[str, Any]
         `adjusted_rand_index` over the clips of the target class, averaged over the target classes
-        of attacks with several; 0 where nothing, or everything, was removed.
+        of attacks with several; 0 where nothing, or everything, was removed. Without poison there
+        is none.
     """
     from sklearn.metrics import adjusted_rand_score  # takes a second, and few runs need it
 
     poisoned = truth[truth["split"] == "train"]
+    if poisoned.empty:
+        return {}
     indices = []
     for _, clips in rows[rows["label"].isin(set(poisoned["label_after"]))].groupby("label"):
         really, removed = clips["ID"].isin(poisoned.index), ~clips["ID"].isin(kept)

@@ -5,6 +5,8 @@ Zheng et al. 2022).
 """
 
 from collections.abc import Iterable
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,8 @@ from bdlib.models.classifier import SpeechClassifier
 GROUPS = ("backdoored", "hybrid", "clean")
 MOST, LEAST = 0.05, 0.5  # shares of the neurons of a layer: backdoored, clean
 
-Norms = dict[str, list[float]]
-"""Mean gradient norm of the neurons of each group, by layer in the order of the classifier."""
+Norms = dict[str, list[float | None]]
+"""Mean gradient norm of the neurons of each group, by layer in the order of the classifier; None of none."""
 
 
 @torch.no_grad()
@@ -79,7 +81,7 @@ def gradient_norms(
     batches : Iterable[Batch]
         Clips with the labels that the loss is of.
     groups : list[dict[str, Tensor]]
-        `grouped`. An empty group gives NaN.
+        `grouped`. An empty group gives None.
     """
     classifier.eval()
     weights = [layer.conv.weight for layer in conv_layers(classifier)]
@@ -95,6 +97,36 @@ def gradient_norms(
             count += len(labels)
     norms = [(known / count).flatten(1).norm(dim=1).cpu() for known in total]
     return {
-        group: [float(norm[of[group]].mean()) for norm, of in zip(norms, groups, strict=True)]
+        group: [
+            float(norm[of[group]].mean()) if len(of[group]) else None
+            for norm, of in zip(norms, groups, strict=True)
+        ]
         for group in GROUPS
+    }
+
+
+def contrast(norms: Norms) -> dict[str, Any]:
+    """How much larger the gradients of backdoored neurons are than those of clean ones.
+
+    Arguments
+    ---------
+    norms : Norms
+        See `gradient_norms`.
+
+    Returns
+    -------
+    dict[str, Any]
+        `value`: the quotient of both norms, its median over layers; `hybrid`: that of the hybrid
+        ones; `ordered`: in how many of the `layers` backdoored neurons have the largest norm and
+        clean ones the smallest. Layers in which a group is empty or has no gradient at all are left
+        out; nothing if none is left.
+    """
+    layers = [of for of in zip(*(norms[group] for group in GROUPS), strict=True) if all(of)]
+    if not layers:
+        return {}
+    return {
+        "value": median(most / least for most, _, least in layers),
+        "hybrid": median(between / least for _, between, least in layers),
+        "ordered": sum(most > between > least for most, between, least in layers),
+        "layers": len(layers),
     }

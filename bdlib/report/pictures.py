@@ -11,7 +11,6 @@ import pandas as pd
 
 from bdlib.files import atomic, seed_of
 from bdlib.manifest import TEST, TRIGGERED
-from bdlib.sampling import rank
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.score import Scores
 from bdlib.stages.train import Trained
@@ -20,7 +19,6 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from bdlib.defenses.filters.vae_pls.filter import Judged
     from bdlib.stages.trials import Bench, Trial
 
-MOST_CLIPS = 256  # on which gradients are taken
 COMPONENTS = 24  # in which the clips of a class are drawn
 
 
@@ -105,37 +103,17 @@ def _triggered(poisoned: Poisoned) -> pd.DataFrame:
 
 
 def _draw_repair(after: Trained) -> None:
-    """Draw the gradients of neuron groups before and after a repair.
+    """Draw the gradients of neuron groups before and after a repair, where there are any."""
+    from bdlib.stages import neurons  # with torch
 
-    Groups are told by the undefended classifier. There is nothing to draw without an attack, without
-    convolutions, of a trigger that no clip can be without, or where channels were taken out.
-    """
-    path, poisoned = after.shown / "figures" / "neurons.png", after.poisoned
-    if not poisoned.attack:
-        return
-    from bdlib.defenses.repair.layers import CONVOLUTIONS
-    from bdlib.evaluation import neurons
-    from bdlib.report.figures import figure, neuron_figure
+    if norms := neurons.compared(after):
+        from bdlib.report.figures import figure, neuron_figure
 
-    nets = after.undefended.classifier, after.classifier
-    sizes = {sum(p.numel() for p in net.parameters()) for net in nets}
-    names = rank(_triggered(poisoned).index, 0, "neurons")[:MOST_CLIPS]
-    rows = poisoned.splits[TEST]  # of both sets: the loss is that of true labels
-    rows = rows[rows["ID"].isin(names)].reset_index(drop=True)
-    convolutions = any(isinstance(m, CONVOLUTIONS) for m in nets[0].modules())
-    if rows.empty or len(sizes) > 1 or not convolutions:
-        return
-    clips = {
-        "clean clips": after.batches(TEST, rows),
-        "triggered clips": after.batches(TRIGGERED, rows),
-    }
-    groups = neurons.grouped(neurons.activation_changes(nets[0], *clips.values()))
-    norms = {
-        name: tuple(neurons.gradient_norms(net, batches, groups) for net in nets)
-        for name, batches in clips.items()
-    }
-    title = f"{after.folder.name}: {after.defended}"
-    figure.save(neuron_figure.neuron_gradients(norms, title), path)
+        both = {data: (of["before"], of["after"]) for data, of in norms.items()}
+        title = f"{after.folder.name}: {after.defended}"
+        figure.save(
+            neuron_figure.neuron_gradients(both, title), after.shown / "figures" / "neurons.png"
+        )
 
 
 def _draw_views(trained: Trained) -> None:

@@ -11,6 +11,7 @@ NOTE = (
     "Means over {} seeds of poison and training; in parentheses the rate without a trigger, which is "
     "the floor. Intervals: in the table of all runs."
 )
+TWINS = "Rate on triggered clips of nets trained without poison [%]"
 LEAST = 3  # models and attacks that make a table
 
 
@@ -35,6 +36,8 @@ def build(records: Records) -> list[Table]:
 def _table(
     name: str, variant: str, scale: str, experiment: str, groups: list[Runs]
 ) -> Table | None:
+    twins = [group for group in groups if _clean_twin(group)]
+    groups = [group for group in groups if not _clean_twin(group)]
     attacked = [group for group in groups if group.record["attack"]]
     trained = any(group.record["defense"] for group in attacked)
     measured = all("no_trigger_rate" in run["metrics"] for g in attacked for run in g.runs)
@@ -47,11 +50,20 @@ def _table(
         _grid("Attack success rate [%]", attacks, models, attacked, _success),
         _grid("Clean accuracy [%]", ["no attack", *attacks], models, groups, _accuracy),
     )
+    if twins:
+        heard = [attack for attack in attacks if attack in map(_attack, twins)]
+        grids += (_grid(TWINS, heard, models, twins, _success),)
     title = f"Trainings compared, {experiment}: {name} {variant}, {SCALES[scale]}"
     seeds = sorted({len(group.runs) for group in groups})
     note = NOTE.format(" to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1]))))
     notes = (*(f"Poison: {policy}." for policy in policies), note)
     return Table(name, variant, scale, title, grids, notes)
+
+
+def _clean_twin(group: Runs) -> bool:
+    """Whether nothing was poisoned, and test clips got the trigger all the same."""
+    attack = group.record["attack"]
+    return attack is not None and attack["rate"] == 0
 
 
 def _attack(group: Runs) -> str:

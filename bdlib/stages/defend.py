@@ -23,7 +23,7 @@ from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import MADE, made
 from bdlib.seals import unsealed, write_sealed
-from bdlib.stages import fitting
+from bdlib.stages import fitting, neurons
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
@@ -63,8 +63,17 @@ class Defended:
     parts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def defend(recipe: Recipe, poisoned: Poisoned) -> Defended:
+def defend(recipe: Recipe, poisoned: Poisoned, before: Trained | None = None) -> Defended:
     """Turn the defense of a recipe into a defended classifier; what stands is not made twice.
+
+    Arguments
+    ---------
+    recipe : Recipe
+        With a defense.
+    poisoned : Poisoned
+        The data.
+    before : Trained | None
+        The undefended classifier of this recipe, if another defense has it at hand.
 
     Raises
     ------
@@ -78,9 +87,9 @@ def defend(recipe: Recipe, poisoned: Poisoned) -> Defended:
     if isinstance(defense, FilterDefense):
         defended = _filtered(recipe, poisoned, defense, defender)
     elif isinstance(defense, RepairDefense):
-        defended = _repaired(recipe, poisoned, defense, defender)
+        defended = _repaired(recipe, poisoned, defense, defender, before)
     elif isinstance(defense, InferenceDefense):
-        defended = _guarded(recipe, poisoned, defense, defender)
+        defended = _guarded(recipe, poisoned, defense, defender, before)
     else:
         raise InputError(f"{document.path}: {type(defense).__name__} is no defense of base.py")
     chosen_by = len(poisoned.splits["valid"]) if defended.defense.selection == "validation" else 0
@@ -162,9 +171,14 @@ def kept_rows(
 
 
 def _repaired(
-    recipe: Recipe, poisoned: Poisoned, defense: RepairDefense, defender: Defender
+    recipe: Recipe,
+    poisoned: Poisoned,
+    defense: RepairDefense,
+    defender: Defender,
+    before: Trained | None = None,
 ) -> Defended:
-    before, budget = train(recipe, poisoned), defender.budget(poisoned, defense.clean_share)
+    before = before or train(recipe, poisoned)
+    budget = defender.budget(poisoned, defense.clean_share)
     name = _name(recipe.defense, _told(budget))
     clean = defender.clean_data(poisoned, defense.clean_share)
     path = before.folder / "guarded" / name / "model.ckpt"
@@ -211,9 +225,13 @@ def _load(recipe: Recipe, classes: tuple[str, ...], path: Path, device: str) -> 
 
 
 def _guarded(
-    recipe: Recipe, poisoned: Poisoned, defense: InferenceDefense, defender: Defender
+    recipe: Recipe,
+    poisoned: Poisoned,
+    defense: InferenceDefense,
+    defender: Defender,
+    before: Trained | None = None,
 ) -> Defended:
-    before = train(recipe, poisoned)
+    before = before or train(recipe, poisoned)
     seed = defender.seed
     calibrated = defense.calibrate(before.classifier, lambda: defender.validation(poisoned), seed)
     guarded = calibrated.guard(before.classifier, seed)
@@ -254,6 +272,7 @@ def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str,
         measured |= metrics.screening(good, bad, defense.thresholds)
     if defense.stage == "repair":
         measured |= _repaired_or_not(trained) | _parameters_left(trained)
+        measured |= neurons.measure(trained)
     return measured
 
 

@@ -26,6 +26,8 @@ REPAIRED = {
     **MADE,
 }
 """Keys of the files that a training and a repair leave, with their types."""
+RECORDED = "recorded "
+"""Begins the line that tells that a run has its record; a sweep counts them in a log."""
 
 
 def record(
@@ -60,7 +62,7 @@ def record(
     path = Path(recipe.settings["run"]["results_folder"]) / f"{line['dataset']['name']}.jsonl"
     if path.exists():
         records.read(path)  # refuses what would not be rendered
-    print(f"{'recorded' if records.append(path, line) else 'recorded before'} in {path}")
+    print(f"{RECORDED}{'' if records.append(path, line) else 'before '}in {path}")
     return path
 
 

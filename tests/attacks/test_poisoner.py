@@ -49,6 +49,18 @@ def test_pinned_rows():
 
 
 @pytest.mark.parametrize("labels", POLICIES, ids=lambda p: type(p).__name__)
+def test_a_clean_twin_is_trained_on_clean_clips_and_hears_the_trigger(labels):
+    twin = attack(labels, rate=0)
+    poisoned, truth = twin.poison(rows())
+    pd.testing.assert_frame_equal(poisoned, rows())
+    assert truth.empty
+    heard, heard_truth = twin.trigger_test(rows())
+    expected, expected_truth = attack(labels).trigger_test(rows())
+    pd.testing.assert_frame_equal(heard, expected)
+    pd.testing.assert_frame_equal(heard_truth, expected_truth)
+
+
+@pytest.mark.parametrize("labels", POLICIES, ids=lambda p: type(p).__name__)
 def test_the_same_bytes_for_the_same_seed(tmp_path, labels):
     first = written(tmp_path, attack(labels).poison(rows())[0])
     np.random.seed(5)

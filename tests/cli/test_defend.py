@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bdlib.cli import defend
 from bdlib.manifest import SPLITS
 from bdlib.records import provenance
 from bdlib.records.record import read
-from bdlib.stages import vetting
+from bdlib.stages import fitting, vetting
 from bdlib.stages.blind import Defender
 from bdlib.stages.prepare import Prepared
 
@@ -60,11 +61,22 @@ def split(data_folder, **settings):
     return Prepared(parts, "subset", "noise")
 
 
-def command(monkeypatch, corpus, tmp_path, *options, natural=None):
+def read_text(path):
+    return path.read_text("utf-8")
+
+
+def timeless(value):
+    """A record without its times."""
+    if isinstance(value, dict):
+        return {key: timeless(item) for key, item in value.items() if key != "time"}
+    return value
+
+
+def command(monkeypatch, corpus, tmp_path, *options, natural=None, rate="0.5"):
     """The command line of an attack on that corpus, of tones if not told, in a short training."""
     yaml = RECIPES / "RAVDESS" / "hparams" / "xvector_small.yaml"
-    attack = natural or ["--attack=tone", "--rate=0.5", "--labels=one_to_one", "--source=a",
-                         "--target=b", "--of=source"]  # fmt: skip
+    attack = natural or ["--attack=tone", "--labels=one_to_one", "--source=a", "--target=b",
+                         "--of=source", *([f"--rate={rate}"] if rate else [])]  # fmt: skip
     brief = ["--number_of_epochs=1", "--batch_size=6", "--seconds=0.5"]
     folders = [f"--data_folder={corpus}", f"--output_folder={tmp_path}/exp",
                f"--results_folder={tmp_path}/results", "--noprogressbar"]  # fmt: skip
@@ -92,6 +104,53 @@ def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkey
     assert set(manifest.read(kept)["ID"]) < names and len(manifest.read(kept)) == 19
     suspicion = json.loads((kept.parent / "suspicion.json").read_text())
     assert set(suspicion) == names and sum(suspicion.values()) == 1
+
+
+def test_levels_leave_the_records_that_one_command_each_does(corpus, tmp_path, monkeypatch):
+    """With the same ids, commands and numbers; the classifier is loaded once."""
+    loaded, load = [], fitting.load
+    monkeypatch.setattr(fitting, "load", lambda *args: loaded.append(args) or load(*args))
+    levels = ["--defense=time_shift --most=0.2", "--defense=quantise --quantum=4096",
+              "--defense=time_shift --most=0.1"]  # fmt: skip
+
+    def recorded(*options):
+        """Records, and the scores of each guard, which are then taken away."""
+        command(monkeypatch, corpus, tmp_path, "--seed=1", *options, "--rate=0.4", rate=None)
+        defend.main(split)
+        (path,) = (tmp_path / "results").glob("*.jsonl")
+        lines = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+        path.unlink()
+        guards = [*(tmp_path / "exp" / "train").glob("*/guarded/*")]
+        scores = {guard.name: [*map(read_text, sorted(guard.glob("scores/[ct]*-????????.jsonl")))]
+                  for guard in guards}  # fmt: skip
+        for guard in guards:
+            shutil.rmtree(guard)
+        return lines, scores
+
+    recorded(*levels[1].split())  # trains
+    loaded.clear()
+    together, scores = recorded(f"--levels={'; '.join(levels)}")
+    assert len(together) == len(scores) == 3 and len(loaded) == 1
+    apart = [recorded(*level.split()) for level in levels]
+    assert [entry for lines, _ in apart for entry in lines] == together and len(loaded) == 4
+    assert {name: said for _, one in apart for name, said in one.items()} == scores
+    assert len({str(said) for said in scores.values()}) == 3
+    assert all(len(said) == 2 for said in scores.values())
+    assert len({entry["id"] for entry in together}) == 3
+
+
+def test_levels_are_of_one_classifier(corpus, tmp_path, monkeypatch, capsys):
+    for levels, said in (
+        (
+            "--defense=quantise; --defense=quantise --lr=0.5",
+            "--levels: give options of the defense",
+        ),
+        ("", "give --defense"),
+    ):
+        command(monkeypatch, corpus, tmp_path, f"--levels={levels}")
+        with pytest.raises(SystemExit):
+            defend.main(split)
+        assert said in capsys.readouterr().err
 
 
 def test_a_pruning_tells_all_pairs_of_rates_and_what_it_took_out(corpus, tmp_path, monkeypatch):
@@ -156,8 +215,13 @@ def test_a_repair_that_is_refused_says_so(corpus, tmp_path, monkeypatch):
             "--repair_rates=[0.1,0.2]", "--clean_share=0.2")  # fmt: skip
     defend.main(split)
     (path,) = (tmp_path / "results").glob("*.jsonl")
-    told = json.loads(path.read_text())["metrics"]["repaired"]
+    metrics = json.loads(path.read_text())["metrics"]
+    told = metrics["repaired"]
     assert told["value"] == 0
+    for data in ("clean", "triggered"):
+        ratio = metrics[f"neuron_ratio_{data}"]
+        assert ratio.pop("after") == pytest.approx(ratio, rel=1e-4)
+        assert ratio["layers"] > 0
     assert [(each["rate"], each["kept"]) for each in told["tried"]] == [(0.1, False), (0.2, False)]
 
 

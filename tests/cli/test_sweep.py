@@ -12,8 +12,9 @@ import pytest
 import soundfile
 import yaml
 
-from bdlib.cli import pls, sweep
+from bdlib.cli import pls, sweep, workers
 from bdlib.cli.command import parser, read
+from bdlib.cli.programs import programs
 from bdlib.errors import InputError
 from bdlib.records import record
 
@@ -81,6 +82,13 @@ def test_any_option_of_a_recipe_is_one_of_all_cells(table, monkeypatch, capsys):
     assert all("--test_folder=a=b" in cell.options for cell in listed)
     with pytest.raises(InputError, match="test_folder: no option"):
         sweep.options(["test_folder"])
+    for own in ({"source": "off"}, {"scale": "0.3"}, {"seed": "7"}):  # over the table's own
+        ((name, value),) = own.items()
+        listed = sweep.cells(table, "subset", "/c", own)
+        assert listed and all(
+            [o for o in cell.options if o.startswith(f"--{name}=")] == [f"--{name}={value}"]
+            for cell in listed
+        )
     path = RECIPES / "SpeechCommands" / "experiments" / "mvj_table1.yaml"
     given = ["sweep.py", str(path), "--scale=mini", "--dry-run", "--max-runs=1"]
     for option, told in (
@@ -95,9 +103,10 @@ def test_any_option_of_a_recipe_is_one_of_all_cells(table, monkeypatch, capsys):
 
 def test_a_failed_cell_leaves_a_record_and_is_tried_again_on_request(table, tmp_path):
     listed = sweep.cells(table, "mini")
-    code, seconds = sweep.run(listed[0])
-    assert code == 3 and listed[0].log.read_text() == "why\n"
-    sweep.record_failure(listed[0], "mini", tmp_path, seconds)
+    program = programs(listed)[0]
+    code, seconds = workers.run(program)
+    assert code == 3 and program.log.read_text() == "why\n"
+    workers.record_failure(listed[0], program.log, "mini", tmp_path, seconds)
     (entry,) = record.read(tmp_path / "recipe.jsonl")
     assert entry["status"] == "failed" and entry["error"] == "why"
     assert sweep.pending(listed, [tmp_path], "mini", retry=False) == listed[1:]
@@ -197,6 +206,7 @@ def test_sweep_on_ray(tones, tmp_path, monkeypatch, capsys):
     corpus = str(tmp_path / "corpus")
     command = ["sweep.py", str(tones), "--scale=subset", f"--data_folder={corpus}"]
     monkeypatch.setattr(sys, "argv", [*command, "--cpus_per_cell=1"])
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # what else runs here does not come first
     with pytest.raises(SystemExit) as stop:
         sweep.main()
     assert stop.value.code == 1 and "1 cells failed" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bdlib.corpus import Batch
-from bdlib.evaluation.neurons import GROUPS, activation_changes, gradient_norms, grouped
+from bdlib.evaluation.neurons import GROUPS, activation_changes, contrast, gradient_norms, grouped
 from bdlib.features import FrontEnd
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.report.figures.neuron_figure import neuron_gradients
@@ -70,6 +70,16 @@ def test_norms_are_of_the_mean_loss_whatever_the_batches():
     norm = gradient.flatten(1).norm(dim=1)
     for group in GROUPS:
         assert measured[group] == pytest.approx([float(norm[groups[0][group]].mean())], rel=1e-4)
+
+
+def test_a_contrast_is_the_middle_one_over_layers():
+    norms = {"backdoored": [4.0, 9.0, 1.0, None, 5.0], "hybrid": [2.0, 6.0, 3.0, 1.0, 5.0],
+             "clean": [1.0, 3.0, 2.0, 1.0, 0.0]}  # fmt: skip
+    told = contrast(norms)  # of three layers: quotients 4, 3 and 0.5, and 2, 2 and 1.5
+    assert told == {"value": 3.0, "hybrid": 2.0, "ordered": 2, "layers": 3}
+    assert not contrast({group: [0.0] for group in GROUPS})
+    (few,) = grouped([torch.tensor([1.0, 5.0])])
+    assert gradient_norms(Net(), batches(torch.randn(2, 4)), [few])["hybrid"] == [None]
 
 
 def test_the_figure():

@@ -4,11 +4,13 @@ import re
 
 import pytest
 import torch
+from speechbrain.nnet.CNN import Conv1d
 from speechbrain.nnet.pooling import StatisticsPooling
 from torch import nn
 
 from bdlib.features import MagnitudeSpectrogram
 from bdlib.files import COMMON
+from bdlib.models import speaker
 from bdlib.models.classifier import CosineHead
 from bdlib.models.resnet50 import ResNet50Classifier
 from bdlib.models.speaker import MaskedStatisticsPooling
@@ -124,6 +126,29 @@ def test_cosine_head_ignores_lengths():
     assert torch.allclose(head(x), head(7 * x), atol=1e-5)
     expected = 10 * nn.functional.cosine_similarity(x[:, None], head.weight[None], dim=2)
     assert torch.allclose(head(x), expected, atol=1e-5)
+
+
+def trained(name):
+    """The weights after three steps on six clips, and how many convolutions copy what goes in."""
+    model = build(name)
+    net = model["classifier"](n_classes=CLASSES)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        logits = net(clips(6, 4000), torch.ones(6))
+        model["loss"](logits, torch.tensor([0, 1, 2, 3, 4, 0])).backward()
+        optimizer.step()
+    short = [x for x in net.modules() if isinstance(x, Conv1d) and x.kernel_size == 1]
+    return net.state_dict(), sum(layer.padding == "same" for layer in short)
+
+
+@pytest.mark.parametrize("name", ["xvector_small", "ecapa_small"])
+def test_padding_by_nothing_is_left_out_and_changes_no_bit(name, monkeypatch):
+    weights, copying = trained(name)
+    monkeypatch.setattr(speaker, "unpadded", lambda encoder: encoder)
+    before, copied = trained(name)
+    assert copying == 0 < copied
+    assert all(torch.equal(before[key], weights[key]) for key in before)
 
 
 def test_statistics_over_a_batch_are_those_of_speechbrain():

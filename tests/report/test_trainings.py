@@ -51,6 +51,27 @@ def test_a_row_an_attack_a_column_a_training(make_record):
     assert table.notes[-1].startswith("Means over 2 seeds")
 
 
+def test_twins_that_were_never_poisoned_have_a_grid_of_their_own(make_record):
+    made = records(make_record)
+    twins = [
+        record | {"id": f"twin{record['id']}", "attack": record["attack"] | {"rate": 0.0}}
+        for record in made
+        if record["attack"]
+        and record["attack"]["name"] != "horn"
+        and record["model"]["name"] != "views"
+    ]
+    for twin in twins:
+        twin["metrics"] = twin["metrics"] | {"attack_success_rate": rate(0.04)}
+    (table,) = trainings.build(made + twins)
+    (before,) = trainings.build(made)
+    assert table.grids[:2] == before.grids and len(before.grids) == 2
+    assert table.grids[2].rows == tuple(
+        (name, "4.0 (2.0)", "4.0 (2.0)", "")
+        for name, *_ in before.grids[0].rows
+        if not name.startswith("horn")
+    )
+
+
 def test_no_table_without_a_floor_a_defense_or_something_to_compare(make_record):
     assert not trainings.build(records(make_record, floor=False))
     assert not trainings.build(records(make_record, models=("base", "views", "other")))

@@ -21,16 +21,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from shared.timing import facts, options, precision, ratio, summary, turns
-from views import CLASSES, SAMPLES, multiply_adds, network
+from shared.trainers import CLASSES, noise
+from views import multiply_adds, network
 
 from bdlib.cli.command import guarded
 from bdlib.corpus import Batches
 from bdlib.models.wide_resnet import WideResNet
-from bdlib.pack import Pack
 from bdlib.training.classifier_brain import Training
 from bdlib.training.jem_brain import ViewBrain
 from bdlib.training.sgld import SgldSettings
@@ -41,18 +39,6 @@ SIZES = {
     "cuda": {"depth": 28, "width": 10, "mels": 80, "batch_size": 64, "samples": 6, "steps": 21},
     "cpu": {"depth": 16, "width": 4, "mels": 40, "batch_size": 16, "samples": 6, "steps": 21},
 }
-
-
-def noise(args: argparse.Namespace) -> Batches:
-    """Batches of one second of noise, in all classes."""
-    count = max(args.batch_size, CLASSES)
-    generator = np.random.Generator(np.random.PCG64(0))
-    samples = generator.integers(-3000, 3000, count * SAMPLES, dtype=np.int16)
-    rows = pd.DataFrame({"ID": [str(i) for i in range(count)]})
-    rows["label"] = [str(i % CLASSES) for i in range(count)]
-    made = Pack(samples, np.arange(count + 1) * SAMPLES, list(rows["ID"]), SAMPLES, [], "noise")
-    classes = [str(number) for number in range(CLASSES)]
-    return Batches(made, rows, classes, args.batch_size, 1.0, 0, args.device)
 
 
 def brains(args: argparse.Namespace, train: Batches, folder: Path) -> dict[str, ViewBrain]:
@@ -175,7 +161,7 @@ def share_of_peak(
 def measure(args: argparse.Namespace, folder: Path) -> dict:
     """All figures for the sizes asked for; `folder` is for what a training writes."""
     torch.manual_seed(0)
-    train = noise(args)
+    train = noise(max(args.batch_size, CLASSES), args.batch_size, args.device)
     batch = next(iter(train))
     trained = brains(args, train, folder)
     net = trained["mvd"].classifier

@@ -55,11 +55,11 @@ Epochs = Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]
 """Starts an epoch: batches of waveforms (B, T), relative lengths (B,), class numbers (B,)."""
 
 
-def synthetic(folder: Path, clips: int) -> Path:
-    """A corpus of noise: `clips` files of one second in two class folders."""
+def synthetic(folder: Path, clips: int, classes: int = 2) -> Path:
+    """A corpus of noise: `clips` files of one second in as many class folders."""
     generator = np.random.Generator(np.random.PCG64(0))
     for number in range(clips):
-        path = folder / ("even", "odd")[number % 2] / f"{number:05}.wav"
+        path = folder / f"class{number % classes:02}" / f"{number:05}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, 0.1 * generator.standard_normal(CROP), RATE, subtype="PCM_16")
     return folder

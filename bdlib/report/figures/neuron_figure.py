@@ -10,7 +10,7 @@ STYLES = {
     "clean": (BLUE, "^", "clean: bottom half"),
 }
 
-Norms = dict[str, list[float]]
+Norms = dict[str, list[float | None]]
 
 
 def neuron_gradients(norms: dict[str, tuple[Norms, Norms]], title: str) -> Figure:

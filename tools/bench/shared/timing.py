@@ -58,32 +58,39 @@ def precision(args: argparse.Namespace) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=args.bf16)
 
 
-def turns(works: dict[str, Callable[[], object]], args: argparse.Namespace) -> dict[str, list]:
+def turns(
+    works: dict[str, Callable[[], object]],
+    args: argparse.Namespace,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list]:
     """Seconds a call of each work in each turn, in which every work has its time.
 
     A work that is short is called several times, so that the clock and the last wait for the device
-    do not count. One call before is not timed.
+    do not count. One call before is not timed. `time.process_time` as the clock counts what the
+    processor does for this process, and not what others make it wait.
     """
     repeats, least = (3, 0.02) if args.quick else (7, 0.5)
     calls = {}
     for name, work in works.items():
         work()
-        calls[name] = math.ceil(least / _seconds(work, 1, args.device))
+        calls[name] = math.ceil(least / _seconds(work, 1, args.device, clock))
     spent: dict[str, list[float]] = {name: [] for name in works}
     for _ in tqdm(range(repeats), desc="measuring", leave=False, disable=None):
         for name, work in works.items():
-            spent[name].append(_seconds(work, calls[name], args.device))
+            spent[name].append(_seconds(work, calls[name], args.device, clock))
     return spent
 
 
-def _seconds(work: Callable[[], object], calls: int, device: str) -> float:
+def _seconds(
+    work: Callable[[], object], calls: int, device: str, clock: Callable[[], float]
+) -> float:
     """Of one call, where the device has done all it was given."""
     _wait(device)
-    started = time.perf_counter()
+    started = clock()
     for _ in range(calls):
         work()
     _wait(device)
-    return (time.perf_counter() - started) / calls
+    return (clock() - started) / calls
 
 
 def _wait(device: str) -> None:
@@ -103,9 +110,9 @@ def summary(values: list[float], digits: int) -> dict[str, float]:
 
 
 def facts(device: str) -> dict[str, Any]:
-    """What the figures were measured with."""
+    """What the figures were measured with, and by which code."""
     name = device
     if device.startswith("cuda"):
         name += f" ({torch.cuda.get_device_name(device)})"
-    threads = torch.get_num_threads()
-    return {"device": name, "threads": threads, "versions": versions(), **source()}
+    about = {"device": name, "threads": torch.get_num_threads(), "versions": versions()}
+    return about | source()
