@@ -1,0 +1,91 @@
+"""Does the pull, by which `bdlib repair` chooses, tell which repairs removed a backdoor?
+
+Of the classifiers that `defend.py` repaired under an attack from all classes to one, it measures the pull as
+`bdlib repair` does, on clips of a clean folder, and reads the attack success rate from their scores.
+Prints a line of JSON for each classifier; the chosen one is that with the least pull.
+"""
+
+import argparse
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy.stats import spearmanr
+
+from bdlib.checkpoints.checkpoint import Checkpoint
+from bdlib.checkpoints.clean import Clips, clean_clips
+from bdlib.checkpoints.pull import pulls
+from bdlib.checkpoints.repair import HEARD
+from bdlib.cli.command import guarded
+from bdlib.errors import InputError
+from bdlib.evaluation import scores
+from bdlib.records.provenance import source, versions
+from bdlib.training.checkpoints import read_weights
+
+NONE = "none"
+
+
+def success(folder: Path, target: str) -> float:
+    """Share of the triggered clips in the scores of a folder that are classified as the target."""
+    paths = sorted(folder.glob("scores/triggered-*.jsonl"))
+    if not paths:
+        raise InputError(f"{folder}: no scores of triggered clips; run defend.py again")
+    return float((scores.read(paths[0])["predicted"] == target).mean())
+
+
+def pull(net: torch.nn.Module, clips: Clips, seed: int) -> float:
+    """The furthest that one small change of all clips takes them to one class."""
+    torch.manual_seed(seed)
+    some = next(iter(clips.batches(None, HEARD, seed=seed)))
+    with torch.no_grad():
+        features = net.features(some.wavs, some.lens)
+    return float(pulls(net, features, some.lens, range(len(clips.classes))).max())
+
+
+def measured(training: Path, data: Path, target: str, seed: int) -> dict[str, Any]:
+    """ASR and pull of one training and of its repairs; those that lost channels are left out."""
+    checkpoint = Checkpoint.open(training)
+    nets, shapes = {}, {k: v.shape for k, v in checkpoint.net.state_dict().items()}
+    with clean_clips(data, checkpoint) as clips:
+        for folder in [training, *sorted(training.glob("guarded/*"))]:
+            net = copy.deepcopy(checkpoint.net)
+            if folder != training:
+                state = read_weights(folder / "model.ckpt", 10**9)
+                if {k: v.shape for k, v in state.items()} != shapes:
+                    continue
+                net.load_state_dict(state)
+            name = NONE if folder == training else folder.name.rpartition("-")[0]
+            nets[name] = {
+                "attack_success_rate": round(success(folder, target), 4),
+                "pull": round(pull(net.eval(), clips, seed), 3),
+            }
+    repairs = {name: net for name, net in nets.items() if name != NONE}
+    chosen = min(repairs, key=lambda name: repairs[name]["pull"])
+    least = min(repairs, key=lambda name: repairs[name]["attack_success_rate"])
+    ranks = spearmanr(
+        *zip(*((n["pull"], n["attack_success_rate"]) for n in nets.values()), strict=True)
+    )
+    return {
+        "training": training.name, "seed": seed, "nets": nets, "chosen": chosen, "lowest": least,
+        "rank_correlation": round(float(ranks[0]), 3), "source": source(), "versions": versions(),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Command line."""
+    line = argparse.ArgumentParser(description=__doc__)
+    line.add_argument("trainings", type=Path, nargs="+", help="exp/train/<name>, with repairs")
+    line.add_argument("--data", type=Path, required=True, help="clean clips, a folder a class")
+    line.add_argument("--target", default="left", help="of the attack (default: %(default)s)")
+    line.add_argument("--seed", type=int, default=0, help="draws the clips (default: %(default)s)")
+    given = line.parse_args()
+    with guarded():
+        for training in given.trainings:
+            told = measured(training, given.data, given.target, given.seed)
+            print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()
