@@ -72,7 +72,8 @@ def two_nodes(**room: float) -> Iterator[tuple[str, int]]:
     os.environ |= {"RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0"}
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **room})
+    bare = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    cluster = Cluster(initialize_head=True, head_node_args=bare | room)
     try:
         second = cluster.add_node(**room)
         yield cluster.address, second.all_processes["raylet"][0].process.pid
