@@ -124,6 +124,15 @@ def test_quick_form(bench, in_process, capsys):
         assert (
             figures["overlays_per_s"]["batched"]["max"] > figures["overlays_per_s"]["plain"]["min"]
         )
+    if bench.stem == "scaling":
+        axes = figures["axes"]
+        assert set(axes) == {"clips", "classes", "views"}
+        assert set(axes["clips"]["exponents"]) == {
+            "packing", "training", "scoring", "activation_clustering", "spectral_signatures",
+            "label_disagreement"}  # fmt: skip
+        assert not any(growth["cut"] for growth in axes.values())
+        assert set(axes["clips"]["seconds"]["packing"]) == {"512", "2048"}
+        assert set(figures["bytes_a_clip"]) == {"packing", "training", "scoring"}
     if bench.stem == "training":
         assert figures["ratios"].keys() == figures["ratios_bf16"].keys() == {"xvector_small"}
         assert figures["ratios"]["xvector_small"]["median"] == figures["ratio"]
@@ -328,6 +337,26 @@ def test_both_trainings_are_of_the_same_net(name, tmp_path):
     assert count["bdlib"][1] == count["plain"][1]
     # The pooling of the x-vector is a matrix product here, and a loop there.
     assert math.isclose(count["bdlib"][0], count["plain"][0], rel_tol=0.01)
+
+
+def test_exponents_of_known_costs():
+    """Over the upper half of the sizes, where a constant part counts least."""
+    exponent = bench("scaling").exponent
+    assert exponent({n: 3e-6 * n**2 for n in (10, 40, 160, 640)}) == 2.0
+    assert exponent({n: 100 + n for n in (1, 2, 10**6, 2 * 10**6)}) == 1.0
+    assert exponent({10: 1.0, 20: 2.0}) == 1.0
+
+
+def test_what_would_take_too_long_is_cut(monkeypatch):
+    """Foreseen by the exponent so far: a square that took 0.96 s takes 15.4 s at four times the size."""
+    scaling = bench("scaling")
+    growth, took = scaling.Growth("clips"), {10: 0.06, 40: 0.96}
+    monkeypatch.setattr(scaling, "LONGEST", 14.0)
+    monkeypatch.setattr(scaling, "spent", lambda work: took[work()])
+    for size in (10, 40, 160, 640):
+        growth.take(size, "square", lambda size=size: size)
+    told = growth.report()
+    assert told["seconds"] == {"square": took} and told["cut"] == {"square": 160}
 
 
 def test_turns_time_each_work(timing):

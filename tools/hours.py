@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""How long every table of the papers takes, in docs/scale.md: from records, or from arithmetic.
+
+hours.py            # writes the table between its markers
+hours.py --check    # fails where the page says something else
+
+Cells are those of `recipes/*/experiments/*.yaml`; cells that share a training count it once, and a
+filter trains once more. A training takes what the records of the same model on the same kind of
+device took for a clip and epoch (m), or what its multiply-adds take at a rate that is assumed (a).
+Scoring is counted on a GPU, where Table 4 of MVJ needs much of it; what repairs and filters do
+besides training is not.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bdlib.cli.cells import Cell, cells
+from bdlib.stages.recipe import Document, common
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, BEGIN, END = ROOT / "docs" / "scale.md", "<!-- hours:begin -->", "<!-- hours:end -->"
+ASSUMED = {"gpu": 1e14, "core": 5e10}
+"""Operations a second where no record tells: a tenth of the bfloat16 peak of an H100 or H200, and one
+core; a multiplication and an addition are two."""
+LAUNCHED = "mvd_small"  # on a GPU no step takes less than its steps, which are bound by launches
+CLIPS = {  # of the training set, where no record of the experiment tells
+    ("SpeechCommands", "full"): 85511, ("SpeechCommands", "subset"): 5141,
+    ("RAVDESS", "full"): 1008, ("RAVDESS", "subset"): 1008,
+    ("ESD", "full"): 12250, ("ESD", "subset"): 12250,
+}  # fmt: skip
+TEN_WORDS = {"full": 30769, "subset": 2877}  # of Speech Commands, --variant=10
+CLASSES = 12  # of Speech Commands; with max_per_class each has as many
+SECONDS = {"SpeechCommands": 1.0, "RAVDESS": 3.0, "ESD": 3.0}
+TESTED = {"SpeechCommands": 2 * 4890, "RAVDESS": 2 * 216, "ESD": 2 * 2625}  # clean and triggered
+
+Line = dict[str, Any]
+
+
+@functools.cache
+def records() -> list[Line]:
+    """All runs that are published."""
+    files = [ROOT / "results" / f"{name}.jsonl" for name in SECONDS]
+    lines = [line for f in files if f.exists() for line in f.read_text("utf-8").splitlines()]
+    return [entry for entry in map(json.loads, lines) if entry["status"] == "ok"]
+
+
+@functools.cache
+def measured(model: str, device: str) -> float | None:
+    """Seconds a clip and epoch of trainings of a model, the median of its records; `gpu` or `core`."""
+    kind = "cuda" if device == "gpu" else "cpu"
+    known = [
+        run["runtime"]["train_s"] / (run["model"]["epochs"] * run["model"]["clips"])
+        for run in records()
+        if run["model"]["name"] == model and run["runtime"]["device"].startswith(kind)
+    ]
+    return statistics.median(known) if known else None
+
+
+@functools.cache
+def recorded_clips(experiment: str, scale: str) -> int:
+    """The most that a training of an experiment heard; 0 if it has no record."""
+    runs = [run for run in records() if run["experiment"] == experiment]
+    return max((r["model"]["clips"] for r in runs if r["dataset"]["scale"] == scale), default=0)
+
+
+@functools.cache
+def plain(path: Path) -> Line:
+    """The settings of a yaml; read once, as this takes time and cells are many."""
+    return Document(path).plain()
+
+
+@functools.cache
+def defended(name: str) -> Line:
+    """The settings of a defense."""
+    return common("defenses", name).plain()
+
+
+@functools.cache
+def operations(path: Path) -> dict[str, float]:
+    """Of a second of speech, a step of training and one of scoring, forward, without the optimiser."""
+    model = plain(path)["model"]
+    wide = "view_frames" in model
+    with torch.device("meta" if wide else "cpu"):
+        net = Document(path).build()["model"]["classifier"](n_classes=CLASSES).eval()
+
+        def forward(frames: int) -> int:
+            counter = FlopCounterMode(display=False)
+            with counter, torch.no_grad():
+                if wide:
+                    net.view_logits(torch.empty(1, frames, model["n_mels"]))
+                else:
+                    net(torch.zeros(1, 16000), torch.ones(1))
+            return counter.get_total_flops()
+
+        whole, view = forward(100), forward(model["view_frames"]) if wide else 0
+    if not wide or not model.get("brain"):
+        return {"training": 3 * whole, "scoring": whole}
+    train, passes = plain(path)["train"], 3.0
+    if "langevin_steps" in model:  # as in tools/bench/jem.py
+        samples, batch = model.get("samples", 6), train["batch_size"]
+        steps = model["langevin_steps"] + model.get("more_steps", 0) * train["number_of_epochs"] / 2
+        passes += (3 * samples + 2 * samples * steps + samples) / batch
+    return {"training": passes * view, "scoring": whole}
+
+
+@dataclass(frozen=True)
+class Work:
+    """Cells of an experiment at a scale, and what they train."""
+
+    dataset: str
+    scale: str
+    listed: tuple[Cell, ...]
+
+    @functools.cached_property
+    def trainings(self) -> dict[tuple, Line]:
+        """Settings by what determines a training."""
+        found: dict[tuple, Line] = {}
+        for cell in self.listed:
+            given = dict(option[2:].partition("=")[::2] for option in cell.options if "=" in option)
+            name = given.pop("defense", None)
+            own = defended(name) if name else {}
+            filtering = name is not None and ".filters." in str(own["defense"])
+            own = {*own, "selection", "surface"}
+            rest = {key: value for key, value in given.items() if key not in own}
+            found[cell.yaml, *rest.items()] = {"yaml": cell.yaml, **rest}
+            if filtering:
+                found[cell.yaml, name, *given.items()] = {"yaml": cell.yaml, **given}
+        return found
+
+    def clips(self, settings: Line) -> int:
+        """Of a training set."""
+        if self.dataset == "SpeechCommands":
+            most = settings.get("max_per_class")
+            if known := recorded_clips(settings["experiment"], self.scale):
+                return known
+            if settings.get("variant") == "10":
+                return TEN_WORDS[self.scale]
+            if most and most.isdecimal():
+                return min(CLASSES * int(most), CLIPS[self.dataset, self.scale])
+        return CLIPS[self.dataset, self.scale]
+
+    def hours(self, device: str) -> str:
+        """Of all, with how it is known."""
+        total, how = 0.0, set()
+        for settings in self.trainings.values():
+            path = ROOT / "recipes" / self.dataset / settings["yaml"]
+            train = plain(path)["train"]
+            epochs = int(settings.get("number_of_epochs", train["number_of_epochs"]))
+            heard = epochs * self.clips(settings)
+            each = measured(path.stem, device)
+            how.add("a" if each is None else "m")
+            if each is None:
+                each = operations(path)["training"] * SECONDS[self.dataset] / ASSUMED[device]
+                batch = int(settings.get("batch_size", train["batch_size"]))
+                each = max(each, _launches() / batch if device == "gpu" else 0.0)
+            total += heard * each
+        if device == "gpu" and how == {"a"}:
+            total += self._scoring()
+        hours = total / 3600
+        shown = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+        return f"{shown} ({', '.join(sorted(how, reverse=True))})"
+
+    def _scoring(self) -> float:
+        """Seconds; one Langevin step at test time costs a pass and its gradient more."""
+        passes = sum(
+            operations(ROOT / "recipes" / self.dataset / cell.yaml)["scoring"]
+            * (3 if any(option.startswith("--step_size=") for option in cell.options) else 1)
+            for cell in self.listed
+        )
+        return passes * TESTED[self.dataset] * SECONDS[self.dataset] / ASSUMED["gpu"]
+
+
+def _launches() -> float:
+    """Seconds of the shortest step on a GPU."""
+    batch = 16  # of the records' experiment
+    return measured(LAUNCHED, "gpu") * batch
+
+
+def table() -> str:
+    """A row an experiment and scale."""
+    lines = [
+        "| Experiment | Scale | Runs | Trainings | One GPU [h] | One core [h] |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for path in sorted(ROOT.glob("recipes/*/experiments/*.yaml")):
+        for scale in ("full", "subset"):
+            listed = tuple(cells(path, scale, "data"))
+            if any(cell.program == "pls" for cell in listed):
+                continue  # autoencoders, which a search over a corpus trains by the hundred
+            work = Work(path.parts[-3], scale, listed)
+            core = work.hours("core") if scale == "subset" else "–"
+            small = {measured(Path(s["yaml"]).stem, "gpu") for s in work.trainings.values()}
+            gpu = "–" if scale == "subset" and None in small else work.hours("gpu")
+            name = f"{path.parts[-3]}, {path.stem}"
+            lines.append(
+                f"| {name} | {scale} | {len(listed):,} | {len(work.trainings):,} | {gpu} | {core} |"
+            )
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, fail where it differs")
+    check = parser.parse_args(arguments).check
+    text = PAGE.read_text("utf-8")
+    before, between, rest = text.partition(BEGIN)
+    if not between or END not in rest:
+        print(f"error: {PAGE}: no {BEGIN} with its {END}; add them", file=sys.stderr)
+        return 1
+    filled = f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
+    if filled != text and check:
+        print(f"error: {PAGE} differs from results; run tools/hours.py", file=sys.stderr)
+        return 1
+    PAGE.write_text(filled, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
