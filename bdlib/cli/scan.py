@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
         prog="bdlib scan",
         allow_abbrev=False,
         description="Is a corpus of speech poisoned, and which clips? Nothing is written into it, and "
-        "no classifier trained on it. Exit status: 0 nothing found, 1 found, 2 error.",
+        "without --deep no classifier trained on it. Exit status: 0 nothing found, 1 found, 2 error.",
     )
     made.add_argument("corpus", help="a folder with a folder a class, a CSV, or a lhotse manifest")
     made.add_argument(

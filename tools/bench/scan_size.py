@@ -31,7 +31,7 @@ from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.scanning.scan import scan
 
-SIZES = {"quick": {"least": 60, "most": 190}, "cpu": {"least": 1000, "most": 10000}}
+SIZES = {"quick": {"least": 150, "most": 150}, "cpu": {"least": 1000, "most": 10000}}
 STEP = math.sqrt(10)  # between sizes
 CLASSES, UTTERANCES = 10, 30  # of each
 DRAWN, SOUNDING = 0.01, 0.5  # shares: of the corpus, labelled as class 0; of class 1, with a sound
