@@ -211,7 +211,13 @@ def test_every_yaml_trains_an_epoch(exp, tmp_path, in_process, handful, path):
 @pytest.fixture(scope="session")
 def without_truth(handful, exp, in_process):
     """Options of a poisoned corpus whose truth is gone."""
-    options = ["--number_of_epochs=1", "--batch_size=8", "--rate=0.5", "--max_per_class=40"]
+    options = [
+        "--number_of_epochs=1",
+        "--batch_size=8",
+        "--rate=0.5",
+        "--max_per_class=40",
+        "--depth=10",
+    ]
     options += ["--poison_seed=5", f"--data_folder={handful['SpeechCommands']}"]
     options += [f"--output_folder={exp}", "--noprogressbar", "--n_mels=16"]
     in_process(RECIPES / "SpeechCommands" / "poison.py", "hparams/mvd_small.yaml", *options)

@@ -33,7 +33,7 @@ from bdlib.records.provenance import source, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEP = [sys.executable, str(ROOT / "tools" / "sweep.py")]
-TIMES = {"time", "wall_s", "train_s", "peak_memory_mb"}  # differ from run to run
+TIMES = {"time", "commit", "dirty", "wall_s", "train_s", "peak_memory_mb"}  # when, and how long
 TABLE = {
     "experiment": "lost",
     "seeds": [0, 1, 2, 3, 4],
@@ -50,22 +50,26 @@ TABLE = {
 
 
 def table(folder: Path) -> tuple[Path, Path]:
-    """A recipe with the table of this page, and its corpus."""
+    """A recipe with the table of this page, and its corpus; or those that stand there."""
+    path = folder / "recipes" / "RAVDESS" / "experiments" / "lost.yaml"
+    if path.exists():
+        return path, folder / "clips"
     from disturbed import RECIPE, corpus  # with torch
 
     skip = shutil.ignore_patterns("exp", "data", "experiments")
     recipe = shutil.copytree(RECIPE, folder / "recipes" / "RAVDESS", ignore=skip)
     shutil.copytree(RECIPE.with_name("common"), recipe.with_name("common"))
-    path = recipe / "experiments" / "lost.yaml"
+    clips = corpus(folder / "clips")
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(TABLE, sort_keys=False))
-    return path, corpus(folder / "clips")
+    return path, clips
 
 
 @contextlib.contextmanager
 def two_nodes(**room: float) -> Iterator[tuple[str, int]]:
     """A Ray cluster of two nodes on this machine: its address, and the process of the second."""
-    os.environ |= {"RAY_worker_niceness": "0"}  # or whatever else this machine does comes first
+    # Else what this machine does besides comes first, and workers wait for a second sweep.
+    os.environ |= {"RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0"}
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **room})
@@ -87,25 +91,29 @@ def workers(raylet: int) -> list[int]:
     return found
 
 
+def measured(results: Path) -> set[str]:
+    """Commands that have a record."""
+    return {entry["command"] for entry in record.read(results)} if results.exists() else set()
+
+
 def disturbed(
     command: Sequence[str], raylet: int, results: Path, listed: Sequence[Cell]
 ) -> dict[str, Any]:
     """Start a sweep, lose workers and sweep, and start it again; what happened."""
 
-    def measured() -> set[str]:
-        return {entry["command"] for entry in record.read(results)} if results.exists() else set()
-
     def in_the_middle(share: float) -> bool:
         """Whether so many cells have a record, and one that has none is being run."""
-        left = [cell for cell in listed if cell.told not in measured()]
-        enough = len(left) <= (1 - share) * len(listed)
-        return enough and any(program.state == "running" for program in programs(left))
+        there = measured(results)
+        if len(there) < share * len(listed):
+            return False
+        left = [cell for cell in listed if cell.told not in there]
+        return any(program.state == "running" for program in programs(left))
 
     def until(there: Callable[[], Any]) -> Any:
         while not (found := there()):
             if sweep.poll() is not None:
                 raise SystemExit(f"the sweep ended before it was disturbed: {sweep.stdout.read()}")
-            time.sleep(0.05)
+            time.sleep(0.1)
         return found
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sweep:
@@ -114,7 +122,7 @@ def disturbed(
             os.kill(worker, signal.SIGKILL)
         until(lambda: in_the_middle(0.5))
         sweep.kill()
-    there = len(measured())
+    there = len(measured(results))
     again = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return {
         "killed_workers": len(killed),
@@ -147,29 +155,25 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """The whole comparison."""
+    """The whole comparison; cells of the serial run that stand in the folder are not run again."""
     path, corpus = table(folder)
-    listed = cells(path, "subset", str(corpus))
-    serial, swept = folder / "serial", folder / "swept"
-    started = time.monotonic()
-    for cell in listed:
-        places = [f"--output_folder={serial}/exp", f"--results_folder={serial}"]
-        words = [sys.executable, *shlex.split(cell.line)[1:], *places]
-        subprocess.run(words, cwd=cell.folder, check=True, stdout=subprocess.DEVNULL)
-    one_by_one = time.monotonic() - started
+    serial, swept = (folder / name / "RAVDESS.jsonl" for name in ("serial", "swept"))
+    for cell in cells(path, "subset", str(corpus), *_places(serial.parent)):
+        if cell.told not in measured(serial):
+            words = [sys.executable, *shlex.split(cell.line)[1:]]
+            subprocess.run(words, cwd=cell.folder, check=True, stdout=subprocess.DEVNULL)
+    own, results = _places(swept.parent)
+    listed = cells(path, "subset", str(corpus), own, results)
+    command = [*SWEEP, str(path), "--scale=subset", f"--data_folder={corpus}"]
+    command += [f"--results_folder={results}", *(f"--{key}={value}" for key, value in own.items())]
     with two_nodes(num_cpus=1) as (address, raylet):
-        command = [*SWEEP, str(path), "--scale=subset", f"--data_folder={corpus}"]
-        command += [f"--address={address}", f"--results_folder={swept}"]
-        command += [f"--output_folder={swept}/exp"]
-        started = time.monotonic()
-        happened = disturbed(command, raylet, swept / "RAVDESS.jsonl", listed)
-        on_ray = time.monotonic() - started
-    differ = differences(serial / "RAVDESS.jsonl", swept / "RAVDESS.jsonl")
+        command.append(f"--address={address}")
+        happened = disturbed(command, raylet, swept, listed)
+    differ = differences(serial, swept)
     return {
         "name": "lost_workers",
-        "ratio": round(on_ray / one_by_one, 3),
-        "over": "seconds of one program a cell, one after the other, without kills",
-        "seconds": {"swept": round(on_ray, 1), "one_by_one": round(one_by_one, 1)},
+        "ratio": 1 - len(differ) / len(listed),
+        "over": "cells; those with one record, equal to a serial run's but for times and commit",
         "cells": len(listed),
         "programs": len(programs(listed)),
         **happened,
@@ -180,11 +184,18 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
+def _places(folder: Path) -> tuple[dict[str, str], str]:
+    """Options of the recipe, and the results folder, with which all goes below a folder."""
+    return {"output_folder": str(folder / "exp")}, str(folder)
+
+
 def main() -> int:
     """Measure; 1 if a cell has not its one record."""
-    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, help="keep all here, and go on from the serial run")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lost") as folder:
-        found = measure(Path(folder))
+        found = measure(given.folder or Path(folder))
     print(json.dumps(found))
     return int(bool(found["differ"] or found["status"]))
 

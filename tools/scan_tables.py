@@ -68,6 +68,68 @@ def _called(told: Line) -> bool:
     return told["called"] == [told["target"]]
 
 
+def ranges() -> str:
+    """How often the verdict's "about how many" holds what is so, by kind, of the target class."""
+    told = [line for line in read("scan/ranges.jsonl") if line["poisoned"]]
+    lines = [
+        "| attack | trials | class called | range holds the count | count is below it | count is above it | clips told of those poisoned, mean (least, most) |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+
+    def kind(line: Line) -> str:
+        return line["trial"]["kind"]
+
+    for name, group in itertools.groupby(sorted(told, key=kind), kind):
+        lines.append(_ranged(name, list(group)))
+    return "\n\n" + "\n".join([*lines, _ranged("all together", told)]) + "\n\n"
+
+
+def _ranged(name: str, group: list[Line]) -> str:
+    said = [(*line["ranges"][line["target"]], line["poisoned"]) for line in group
+            if line["target"] in line["ranges"]]  # fmt: skip
+    below, above = (sum(true < low for low, _, _, true in said),
+                    sum(true > high for _, _, high, true in said))  # fmt: skip
+    about = [count / true for _, count, _, true in said]
+    shares = f"{np.mean(about):.2f} ({min(about):.2f}, {max(about):.2f})" if about else "–"
+    cells = (name, len(group), len(said), len(said) - below - above, below, above, shares)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def sizes() -> str:
+    """What a whole scan takes as the corpus grows, of one core."""
+    by = {(told["clips"], told["cached"]): told for told in read("bench/scan_size.jsonl")}
+    lines = [
+        "| clips | processor time [s] | a clip [ms] | again, from the cache [s] | most memory [MB] |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for clips in sorted({clips for clips, _ in by}):
+        first, again = by[clips, False], by.get((clips, True))
+        cells = (
+            f"{clips:,}", f"{first['cpu_s']:.0f}", f"{1000 * first['cpu_s'] / clips:.1f}",
+            f"{again['cpu_s']:.0f}" if again else "", f"{first['peak_memory_mb']:,}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def deep() -> str:
+    """How well the slow second line ranks what the fast one does not see."""
+    lines = [
+        "| corpus | added sound | clips, altered | AUROC | within the class | processor time [s] |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for told in read("scan/deep.jsonl"):
+        trial = told["trial"]
+        kind = "small" if trial["kind"].startswith("small") else "subset"
+        cells = (
+            f"{kind}, seed {trial['seed']}", trial["trigger"],
+            f"{told['clips']:,}, {told['poisoned']}", f"{told['auroc']:.3f}",
+            f"{told['auroc_in_class']:.3f}", f"{told['cpu_s']:.0f}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
 def left() -> str:
     """What a net that is trained after a filter does, by attack; in parentheses without the trigger."""
     runs = [
@@ -126,7 +188,13 @@ def sentence() -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "docs/scan.md": {"confirmation": lambda: trials("confirmation"), "left": left},
+    "docs/scan.md": {
+        "confirmation": lambda: trials("confirmation"),
+        "ranges": ranges,
+        "sizes": sizes,
+        "deep": deep,
+        "left": left,
+    },
     "README.md": {"called": sentence},
 }
 """By page, what stands between `<!-- scan NAME:begin -->` and `<!-- scan NAME:end -->`."""

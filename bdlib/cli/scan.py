@@ -8,7 +8,7 @@ from pathlib import Path
 from bdlib.cli.answer import answer, shown
 from bdlib.cli.command import Parser
 
-NAMES = ("output", "fpr", "task", "path_column", "label_column", "data_folder", "cache")
+NAMES = ("output", "fpr", "task", "path_column", "label_column", "data_folder", "cache", "deep")
 """Arguments of the library that are options here: `name` is --name."""
 
 
@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--path_column", "--path-column", help="of a CSV")
     made.add_argument("--label_column", "--label-column", help="of a CSV, or field of supervisions")
     made.add_argument("--data_folder", type=Path, help="what paths in a CSV are relative to")
+    made.add_argument(
+        "--deep", action="store_true", help="also train a small net, for a ranking: minutes"
+    )
     made.add_argument("--cache", type=Path, help="folder of embeddings (default: the user's)")
     return made
 

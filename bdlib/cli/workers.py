@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -147,29 +149,19 @@ def sweep(todo: Sequence[Program], given: argparse.Namespace, results: Path) -> 
     InputError
         If there is no Ray, or no room for any program.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError('sweeps need Ray: pip install -e ".[sweep]"') from error
-    ray.init(address=given.address, log_to_driver=False, logging_level="error")
+    ray, failed = _started(given.address), 0
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cpus, gpus = shares(nodes, given.cpus_per_cell, given.gpus_per_cell)
         room = {"num_cpus": cpus, "num_gpus": gpus}
         remote = ray.remote(**room, max_retries=RETRIES, retry_exceptions=[Stopped])(run)
-        waiting, failed = {remote.remote(program): program for program in todo}, 0
+        waiting = {remote.remote(program): program for program in todo}
         cells = sum(len(program.cells) for program in todo)
         with tqdm(total=cells, unit="cell", desc=given.experiment.stem) as progress:
             while waiting:
                 (ready,), _ = ray.wait(list(waiting), num_returns=1)
                 program = waiting.pop(ready)
-                try:
-                    code, seconds = ray.get(ready)
-                except ray.exceptions.RayError as error:
-                    code, seconds = INTERRUPTED, 0.0
-                    program.log.parent.mkdir(parents=True, exist_ok=True)
-                    with program.log.open("a") as log:
-                        log.write(f"\nlost {RETRIES + 1} times: {type(error).__name__}\n")
+                code, seconds = _ended(ray, ready, program)
                 bad, rest = program.failure() if code else (None, None)
                 if bad:
                     failed += 1
@@ -181,3 +173,28 @@ def sweep(todo: Sequence[Program], given: argparse.Namespace, results: Path) -> 
     finally:
         ray.shutdown()
     return failed
+
+
+def _started(address: str) -> ModuleType:
+    """Ray, connected to a cluster."""
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError('sweeps need Ray: pip install -e ".[sweep]"') from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        why = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"--address={address}: {why}; give host:port, or auto") from error
+    return ray
+
+
+def _ended(ray: ModuleType, ready: Any, program: Program) -> tuple[int, float]:
+    """What `run` returned; of a program that was lost more often than it is tried again, a failure."""
+    try:
+        return ray.get(ready)
+    except ray.exceptions.RayError as error:
+        program.log.parent.mkdir(parents=True, exist_ok=True)
+        with program.log.open("a") as log:
+            log.write(f"\nlost {RETRIES + 1} times: {type(error).__name__}\n")
+        return INTERRUPTED, 0.0

@@ -48,6 +48,11 @@ class Estimate:
         return self.over in ("seeds", "pair")
 
 
+def unpoisoned(record: dict[str, Any]) -> bool:
+    """Whether nothing was poisoned, and test clips got the trigger all the same."""
+    return record["attack"] is not None and record["attack"]["rate"] == 0
+
+
 def t_interval(values: list[float], confidence: float = 0.95) -> tuple[float, float, float]:
     """Mean of at least two values and the bounds of its Student t-interval.
 

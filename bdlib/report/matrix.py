@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bdlib.report.budgets import by_budget
-from bdlib.report.groups import Records, Runs, estimate, group_records
+from bdlib.report.groups import Records, Runs, estimate, group_records, unpoisoned
 from bdlib.report.labels import (
     attack_label,
     data_labels,
@@ -77,8 +77,12 @@ def _key(record: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def rated(records: Records) -> Records:
-    """The records, with DER where a repaired classifier's undefended one was measured as well."""
-    measured = [record for record in records if record["status"] == "ok" and record["attack"]]
+    """Records under attack, with DER where a repaired classifier's undefended one was measured as well."""
+    measured = [
+        record
+        for record in records
+        if record["status"] == "ok" and record["attack"] and not unpoisoned(record)
+    ]
     before = undefended(measured)
     return [
         {**record, "metrics": {**record["metrics"], DER: {"value": rating}}}

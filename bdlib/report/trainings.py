@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 
-from bdlib.report.groups import Records, Runs, estimate, group_records
+from bdlib.report.groups import Records, Runs, estimate, group_records, unpoisoned
 from bdlib.report.labels import policy_label, trigger_label
 from bdlib.report.table import SCALES, Grid, Table
 
@@ -36,8 +36,8 @@ def build(records: Records) -> list[Table]:
 def _table(
     name: str, variant: str, scale: str, experiment: str, groups: list[Runs]
 ) -> Table | None:
-    twins = [group for group in groups if _clean_twin(group)]
-    groups = [group for group in groups if not _clean_twin(group)]
+    twins = [group for group in groups if unpoisoned(group.record)]
+    groups = [group for group in groups if not unpoisoned(group.record)]
     attacked = [group for group in groups if group.record["attack"]]
     trained = any(group.record["defense"] for group in attacked)
     measured = all("no_trigger_rate" in run["metrics"] for g in attacked for run in g.runs)
@@ -58,12 +58,6 @@ def _table(
     note = NOTE.format(" to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1]))))
     notes = (*(f"Poison: {policy}." for policy in policies), note)
     return Table(name, variant, scale, title, grids, notes)
-
-
-def _clean_twin(group: Runs) -> bool:
-    """Whether nothing was poisoned, and test clips got the trigger all the same."""
-    attack = group.record["attack"]
-    return attack is not None and attack["rate"] == 0
 
 
 def _attack(group: Runs) -> str:

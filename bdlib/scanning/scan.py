@@ -17,6 +17,7 @@ from bdlib.defenses.disagreement import Judgement, Opinions, judge
 from bdlib.encoders import ENCODERS, Encoder
 from bdlib.errors import InputError
 from bdlib.files import atomic, write_json
+from bdlib.scanning import deep as slow
 from bdlib.scanning.condition import Condition
 from bdlib.scanning.decide import HIDDEN, NOTHING, Verdict, decide
 from bdlib.scanning.duplicates import Duplicates
@@ -50,6 +51,8 @@ class Scan:
         How the encoder was chosen.
     seconds : float
         That it took.
+    deep : Deep | None
+        What the slow second line says, where it was asked.
     """
 
     verdict: Verdict
@@ -57,6 +60,7 @@ class Scan:
     judged: Judgement
     why_encoder: str
     seconds: float
+    deep: slow.Deep | None = None
 
     @property
     def found(self) -> bool:
@@ -71,7 +75,7 @@ class Scan:
         lines = [self.verdict.sentence]
         lines += [f"  {accused.label}: {accused.why}" for accused in self.verdict.accused]
         lines += [f"  also: {f.text}" for f in self.verdict.findings if f.speaks_for != "poison"]
-        unread = [*self.heard.unread, *self.heard.source.left_out]
+        unread = [*self.heard.source.left_out, *self.heard.unread]
         if unread:
             lines.append(f"  not scanned: {len(unread)} files, first {unread[0]}")
         if cropped := cropped_clips(self.heard):
@@ -102,7 +106,8 @@ class Scan:
                 "not_scanned": len(heard.unread) + len(heard.source.left_out),
                 "cropped": cropped_clips(heard),
             },
-            "not_scanned": [*heard.unread, *heard.source.left_out],
+            "not_scanned": [*heard.source.left_out, *heard.unread],
+            "deep": None if self.deep is None else self.deep.classes,
             "hidden": list(HIDDEN),
             "encoder": {"name": heard.encoder, "why": self.why_encoder},
             "seconds": round(self.seconds, 1),
@@ -110,7 +115,7 @@ class Scan:
         }
 
     def save(self, output: str | Path) -> Path:
-        """Write flagged.csv, clean.csv, scan.json and report.html; the folder they are in."""
+        """Write flagged.csv, clean.csv, scan.json, report.html, after a deep scan deep.csv; their folder."""
         output = Path(output)
         flagged = self.verdict.flagged.drop(columns="clip")
         rows = self.heard.source.rows
@@ -118,6 +123,10 @@ class Scan:
         columns = ["path", "label"] + (["start", "stop"] if (rows["stop"] >= 0).all() else [])
         write_table(output / "flagged.csv", list(flagged), flagged.to_numpy().tolist())
         write_table(output / "clean.csv", columns, kept[columns].to_numpy().tolist())
+        if self.deep is not None:
+            table = rows[["path", "label"]].assign(one_window=self.deep.clips.round(4))
+            table = table.sort_values("one_window", ascending=False, kind="stable")
+            write_table(output / "deep.csv", list(table), table.to_numpy().tolist())
         write_json(output / "scan.json", self.to_dict())
         write_report(output / "report.html", self.to_dict(), self.heard, self.judged, self.verdict)
         return output
@@ -213,6 +222,7 @@ def scan(
     cache: str | Path | None = None,
     seed: int = 0,
     quiet: bool = False,
+    deep: bool = False,
 ) -> Scan:
     """Is this corpus poisoned, and which clips?
 
@@ -232,6 +242,8 @@ def scan(
         Of folds, of clips that are compared, and of an encoder that is trained here.
     quiet : bool
         No progress bars.
+    deep : bool
+        Also train a small net, and rank clips and classes by it: see `bdlib.scanning.deep`.
 
     Raises
     ------
@@ -252,9 +264,11 @@ def scan(
     heard = listen(source, encoder, cache, quiet)
     judged = judge(heard.embeddings, heard.labels, seed, heard.near)
     findings = [found for part in evidence(seed) for found in part.find(heard)]
-    result = Scan(
-        decide(heard, judged, findings, fpr), heard, judged, why, time.monotonic() - started
-    )
+    looked = slow.look(heard, seed, quiet) if deep else None
+    if looked is not None:
+        findings.append(looked.finding())
+    verdict = decide(heard, judged, findings, fpr)
+    result = Scan(verdict, heard, judged, why, time.monotonic() - started, looked)
     if output is not None:
         result.save(output)
     return result

@@ -1,5 +1,6 @@
 """What is scanned: a folder a class, a CSV, or lhotse's manifests, as people have them. Nothing is written into it."""
 
+import contextlib
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -149,7 +150,7 @@ def _folder(
     nested = bool(splits) and all(any(c.is_dir() for c in p.iterdir()) for p in splits)
     if nested and len(splits) == len(tops):
         tops = [c for p in splits for c in _folders(p)]
-    rows, left_out = [], []
+    rows, left_out = [], _other_labels(root)
     for top in tops:
         for file in _files(top):
             if file.suffix.lower() not in SUFFIXES:
@@ -160,6 +161,19 @@ def _folder(
             else:
                 left_out.append(f"{name}: a link that leaves the corpus; copy the file into it")
     return rows, left_out
+
+
+def _other_labels(root: Path) -> list[str]:
+    """A line for each table beside the folders of classes that has labels of its own."""
+    lines = []
+    for table in sorted(root.glob("*.csv")):
+        with contextlib.suppress(InputError):  # not a table that could be scanned
+            header = set(_header(table))
+            if header & set(PATHS) and header & set(LABELS):
+                lines.append(
+                    f"{table.name}: folders were taken for labels; to scan by its own, give it"
+                )
+    return lines
 
 
 def _header(table: Path) -> list[str]:

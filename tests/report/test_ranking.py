@@ -45,6 +45,15 @@ def test_one_repair_is_not_ranked(make_record):
     assert build(records_of(make_record, found)) == [] == build([])
 
 
+def test_what_was_not_poisoned_is_not_ranked(make_record):
+    found = {(name, 0): (0.9, 0.1) for name in (None, "gn_ft", "clp")}
+    made = records_of(make_record, found)
+    assert build(made)
+    for record in made:
+        record["attack"]["rate"] = 0
+    assert not build(made)
+
+
 def test_repairs_of_other_classifiers_are_not_compared(make_record):
     """As many are not the same ones: nad met the second and the third, the others the first two."""
     found = {(None, seed): (0.9, 1.0) for seed in range(3)}

@@ -45,6 +45,17 @@ def test_a_folder_a_class(tmp_path):
     assert set(source.rows["stop"]) == {-1}
 
 
+def test_a_table_beside_folders_is_told(tmp_path):
+    place(tmp_path, *FOUR)
+    table(tmp_path / "train.csv", ["path", "label"], ["a/1.wav", "b"])
+    table(tmp_path / "sizes.csv", ["path", "samples"], ["a/1.wav", "1600"])
+    (tmp_path / "broken.csv").write_bytes(b"\xff\xfe\0")
+    source = Source.of(tmp_path)
+    assert len(source.rows) == 4 and ("a/1.wav", "a") in read(source)
+    (line,) = source.left_out
+    assert line.startswith("train.csv: folders were taken for labels; to scan by its own, give it")
+
+
 def test_folders_of_splits_above_the_classes(tmp_path):
     place(tmp_path, *(f"{split}/{name}" for split in ("train", "test") for name in FOUR))
     assert {label for _, label in read(Source.of(tmp_path))} == {"a", "b"}

@@ -90,7 +90,7 @@ def apart(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         to.send(told | {"peak_memory_mb": round(peak / 1024)})
 
     here, there = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=tell, args=(there,))
+    process = multiprocessing.get_context("fork").Process(target=tell, args=(there,), daemon=True)
     process.start()
     there.close()
     try:

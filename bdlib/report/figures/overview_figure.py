@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 
 from bdlib.files import digest
 from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, Picture, new
-from bdlib.report.groups import Records, estimate
+from bdlib.report.groups import Records, estimate, unpoisoned
 from bdlib.report.labels import defense_label, in_readme, system_label
 from bdlib.report.published import Published
 from bdlib.report.results import Section, corpora, sections
@@ -52,7 +52,8 @@ def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
     dict[str, Picture]
         By the stem of a file, one for each data set that met a clap on one class.
     """
-    chosen = [r for r in records if r["attack"] and in_readme(r["defense"]) and "classes" not in r]
+    attacked = [r for r in records if r["attack"] and not unpoisoned(r)]
+    chosen = [r for r in attacked if in_readme(r["defense"]) and "classes" not in r]
     drawn = {}
     for corpus, groups in corpora(chosen).items():
         by_policy: dict[str, list[Section]] = {}
