@@ -48,7 +48,18 @@ def training() -> str:
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"hours": hours, "training": training}
+def scaling() -> str:
+    """A row an axis and work: exponent, and seconds at the largest size."""
+    lines = ["| Work | Grows with | To | Exponent | Seconds there |", "|---|---|---:|---:|---:|"]
+    for axis, told in bench("scaling")["axes"].items():
+        for name, exponent in told["exponents"].items():
+            most, seconds = max((int(n), s) for n, s in told["seconds"][name].items())
+            cut = f" (cut: {told['cut'][name]:,})" if name in told["cut"] else ""
+            lines.append(f"| {name} | {axis} | {most:,}{cut} | {exponent:.2f} | {seconds:.3g} |")
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"hours": hours, "training": training, "scaling": scaling}
 """What stands between `<!-- scale NAME:begin -->` and `<!-- scale NAME:end -->`."""
 
 
