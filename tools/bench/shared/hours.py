@@ -1,8 +1,4 @@
-#!/usr/bin/env python3
-"""How long every table of the papers takes, in docs/scale.md: from records, or from arithmetic.
-
-hours.py            # writes the table between its markers
-hours.py --check    # fails where the page says something else
+"""How long the tables of the papers take: from records, or from arithmetic.
 
 Cells are those of `recipes/*/experiments/*.yaml`; cells that share a training count it once, and a
 filter trains once more. A training takes what the records of the same model on the same kind of
@@ -11,17 +7,12 @@ Scoring is counted on a GPU, where Table 4 of MVJ needs much of it; what repairs
 besides training is not.
 """
 
-import argparse
 import functools
 import json
 import statistics
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,8 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bdlib.cli.cells import Cell, cells
 from bdlib.stages.recipe import Document, common
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE, BEGIN, END = ROOT / "docs" / "scale.md", "<!-- hours:begin -->", "<!-- hours:end -->"
+ROOT = Path(__file__).resolve().parents[3]
 ASSUMED = {"gpu": 1e14, "core": 5e10}
 """Operations a second where no record tells: a tenth of the bfloat16 peak of an H100 or H200, and one
 core; a multiplication and an addition are two."""
@@ -188,7 +178,7 @@ def _launches() -> float:
     return measured(LAUNCHED, "gpu") * batch
 
 
-def table() -> str:
+def hours() -> str:
     """A row an experiment and scale."""
     lines = [
         "| Experiment | Scale | Runs | Trainings | One GPU [h] | One core [h] |",
@@ -208,27 +198,3 @@ def table() -> str:
                 f"| {name} | {scale} | {len(listed):,} | {len(work.trainings):,} | {gpu} | {core} |"
             )
     return "\n\n" + "\n".join(lines) + "\n\n"
-
-
-def main(arguments: Iterable[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, fail where it differs")
-    check = parser.parse_args(arguments).check
-    text = PAGE.read_text("utf-8")
-    before, between, rest = text.partition(BEGIN)
-    if not between or END not in rest:
-        print(f"error: {PAGE}: no {BEGIN} with its {END}; add them", file=sys.stderr)
-        return 1
-    filled = f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
-    if filled != text and check:
-        print(f"error: {PAGE} differs from results; run tools/hours.py", file=sys.stderr)
-        return 1
-    PAGE.write_text(filled, "utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

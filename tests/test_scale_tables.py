@@ -1,0 +1,52 @@
+"""What the hours of docs/scale.md count: trainings once, and operations as the benches do."""
+
+import importlib
+import math
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "SpeechCommands"
+
+
+@pytest.fixture(scope="module")
+def hours():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tools" / "bench")
+        return importlib.import_module("shared.hours")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "runs", "trainings"),
+    # Guards share the training of their classifier; each of six filters trains once more.
+    [("mvj_table1", 36, 36), ("mvj_table4", 1170, 36), ("vae_pls", 21, 21)],
+)
+def test_a_training_counts_once(hours, experiment, runs, trainings):
+    listed = tuple(hours.cells(RECIPE / "experiments" / f"{experiment}.yaml", "full", "data"))
+    assert len(listed) == runs
+    assert len(hours.Work("SpeechCommands", "full", listed).trainings) == trainings
+
+
+def test_operations_are_those_of_the_published_nets(hours):
+    """27.3 and 67.1 billion multiply-adds a view and a clip; MVJ with its samples of 26 epochs."""
+    counted = {name: hours.operations(RECIPE / "hparams" / f"{name}.yaml")
+               for name in ("mvd", "mvj", "base_wrn")}  # fmt: skip
+    assert math.isclose(counted["mvd"]["training"], 3 * 2 * 27.3e9, rel_tol=0.01)
+    passes = 3 * 70 + 2 * 6 * (20 + 13) + 6  # over 64 clips
+    ratio = counted["mvj"]["training"] / counted["mvd"]["training"]
+    assert math.isclose(ratio, passes / (3 * 64))
+    assert math.isclose(counted["base_wrn"]["training"], 3 * 2 * 67.1e9, rel_tol=0.02)
+    assert math.isclose(counted["mvd"]["scoring"], 2 * 67.1e9, rel_tol=0.01)
+
+
+def test_hours_of_records_and_of_arithmetic(hours, monkeypatch):
+    """Ten seconds a clip and epoch, 36 trainings of 26 or 20 epochs; else a rate that is assumed."""
+    listed = tuple(hours.cells(RECIPE / "experiments" / "mvj_table1.yaml", "full", "data"))
+    work = hours.Work("SpeechCommands", "full", listed)
+    monkeypatch.setattr(hours, "measured", lambda model, device: 0.01)
+    total = 12 * (20 + 26 + 26) * 85511 * 0.01 / 3600
+    assert work.hours("core") == f"{total:,.0f} (m)"
+    monkeypatch.setattr(hours, "measured", lambda model, device: None)
+    monkeypatch.setattr(hours, "operations", lambda path: {"training": 5e8, "scoring": 1e9})
+    assert work.hours("core") == f"{total:,.0f} (a)"
