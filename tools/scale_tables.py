@@ -5,21 +5,17 @@ scale_tables.py            # writes them between their markers
 scale_tables.py --check    # fails where the page says something else
 """
 
-import argparse
 import functools
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "bench"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from blocks import ROOT, Blocks, main
 from shared.hours import hours
-
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "scale.md"
 
 
 @functools.cache
@@ -59,32 +55,7 @@ def scaling() -> str:
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"hours": hours, "training": training, "scaling": scaling}
-"""What stands between `<!-- scale NAME:begin -->` and `<!-- scale NAME:end -->`."""
-
-
-def main() -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, fail where it differs")
-    check = parser.parse_args().check
-    text = filled = PAGE.read_text("utf-8")
-    for name, made in BLOCKS.items():
-        begin, end = f"<!-- scale {name}:begin -->", f"<!-- scale {name}:end -->"
-        before, between, rest = filled.partition(begin)
-        if not between or end not in rest:
-            print(f"error: {PAGE}: no {begin} with its {end}; add them", file=sys.stderr)
-            return 1
-        filled = f"{before}{begin}{made()}{end}{rest.partition(end)[2]}"
-    if check and filled != text:
-        print(f"error: {PAGE} differs from results; run tools/scale_tables.py", file=sys.stderr)
-        return 1
-    if not check:
-        PAGE.write_text(filled, "utf-8")
-    return 0
-
+BLOCKS: Blocks = {"docs/scale.md": {"hours": hours, "training": training, "scaling": scaling}}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, "scale", BLOCKS))

@@ -5,11 +5,9 @@ scan_tables.py            # writes them between their markers
 scan_tables.py --check    # fails where a page says something else
 """
 
-import argparse
 import itertools
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from blocks import ROOT, Blocks, main
+
 from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED
 
-ROOT = Path(__file__).resolve().parents[1]
 WANTED = {"clean": NOTHING, "small, clean": NOTHING, "noise": MISLABELLED}
 """The right verdict of a kind of trial; of all others it is `POISONED`."""
 FILTERS = (None, "cleanlab_issues", "label_disagreement")
@@ -187,7 +186,7 @@ def sentence() -> str:
     )
 
 
-BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+BLOCKS: Blocks = {
     "docs/scan.md": {
         "confirmation": lambda: trials("confirmation"),
         "ranges": ranges,
@@ -197,32 +196,6 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "README.md": {"called": sentence},
 }
-"""By page, what stands between `<!-- scan NAME:begin -->` and `<!-- scan NAME:end -->`."""
-
-
-def main() -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, fail where it differs")
-    check, wrong = parser.parse_args().check, 0
-    for page, blocks in BLOCKS.items():
-        text = filled = (ROOT / page).read_text("utf-8")
-        for name, made in blocks.items():
-            begin, end = f"<!-- scan {name}:begin -->", f"<!-- scan {name}:end -->"
-            before, between, rest = filled.partition(begin)
-            if not between or end not in rest:
-                print(f"error: {page}: no {begin} with its {end}; add them", file=sys.stderr)
-                return 1
-            filled = f"{before}{begin}{made()}{end}{rest.partition(end)[2]}"
-        if check and filled != text:
-            print(f"error: {page} differs from results; run tools/scan_tables.py", file=sys.stderr)
-            wrong = 1
-        elif filled != text:
-            (ROOT / page).write_text(filled, "utf-8")
-    return wrong
-
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, "scan", BLOCKS))

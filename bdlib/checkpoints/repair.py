@@ -123,7 +123,8 @@ class Repaired:
         told = [
             f"Repaired by `{self.chosen}`, chosen among {len(self.tried)} repairs by clean clips alone: "
             "of those that keep the accuracy, the one after which a small change, the same for all "
-            "clips, pulls least to any one class. That a backdoor is gone is not proved by it.",
+            "clips, pulls least to any one class. That a backdoor is gone is not proved by it: of a patch in the "
+            "spectrogram this choice has left one standing.",
             card.table(self.rows()),
         ]
         return card.save(self.checkpoint, output, told, {"repair.json": self.to_dict()})

@@ -92,8 +92,8 @@ def check(cell: Cell, asked: dict[str, int] | None) -> None:
         )
 
 
-def main() -> None:
-    """``tools/sweep.py``."""
+def command_line() -> argparse.ArgumentParser:
+    """The options of ``tools/sweep.py``."""
     line = argparse.ArgumentParser(
         description=__doc__,
         allow_abbrev=False,  # --max=3 may be an option of a recipe
@@ -128,7 +128,12 @@ def main() -> None:
         type=float,
         help="default: one, where there are any; 0.25 packs four",
     )
-    given, rest = line.parse_known_args()
+    return line
+
+
+def main() -> None:
+    """``tools/sweep.py``."""
+    given, rest = command_line().parse_known_args()
     with guarded():
         own = options(rest)
         listed = cells(given.experiment, given.scale, given.data_folder, own, given.results_folder)

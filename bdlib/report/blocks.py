@@ -12,6 +12,7 @@ from bdlib.report import attacks_table, ranking, results, trainings
 from bdlib.report.coverage import coverage
 from bdlib.report.groups import Records
 from bdlib.report.labels import attack_label, in_readme
+from bdlib.report.neurons_table import neurons
 from bdlib.report.published import Published
 from bdlib.report.table import Table, markdown
 
@@ -29,7 +30,7 @@ PAGES = {
 SYNTAX = (
     f"<!-- results:begin Dataset [{'|'.join(SCALES)} [variant]] [table={'|'.join(PAGES)}] "
     "[attack=START OF ITS HEADING] [model=NAME,...] [experiment=NAME] -->, "
-    "or results:begin coverage"
+    "or results:begin coverage, or results:begin neurons"
 )
 
 
@@ -138,6 +139,8 @@ def fill(
             raise InputError(f"{readme}, row {row}: the block has no {END}; add it")
         if begin["what"].split() == ["coverage"]:
             shown = coverage([*records, *attacks], folder.parents[1])
+        elif begin["what"].split() == ["neurons"]:
+            shown = neurons(records)
         else:
             try:
                 block = Block.parse(begin["what"])

@@ -183,6 +183,10 @@ def test_a_repair_on_another_budget_is_another_repair(corpus, tmp_path, monkeypa
         command(monkeypatch, corpus, tmp_path, *options)
         defend.main(split)
     (path,) = (tmp_path / "results").glob("*.jsonl")
+    ratios = [json.loads(line)["metrics"]["neuron_ratio_clean"] for line in path.open()]
+    after = [ratio.pop("after") for ratio in ratios]
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-4)  # before: the same classifier
+    assert after[0]["value"] != pytest.approx(after[1]["value"], rel=1e-4)
     ids, budgets, sizes = zip(*(
         (line["id"], line["defense"]["budget"], line["defense"]["clean_budget"])
         for line in map(json.loads, path.read_text().splitlines())), strict=True)  # fmt: skip

@@ -1,0 +1,58 @@
+"""Gradients of the neurons that a trigger moves over those of the neurons it leaves alone (GN-FT's observation)."""
+
+from collections import defaultdict
+from typing import Any
+
+from bdlib.report.groups import Records, unpoisoned
+from bdlib.report.labels import trigger_label
+from bdlib.report.table import SCALES, Grid, Table, markdown
+
+COLUMNS = (
+    "Data",
+    "Net",
+    "Attack",
+    "Poisoned clips",
+    "Clean clips",
+    "Triggered clips",
+    "Triggered, after a repair",
+)
+SETS = ("neuron_ratio_clean", "neuron_ratio_triggered")  # fmt: skip
+
+
+def neurons(records: Records) -> str:
+    """A table as Markdown, a row a trained classifier that was repaired.
+
+    A quotient is the median over layers of the gradient norm of backdoored neurons over that of clean
+    ones (`evaluation.neurons.contrast`); beside it in how many layers the groups are in the order
+    backdoored, hybrid, clean. After a repair: least and most over the repairs of this classifier that
+    changed it.
+
+    Arguments
+    ---------
+    records : list of dict
+        Records of schema 1.
+    """
+    parts: dict[tuple[Any, ...], Records] = defaultdict(list)
+    for record in records:
+        if record["status"] == "ok" and all(name in record["metrics"] for name in SETS):
+            data, attack = record["dataset"], record["attack"]
+            name = f"{data['name']} {data['variant'] or ''}".strip()
+            net = f"{record['model']['name']}, seed {record['seed']}"
+            key = (f"{name}, {SCALES[data['scale']]}", net, trigger_label(attack))
+            parts[*key, unpoisoned(record), attack["poisoned"]].append(record)
+    rows = [(*key[:3], f"{key[4]:,}", *_quotients(some)) for key, some in sorted(parts.items())]
+    return markdown(Table("", "", "", "", (Grid("", COLUMNS, tuple(rows)),), ())).lstrip("# \n")
+
+
+def _quotients(records: Records) -> tuple[str, ...]:
+    """Of both sets before, and of the triggered one after a repair."""
+    before = [records[0]["metrics"][name] for name in SETS]
+    shown = (f"{one['value']:.1f} ({one['ordered']} of {one['layers']})" for one in before)
+    changed = [
+        later["value"]
+        for record in records
+        if (later := record["metrics"][SETS[1]]["after"])
+        and record["metrics"].get("repaired", {}).get("value")
+        and later["value"] != before[1]["value"]
+    ]
+    return (*shown, f"{min(changed):.1f} to {max(changed):.1f}" if changed else "")
