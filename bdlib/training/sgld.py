@@ -4,14 +4,20 @@ As in the public code of the authors of MVJ (gard-clsp, sliding-window JEM), aft
 (2020). Everything lives on the device; nothing in a chain waits for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from bdlib.training.langevin import Move, Recording, climb, recordable
+
 CALLS = 33  # of the sampler before a tuned setting is decided
 FACTORS = (0.9, 0.9, 0.995, 0.95)  # by which step, noise divisor, decay and momentum are tried
+HEIGHTS = {  # of logits (S, C) and the classes (S,) that are asked for
+    "free": lambda logits, chosen: logits.logsumexp(1),
+    "classes": lambda logits, chosen: logits.gather(1, chosen[:, None]).squeeze(1),
+}
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,8 @@ class Sampler(nn.Module):
         Frames and mels of a view.
     caution : float
         Factor of the step size after a divergence; not tuned, and not in checkpoints.
+
+    `recorded` tells whether a GPU records a step and plays it again, which is faster.
     """
 
     def __init__(
@@ -151,6 +159,7 @@ class Sampler(nn.Module):
         self.tuners = nn.ModuleDict(
             {kind: Tuner(settings, caution) for kind in ("free", "classes")}
         )
+        self.recorded, self._recordings = True, {}
         self.register_buffer("free", self._noise(torch.empty(settings.buffer, *shape)))
         kept = torch.empty(n_classes, settings.class_buffer, *shape)
         self.register_buffer("classes", self._noise(kept))
@@ -178,14 +187,13 @@ class Sampler(nn.Module):
         if float(torch.rand(())) < self.settings.unconditional:
             places = torch.randperm(self.settings.buffer)[:count].to(self.free.device)
             start = self._restarted(self.free[places])
-            end = self._chain(start, logits, "free", lambda q: q.logsumexp(1))
+            end = self._chain(start, places, logits, "free")
             self.free[places] = end
         else:
             chosen = labels[torch.randint(len(labels), (count,)).to(labels.device)]
             places = torch.randint(self.settings.class_buffer, (count,)).to(labels.device)
             start = self._restarted(self.classes[chosen, places])
-            pick = chosen[:, None]
-            end = self._chain(start, logits, "classes", lambda q: q.gather(1, pick).squeeze(1))
+            end = self._chain(start, chosen, logits, "classes")
             # Of two chains from one place the last is kept, in whatever order a device writes.
             last = last_equal(chosen * self.settings.class_buffer + places)
             self.classes[chosen, places] = end[last]
@@ -199,20 +207,26 @@ class Sampler(nn.Module):
         """Fill with what a chain starts from."""
         return x.uniform_(-1, 1) if self.settings.uniform_start else x.normal_()
 
-    def _chain(
-        self, x: Tensor, logits: Callable, kind: str, height: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        """Climb `height` of the logits from x with noise; gradients reach x alone."""
-        (step, divisor, decay, momentum), choice = self.tuners[kind].propose()
-        average, x = None, x.detach()
-        for _ in range(self.steps):
-            x.requires_grad_(True)
-            (gradient,) = torch.autograd.grad(height(logits(x).float()).sum(), x)
-            average = gradient if average is None else average.lerp(gradient, 1 - momentum)
-            noise = torch.randn_like(x) * (step**0.5 / divisor)
-            x = (x.detach() + 0.5 * step * average + noise).detach()
-            step *= decay
+    def _chain(self, x: Tensor, chosen: Tensor, logits: Callable, kind: str) -> Tensor:
+        """Climb the height of a kind from x, as long as the tuner says."""
+        values, choice = self.tuners[kind].propose()
+
+        def height(x: Tensor, chosen: Tensor) -> Tensor:
+            return HEIGHTS[kind](logits(x).float(), chosen)
+
+        moves = self._moves(*values)
+        if self.recorded and recordable(x):
+            if kind not in self._recordings:
+                self._recordings[kind] = Recording(x, chosen, height)
+            x = self._recordings[kind](x, chosen, moves)
+        else:
+            x = climb(x, chosen, height, moves)
         if self.tuners[kind].adaptive:
             with torch.no_grad():
                 self.tuners[kind].report(choice, logits(x).float().logsumexp(1).mean())
         return x
+
+    def _moves(self, step: float, divisor: float, decay: float, momentum: float) -> Iterator[Move]:
+        for _ in range(self.steps):
+            yield 0.5 * step, step**0.5 / divisor, 1 - momentum
+            step *= decay

@@ -130,6 +130,7 @@ def cuda(monkeypatch) -> Iterator[NoDevice]:
     """The device; `waits` lists the operations by which the CPU read from it."""
     for place, name, value in (
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
+        (torch.cuda, "is_available", lambda: False),  # a recording asks for a driver
         (torch.cuda, "is_bf16_supported", lambda *a, **k: True),
         (torch.cuda, "set_device", lambda device: None),
         (torch.cuda, "get_rng_state", lambda device="cuda": torch.zeros(16, dtype=torch.uint8)),

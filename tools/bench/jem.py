@@ -8,7 +8,8 @@ looks at. Few samples at once keep a device less busy than a batch, so `overhead
 tells what that costs, too, and `overhead_beyond_passes` leaves it out: it compares the step with its
 bare passes, B + S views forward and backward and S views K times forward and back to the input. MVD
 has one, too: features, norm of the gradient and Adam. `throughput` counts views trained on (B a
-step). All takes turns. With `--bf16`, the multiply-adds of a step a second are also given as a share
+step). On a GPU `recording_saves` is the time of a step whose Langevin steps are not recorded over one
+whose are. All takes turns. With `--bf16`, the multiply-adds of a step a second are also given as a share
 of those of a large bfloat16 matrix product. The last line is one JSON object.
 """
 
@@ -41,8 +42,13 @@ SIZES = {
 }
 
 
+def gpu(args: argparse.Namespace) -> bool:
+    """Is the device a GPU?"""
+    return args.device.startswith("cuda")
+
+
 def brains(args: argparse.Namespace, train: Batches, folder: Path) -> dict[str, ViewBrain]:
-    """MVD and MVJ over the same net, ready for a step."""
+    """MVD and MVJ over the same net, ready for a step; on a GPU also MVJ without a recording."""
     training = Training(
         number_of_epochs=1,
         batch_size=args.batch_size,
@@ -56,8 +62,12 @@ def brains(args: argparse.Namespace, train: Batches, folder: Path) -> dict[str, 
     run_opts = {"device": args.device, "precision": "bf16" if args.bf16 else "fp32"}
     net = network(args).to(args.device)
     made = {}
-    for name, sgld in (("mvd", None), ("mvj", SgldSettings(args.samples, args.steps))):
+    sampled = SgldSettings(args.samples, args.steps)
+    kinds = {"mvd": None, "mvj": sampled} | ({"mvj_unrecorded": sampled} if gpu(args) else {})
+    for name, sgld in kinds.items():
         brain = ViewBrain(net, training, train, folder / name, 0, run_opts, sgld=sgld)
+        if brain.sampler is not None:
+            brain.sampler.recorded = name == "mvj"
         brain.on_fit_start()
         brain.modules.train()
         made[name] = brain
@@ -99,7 +109,7 @@ def passes(net: WideResNet, args: argparse.Namespace) -> dict[str, Callable[[], 
 
 def product(args: argparse.Namespace) -> tuple[Callable[[], object], int]:
     """A large bfloat16 matrix product, and its multiply-adds."""
-    size = 8192 if args.device.startswith("cuda") else 1024
+    size = 8192 if gpu(args) else 1024
     matrix = torch.randn(size, size, device=args.device, dtype=torch.bfloat16)
     return lambda: matrix @ matrix, size**3
 
@@ -127,7 +137,10 @@ def report(seconds: dict[str, list[float]], args: argparse.Namespace) -> dict:
     }
     over = {name: round(spread["median"] - 1, 3) for name, spread in beyond.items()}
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
+    saved = {}
+    if gpu(args):
+        saved["recording_saves"] = ratio(seconds["mvj_unrecorded"], seconds["mvj"])
+    return saved | {
         "name": "jem",
         "ratio": steps["median"],
         "over": "time of a training step of MVJ over that of one of MVD",

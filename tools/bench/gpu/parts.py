@@ -172,7 +172,7 @@ def mvj_step(args: argparse.Namespace, tell: Tell) -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = jem.measure(settings, Path(folder))
     kept = ("ratio", "over", "arithmetic_ratio", "overhead", "overhead_beyond_passes",
-            "throughput", "share_of_matmul_peak", "ms")  # fmt: skip
+            "throughput", "share_of_matmul_peak", "recording_saves", "ms")  # fmt: skip
     tell(
         **{name: figures[name] for name in kept if name in figures},
         says=f"{figures['ratio']} times MVD, {figures['arithmetic_ratio']} by arithmetic",
