@@ -148,6 +148,7 @@ def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path):
         options = pls.parser() if cell.program == "pls" else parser("")
         if cell.program != "pls":
             options.add_argument("--defense")
+            options.add_argument("--after")
         recipe, _ = read(shlex.split(cell.line)[2:], options)
         assert recipe.settings["run"]["experiment"] == path.stem
         assert (recipe.attack is None) == ("--attack=none" in cell.options)
