@@ -49,7 +49,7 @@ class Impulse(Sound):
 
 @dataclass(frozen=True)
 class Shoebox(Sound):
-    """The response of a rectangular room by the image method (Allen and Berkley 1979).
+    """The response of a rectangular room by the image method (JASA 65, 943, 1979).
 
     The speaker is at 30, 40 and 50 % of the sides, the microphone at 70, 60 and 40 %. All walls
     absorb alike, as much as Sabine's formula says for the decay. The sound begins with its direct
