@@ -27,9 +27,9 @@ def test_a_class_is_confused_more_easily_than_the_others(share):
 
 
 def test_poison_that_hides_below_the_line():
-    hidden = np.random.Generator(np.random.PCG64(7)).normal(0.3, 0.35, 200).clip(-1, 1)
+    hidden = np.random.Generator(np.random.PCG64(7)).normal(0.1, 0.35, 200).clip(-1, 1)
     seen = int((hidden > LINE).sum())
-    low, high = bounds(np.append(clean(0.05, 9), hidden), OTHERS, LINE)
+    low, high = bounds(np.append(clean(0.02, 9), hidden), OTHERS, LINE)
     assert seen < 200 and low <= 200 <= high
 
 
