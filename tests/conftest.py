@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 import torch
 
+from bdlib import mini
 from bdlib.attacks.trigger import LearnedTrigger
 from bdlib.corpus import Batches
 from bdlib.features import NormalizedFbank
@@ -122,6 +124,26 @@ def mini_folder(tmp_path_factory):
         shared = shared.parent
     (shared / "mini").mkdir(exist_ok=True)
     return shared / "mini"
+
+
+@pytest.fixture
+def few_words(mini_folder):
+    """Links as many clips of each word of the mini corpus into a folder, in lists that are those of it."""
+
+    def make(folder, clips):
+        corpus = mini.make("SpeechCommands", mini_folder / "SpeechCommands")
+        for word in filter(Path.is_dir, corpus.iterdir()):
+            (folder / word.name).mkdir(parents=True)
+            for path in sorted(word.glob("*.wav"))[:clips]:
+                os.link(path, folder / word.name / path.name)
+        for path in corpus.glob("*list.txt"):
+            names = path.read_text().split()
+            (folder / path.name).write_text(
+                "".join(f"{n}\n" for n in names if (folder / n).exists())
+            )
+        return folder
+
+    return make
 
 
 RECORD = {

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bdlib import mini
 from bdlib.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -34,25 +33,13 @@ def lines():
     return module("shared.lines")
 
 
-def few(corpus, folder, clips):
-    """As many clips of each word as links, in lists that are those of the corpus."""
-    for word in filter(Path.is_dir, corpus.iterdir()):
-        (folder / word.name).mkdir(parents=True)
-        for path in sorted(word.glob("*.wav"))[:clips]:
-            os.link(path, folder / word.name / path.name)
-    for path in corpus.glob("*list.txt"):
-        names = path.read_text().split()
-        (folder / path.name).write_text("".join(f"{n}\n" for n in names if (folder / n).exists()))
-    return folder
-
-
-def test_everything_small_and_a_table(tmp_path, mini_folder, lines):
+def test_everything_small_and_a_table(tmp_path, few_words, lines):
     """What stands is not measured again; what was cut off is, and a line cut short harms nothing."""
     stands = {"part": "peak", "status": "ok", "seconds": 1, "device_asked": "cpu", "quick": True,
               "says": "stood before"}  # fmt: skip
     before = map(json.dumps, (stands, stands | {"part": "smoke", "status": "cut off"}))
     (tmp_path / "gpu.jsonl").write_text("\n".join([*before, '{"part": "mvj']))
-    corpus = few(mini.make("SpeechCommands", mini_folder / "SpeechCommands"), tmp_path / "few", 16)
+    corpus = few_words(tmp_path / "few", 16)
     done = subprocess.run(
         [ROOT / "tools/gpu.sh", "--device=cpu", "--quick", f"--output={tmp_path}", f"--data_folder={corpus}"],
         env=os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "COLUMNS": "120"},

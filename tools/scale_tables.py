@@ -19,10 +19,54 @@ from shared.hours import hours
 
 
 @functools.cache
+def lines(file: str, name: str) -> list[dict[str, Any]]:
+    """All of a bench, the newest last."""
+    text = (ROOT / "results" / "bench" / f"{file}.jsonl").read_text("utf-8")
+    return [line for line in map(json.loads, text.splitlines()) if line["name"] == name]
+
+
 def bench(name: str) -> dict[str, Any]:
-    """The newest line of a bench."""
-    text = (ROOT / "results" / "bench" / "bench.jsonl").read_text("utf-8")
-    return [line for line in map(json.loads, text.splitlines()) if line["name"] == name][-1]
+    """The newest line."""
+    return lines("bench", name)[-1]
+
+
+def gpu() -> str:
+    """A row a model: its training step on a GPU."""
+    rows = [
+        "| Model | Clips a step | Step [ms] | Clips a second | Share of the matrix product [%] | Memory [GB] |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    parts = {line["part"]: line for line in lines("gpu", "gpu")}
+    for part, told in parts.items():
+        if part.startswith("throughput_"):
+            rows.append(
+                f"| {part.removeprefix('throughput_')} | {told['batch_size']} | {1000 * told['step_s']:.1f} | "
+                f"{told['clips_per_s']:,.0f} | {100 * told['share_of_matmul_peak']:.1f} | "
+                f"{told['peak_memory_mb'] / 1024:.1f} |"
+            )
+    peak, device = parts["peak"], parts["device"]
+    about = (
+        f"{device['device']}, torch {device['versions']['torch']}; the matrix product has "
+        f"{peak['bf16_tflops']:.0f} TFLOP/s, a copy of memory {peak['copy_gb_per_s']:,.0f} GB/s read and written."
+    )
+    return "\n\n" + "\n".join(rows) + f"\n\n{about}\n\n"
+
+
+def langevin() -> str:
+    """A row a size: a step of MVJ with Langevin steps that are recorded, and without."""
+    rows = [
+        "| Net | Precision | Clips a step | Langevin steps | Told one by one [ms] | Recorded [ms] | Ratio (least, most) |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for told in lines("bench", "jem"):
+        each, played = (told["ms"][name]["median"] for name in ("mvj_unrecorded", "mvj"))
+        saved = told["recording_saves"]
+        rows.append(
+            f"| WideResNet-{told['depth']}-{told['width']} | {'bf16' if told['bf16'] else 'fp32'} | "
+            f"{told['batch_size']} | {told['steps']} | {each:.1f} | {played:.1f} | "
+            f"{saved['median']:.2f} ({saved['min']:.2f}, {saved['max']:.2f}) |"
+        )
+    return "\n\n" + "\n".join(rows) + "\n\n"
 
 
 def training() -> str:
@@ -55,7 +99,15 @@ def scaling() -> str:
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 
-BLOCKS: Blocks = {"docs/scale.md": {"hours": hours, "training": training, "scaling": scaling}}
+BLOCKS: Blocks = {
+    "docs/scale.md": {
+        "hours": hours,
+        "gpu": gpu,
+        "langevin": langevin,
+        "training": training,
+        "scaling": scaling,
+    }
+}
 
 if __name__ == "__main__":
     sys.exit(main(__doc__, "scale", BLOCKS))

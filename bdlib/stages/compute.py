@@ -1,5 +1,6 @@
 """How a run computes: SpeechBrain's run options, and the device."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ REFUSED = ("debug", "debug_persistently", "test_only", "data_parallel_backend")
 def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """All of SpeechBrain's run options, those not given at their defaults, with the device chosen.
 
+    `distributed_launch` tells whether `torchrun` started this process.
+
     Raises
     ------
     InputError
@@ -28,6 +31,9 @@ def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"`{name}`: not with these recipes; try `number_of_epochs` 1")
     options = RunOptions.from_dictionary(dict(given)).as_dict()
     options["device"] = device(options["device"])
+    options["distributed_launch"] = "RANK" in os.environ
+    if options["device"] == "cpu" and "distributed_backend" not in given:
+        options["distributed_backend"] = "gloo"  # the default is for GPUs
     if options["device"].startswith("cuda"):
         options |= {name: "bf16" for name in ("precision", "eval_precision") if name not in given}
         _tune_convolutions()

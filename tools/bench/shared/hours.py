@@ -1,8 +1,9 @@
 """How long the tables of the papers take: from records, or from arithmetic.
 
 Cells are those of `recipes/*/experiments/*.yaml`; cells that share a training count it once, and a
-filter trains once more. A training takes what the records of the same model on the same kind of
-device took for a clip and epoch (m), or what its multiply-adds take at a rate that is assumed (a).
+filter trains once more. A training takes on a GPU what its steps were measured to take there (s), or
+what the records of the same model on the same kind of device took for a clip and epoch (m), or what its
+multiply-adds take at a rate that is assumed (a).
 Scoring is counted on a GPU, where Table 4 of MVJ needs much of it; what repairs and filters do
 besides training is not.
 """
@@ -56,6 +57,15 @@ def measured(model: str, device: str) -> float | None:
         if run["model"]["name"] == model and run["runtime"]["device"].startswith(kind)
     ]
     return statistics.median(known) if known else None
+
+
+@functools.cache
+def stepped(model: str) -> float | None:
+    """Seconds of a GPU for a clip of one second in a training step, by `tools/gpu.sh`."""
+    lines = (ROOT / "results" / "bench" / "gpu.jsonl").read_text("utf-8").splitlines()
+    known = {line["part"]: line.get("clips_per_s") for line in map(json.loads, lines)}
+    speed = known.get(f"throughput_{model}")
+    return 1 / speed if speed else None
 
 
 @functools.cache
@@ -149,18 +159,25 @@ class Work:
             train = plain(path)["train"]
             epochs = int(settings.get("number_of_epochs", train["number_of_epochs"]))
             heard = epochs * self.clips(settings)
-            each = measured(path.stem, device)
-            how.add("a" if each is None else "m")
+            each, kind = self._each(path.stem, device)
+            how.add(kind)
             if each is None:
                 each = operations(path)["training"] * SECONDS[self.dataset] / ASSUMED[device]
                 batch = int(settings.get("batch_size", train["batch_size"]))
                 each = max(each, _launches() / batch if device == "gpu" else 0.0)
             total += heard * each
-        if device == "gpu" and how == {"a"}:
+        if device == "gpu" and "m" not in how:
             total += self._scoring()
         hours = total / 3600
         shown = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
         return f"{shown} ({', '.join(sorted(how, reverse=True))})"
+
+    def _each(self, model: str, device: str) -> tuple[float | None, str]:
+        """Seconds a clip and epoch, and how they are known."""
+        if device == "gpu" and (step := stepped(model)):
+            return step * SECONDS[self.dataset], "s"
+        each = measured(model, device)
+        return each, "a" if each is None else "m"
 
     def _scoring(self) -> float:
         """Seconds; one Langevin step at test time costs a pass and its gradient more."""
