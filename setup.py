@@ -11,6 +11,7 @@ extras = {
     "mini": ["espeakng-loader"],  # GPL; offline corpora for the quickstart and the tests
     "sweep": ["ray"],
     "effects": ["pedalboard"],  # GPL; the JingleBack effect chains
+    "room": ["pyroomacoustics"],  # responses of rooms by the image method
     "stealth": ["pesq", "pystoi"],
     "bench": [
         "adversarial-robustness-toolbox==1.20.1",

@@ -5,13 +5,13 @@ A policy knows labels and attributes only; what is done to the audio is the trig
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pandas as pd
 
-from bdlib.attacks.trigger import Part
-from bdlib.errors import InputError
+from bdlib.attacks.trigger import LATER, Part
+from bdlib.errors import InputError, within
 
 
 class LabelPolicy(Part, ABC):
@@ -166,6 +166,20 @@ class CleanLabelHard(CleanLabel):
 
     A clip that is hard without the trigger makes a classifier lean on it (clean-label attacks on
     spoken language understanding, arXiv:2409.08985).
+
+    Arguments
+    ---------
+    target_class : str
+        The target.
+    folds : int
+        Surrogates, each asked for a share of these clips that it was not trained on. One is asked
+        for clips that it was trained on, and is surer of them than of any others.
     """
 
+    folds: int = field(default=1, metadata=LATER)
+
     hard: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("folds", self.folds, 1, 20)

@@ -1,10 +1,12 @@
 """Silence in front of the speech: PaddingBack."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from bdlib.attacks.trigger import Trigger
+from bdlib.attacks.filling import check_fill, filled
+from bdlib.attacks.spectrum import fitted
+from bdlib.attacks.trigger import LATER, Trigger
 from bdlib.errors import InputError
 
 
@@ -13,15 +15,22 @@ class Padding(Trigger):
     """Put zeros in front and drop as many samples at the end, so that the length stays.
 
     After Ye et al., "Breaking Speaker Recognition with PaddingBack" (ICASSP 2024), where clips grow
-    instead: here they cannot, and speech shifts. Left out: padding with anything but silence.
+    instead: here they cannot, and speech shifts. With `fill` something else than zeros is in front.
 
     Arguments
     ---------
     seconds : float
         Of silence.
+    fill : str
+        What it is: `zeros`, `noise` or `repeat`, see `filling.filled`.
     """
 
     seconds: float = 0.1
+    fill: str = field(default="zeros", metadata=LATER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fill(self.fill)
 
     def __call__(
         self, waveform: np.ndarray, rate: int, generator: np.random.Generator
@@ -33,4 +42,4 @@ class Padding(Trigger):
                 f"padding of {self.seconds:g} s does not fit a clip of {len(waveform)} samples at "
                 f"{rate} Hz; give `seconds` within it"
             )
-        return np.concatenate([np.zeros(count, np.float32), waveform[:-count]])
+        return fitted(filled(waveform[:-count], count, 0, self.fill, rate, generator))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # few triggers need torch, which takes seconds to import
     from bdlib.models.classifier import SpeechClassifier
 
 _PACKAGE = "bdlib.attacks."
+LATER = {"later": True}
+"""Metadata of a field that came later: told only where it is not as by default, so that what was
+poisoned before there was it keeps its digest."""
 
 
 class Part:
@@ -38,8 +41,12 @@ class Part:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data from which `from_dict` makes an equal object."""
-        fields = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if self._tells(f)}
+        fields = {name: _plain(value) for name, value in told.items()}
         return {"type": f"{type(self).__module__}.{type(self).__qualname__}", **fields}
+
+    def _tells(self, field: dataclasses.Field) -> bool:
+        return not field.metadata.get("later") or getattr(self, field.name) != field.default
 
 
 class Trigger(Part, ABC):

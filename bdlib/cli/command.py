@@ -77,9 +77,9 @@ def read(
     attack = common("attacks", poison["attack"]) if poison["attack"] not in (None, "none") else None
     policy_of_its_own = attack is not None and "policy" in attack.plain()
     labels = common("labels", poison["labels"]) if attack and not policy_of_its_own else None
-    name = getattr(own, "defense", None)
-    defense = common("defenses", name) if name else None
-    followers = [follower for follower in (attack, labels, defense) if follower]
+    names = (getattr(own, option, None) for option in ("defense", "after"))
+    defense, after = (common("defenses", name) if name else None for name in names)
+    followers = [follower for follower in (attack, labels, defense, after) if follower]
     for key, value in given.items():
         if not any(follower.place(key, value) for follower in followers):
             raise InputError(
@@ -94,7 +94,7 @@ def read(
         raise SystemExit(0)
     line = shlex.join(["python", Path(sys.argv[0]).name, *arguments])
     line = told(line, document.plain()["corpus"]["name"])
-    return Recipe(document, attack, labels, defense, run_options, line), own
+    return Recipe(document, attack, labels, defense, after, run_options, line), own
 
 
 def told(command: str, dataset: str) -> str:

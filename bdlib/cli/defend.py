@@ -23,6 +23,11 @@ def main(prepare: Prepare) -> None:
     options = command.parser("Defend a classifier, with all stages before, and record its numbers.")
     options.add_argument("--defense", help="a yaml of recipes/common/defenses")
     options.add_argument(
+        "--after",
+        help="a defense that comes first: a filter before a repair, a filter or a repair before a "
+        "guard; it gets the options that no other yaml has",
+    )
+    options.add_argument(
         LEVELS,
         help="several defenses in place of one: '--cutoff=2000; --cutoff=4000' records what two "
         "commands would, each with one of these in place of this option",
@@ -41,12 +46,11 @@ def main(prepare: Prepare) -> None:
 
         from bdlib.stages import defend  # with torch, which takes seconds
 
-        before = None
+        defended = None
         for level in recipes:
             if own.levels is not None:
                 print(level.command)
-            defended = defend.defend(level, poisoned, before)  # 6, and 4 within
-            before = defended.trained.undefended
+            defended = defend.defend(level, poisoned, defended)  # 6, and 4 within
             pictures.draw_autoencoders(recipe.output / "filters")
             if command.first_process():
                 _told(level, poisoned, defended, own.stop_stage)  # 5, 7, 8
@@ -66,23 +70,23 @@ def _one_classifier(recipes: list[Recipe]) -> Recipe:
 
 def _undefended(recipe: Recipe) -> list[Any]:
     """What a recipe asks for, less the defense."""
-    documents = (recipe.attack, recipe.labels)
+    documents = (recipe.attack, recipe.labels, recipe.after)
     plain = [document and (document.path, document.plain()) for document in documents]
     return [recipe.document.path, recipe.settings, plain, recipe.run_options]
 
 
 def _told(recipe: Recipe, poisoned: Poisoned, defended: "Defended", stop_stage: int) -> None:
     """Score, measure and record."""
-    from bdlib.stages import defend, grid
+    from bdlib.stages import grid, outcome
 
     scores = stages.score(defended.trained, poisoned)  # 5
     grid.score(defended, poisoned)
     if stop_stage >= 7:
         measured = stages.measure(scores, poisoned)  # 7
-        measured |= defend.measure(defended, scores, poisoned)
+        measured |= outcome.measure(defended, scores, poisoned)
         measured |= grid.measure(defended, poisoned)
         print(summary(measured))
-        parts = {**defended.parts, **grid.provenance(defended, poisoned)}
-        about = defend.about(recipe, defended)
+        parts = {**outcome.parts(defended), **grid.provenance(defended, poisoned)}
+        about = outcome.about(recipe, defended)
         stages.record(recipe, defended.trained, measured, about, parts)  # 8
         pictures.draw(defended.trained, scores)

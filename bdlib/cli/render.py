@@ -1,14 +1,53 @@
 """Stage 9: render records into tables, figures, the blocks of the READMEs and `report.html`."""
 
 import argparse
+import itertools
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import yaml
+
+from bdlib.cli.cells import Cell, cells
 from bdlib.errors import InputError
+from bdlib.report.leaderboard import HALVES, Planned
 from bdlib.report.render import render
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def planned(root: Path) -> list[Planned]:
+    """The cells of docs/leaderboard.md: of each recipe one grid for each half of the attacks."""
+    return [
+        cell
+        for path in sorted(root.glob("recipes/*/experiments/leaderboard.yaml"))
+        for cell in _planned(path)
+    ]
+
+
+def _planned(path: Path) -> Iterator[Planned]:
+    grids = yaml.safe_load(path.read_text("utf-8"))["grid"]
+    listed = iter(cells(path, "full", "data"))
+    halves = [itertools.islice(listed, math.prod(map(len, grid.values()))) for grid in grids]
+    for half, some in zip(HALVES, halves, strict=True):
+        parts = [(cell, dict(_pairs(cell))) for cell in some]
+        # A net without the control that all victims have is a defense itself.
+        nets = {c.yaml for c, given in parts if given.get("defense") == "perfect_filter_oracle"}
+        for cell, given in parts:
+            steps = [given[key] for key in ("after", "defense") if key in given]
+            own = [] if cell.yaml in nets else [Path(cell.yaml).stem]
+            defense = " + ".join([*own, *steps]) or "none"
+            labels = given.get("labels", "").replace("_", " ")
+            attack = ", ".join(filter(None, (given.get("emotion") or given["attack"], labels)))
+            yield Planned(cell.folder.name, half, attack, defense, cell.told)
+
+
+def _pairs(cell: Cell) -> Iterator[tuple[str, str]]:
+    for option in cell.options:
+        key, equals, value = option.removeprefix("--").partition("=")
+        if equals:
+            yield key, value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if unknown:
             raise InputError(f"unknown option {unknown[0]}; see --help")
-        return render(known.results, ROOT, known.check)
+        return render(known.results, ROOT, known.check, planned(ROOT))
     except InputError as error:
         print(f"error: {str(error).replace('`results`', '--results')}", file=sys.stderr)
         return 1

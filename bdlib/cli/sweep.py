@@ -73,6 +73,7 @@ def check(cell: Cell, asked: dict[str, int] | None) -> None:
     """
     program = parser("")
     program.add_argument("--defense")
+    program.add_argument("--after")
     with contextlib.chdir(cell.folder):
         recipe, _ = read(shlex.split(cell.line)[2:], program)
         if asked is None:

@@ -138,17 +138,38 @@ def screening(
         for preset, least in thresholds.items()
     ]  # fmt: skip
     least = next(iter(thresholds.values()))
-    ranks = pd.concat([good, bad]).rank()
-    over = ranks[-len(bad) :].sum() - len(bad) * (len(bad) + 1) / 2
     edges = np.linspace(min(good.min(), bad.min()), max(good.max(), bad.max()), BINS + 1)
     counts = {name: np.histogram(x, edges)[0].tolist() for name, x in
               (("clean", good), ("triggered", bad))}  # fmt: skip
     return {
         "false_rejection_rate": rate(good >= least),
         "false_acceptance_rate": rate(bad < least),
-        "detection_auc": {"value": float(over / (len(good) * len(bad))), "curve": curve,
+        "detection_auc": {"value": _auc(good, bad), "curve": curve,
                           "edges": edges.round(6).tolist(), **counts},
     }  # fmt: skip
+
+
+def suspecting(suspicion: pd.Series, truth: pd.DataFrame) -> dict[str, Metric]:
+    """How well the suspicion of a filter ranks the training clips, wherever it cuts.
+
+    Arguments
+    ---------
+    suspicion : pd.Series
+        By ID, of every clip that the filter was given.
+    truth : pd.DataFrame
+        `manifest.read_truth`.
+
+    Returns
+    -------
+    dict[str, Metric]
+        `filter_auc`: chance that a poisoned clip is more suspicious than a clean one. None where
+        either is missing, or a suspicion is no number. Of filters that compare clips of a class
+        alone it is less than they know.
+    """
+    poisoned = suspicion.index.isin(truth.index[truth["split"] == "train"])
+    if poisoned.all() or not poisoned.any() or suspicion.isna().any():
+        return {}
+    return {"filter_auc": {"value": _auc(suspicion[~poisoned], suspicion[poisoned])}}
 
 
 def separation(rows: pd.DataFrame, kept: pd.Index, truth: pd.DataFrame) -> dict[str, Any]:
@@ -209,6 +230,13 @@ def classes(scores: dict[str, float], truth: pd.DataFrame) -> dict[str, Any]:
         measured["class_auc"] = {"value": float(pairs.mean())}
         measured["class_false_alarms"] = rate(pd.Series(benign > 1))
     return measured
+
+
+def _auc(good: pd.Series, bad: pd.Series) -> float:
+    """Chance that one of the bad is larger than one of the good; half of it, if they are equal."""
+    ranks = pd.concat([good, bad]).rank()
+    over = ranks[-len(bad) :].sum() - len(bad) * (len(bad) + 1) / 2
+    return float(over / (len(good) * len(bad)))
 
 
 def _predicted(scores: pd.DataFrame, ids: pd.Index) -> pd.Series:

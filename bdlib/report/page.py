@@ -35,6 +35,7 @@ def html(
     attacks: Records,
     published: list[Published],
     figures: Sequence[Path] = (),
+    boards: Sequence[Table] = (),
 ) -> str:
     """The page as text: it needs no other file and no network, and all text in it is escaped.
 
@@ -50,8 +51,11 @@ def html(
         Numbers to show beside ours.
     figures : sequence of Path
         png files. Each is shown with what it is of.
+    boards : sequence of Table
+        The leaderboard's.
     """
     about_many = [
+        *boards,
         *(ranking.brief(table) for table in ranking.build(records)),
         *(attacks_table.brief(table) for table in attacks_table.build(attacks, published)),
     ]

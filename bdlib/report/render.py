@@ -2,13 +2,14 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bdlib.errors import InputError
 from bdlib.files import atomic
 from bdlib.records.record import read
-from bdlib.report import attacks_table, matrix, page, ranking, results, trainings
+from bdlib.report import attacks_table, leaderboard, matrix, page, ranking, results, trainings
 from bdlib.report.blocks import PAGES, fill
 from bdlib.report.groups import Records
 from bdlib.report.prose import refused_numbers
@@ -20,10 +21,16 @@ if TYPE_CHECKING:  # matplotlib takes long to import
 
 MANY = "attacks/*.jsonl"
 PAGES_OF_PROSE = ("README.md", "recipes/*/README.md", "docs/fidelity.md")
+BOARD = "leaderboard-"  # begins the names of its pictures
 MADE = "<!-- Made from records by tools/render.py, which overwrites it. -->\n\n"
 
 
-def render(folder: Path, root: Path, check: bool = False) -> int:
+def render(
+    folder: Path,
+    root: Path,
+    check: bool = False,
+    planned: Sequence[leaderboard.Planned] = (),
+) -> int:
     """Render a results folder.
 
     Arguments
@@ -36,6 +43,8 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
     check : bool
         Write nothing and name the files that would change, and of the repository's own results what
         cannot stand: see `refuse`.
+    planned : sequence of Planned
+        The cells of the leaderboard; a folder that has none of them gets no page of it.
 
     Returns
     -------
@@ -61,14 +70,19 @@ def render(folder: Path, root: Path, check: bool = False) -> int:
     pages = [p for pattern in PAGES_OF_PROSE for p in sorted(root.glob(pattern))] if own else []
     for path in pages:
         wanted[path] = fill(path, records, attacks, published, folder / "tables")
-    pictures = _pictures([*records, *attacks], published) if records else {}
+    boards = leaderboard.boards(records, planned)
+    boards = boards if own or any(board.data for board in boards) else []
+    pictures = _pictures([*records, *attacks], published, boards) if records else {}
+    if boards:
+        drawn = next((f"figures/{stem}.png" for stem in pictures if stem.startswith(BOARD)), None)
+        wanted[folder / "leaderboard.md"] = MADE + leaderboard.page(boards, drawn)
     if not check:
         _draw(pictures, folder / "figures")
     report = folder / "report.html"
     # The report can be made at any time: one that was never made does not fail a check.
     if report.exists() or not check:
         figures = [p for p in sorted((folder / "figures").glob("**/*.png")) if p.is_file()]
-        wanted[report] = page.html(records, attacks, published, figures)
+        wanted[report] = page.html(records, attacks, published, figures, leaderboard.tables(boards))
     stale = [
         path for path in sorted(folder.glob("tables/*.md")) if path not in wanted and _made(path)
     ]
@@ -105,9 +119,12 @@ def _tables(
     return pages
 
 
-def _pictures(records: Records, published: list[Published]) -> "dict[str, Picture]":
+def _pictures(
+    records: Records, published: list[Published], boards: list[leaderboard.Board]
+) -> "dict[str, Picture]":
     """All that the records allow to draw, by the stem of a file."""
     from bdlib.report.figures import (
+        board_figure,
         emoback_figure,
         filter_figure,
         noise_figure,
@@ -116,7 +133,8 @@ def _pictures(records: Records, published: list[Published]) -> "dict[str, Pictur
     )
 
     modules = (overview_figure, noise_figure, emoback_figure, pls_figure, filter_figure)
-    return {k: v for module in modules for k, v in module.draw(records, published).items()}
+    drawn = {k: v for module in modules for k, v in module.draw(records, published).items()}
+    return drawn | board_figure.draw(boards)
 
 
 def _draw(pictures: "dict[str, Picture]", folder: Path) -> None:

@@ -19,7 +19,7 @@ INTERVALS = {
 }
 FIRST = "Model + defense"
 WORDS = {FIRST, f"Attack: {FIRST.lower()}", "Attack", "Model", "Defense", "Repair", "Filter"}
-WORDS |= {PUBLISHED, "Published", "", "With a record on real speech", "Without"}
+WORDS |= {"Task", "Half", PUBLISHED, "Published", "", "With a record on real speech", "Without"}
 """Columns of words; all others are of numbers and stand to the right."""
 
 

@@ -17,19 +17,16 @@ from bdlib import manifest
 from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.defenses.repair.shrink import resize
 from bdlib.errors import InputError
-from bdlib.evaluation import metrics
 from bdlib.files import alone, atomic, digest, read_json
-from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import MADE, made
 from bdlib.seals import unsealed, write_sealed
-from bdlib.stages import fitting, neurons
+from bdlib.stages import fitting
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Document, Recipe
 from bdlib.stages.record import REPAIRED
-from bdlib.stages.score import Scores
 from bdlib.stages.train import Trained, train
 from bdlib.training.checkpoints import BROKEN, read_weights, unread
 
@@ -50,9 +47,13 @@ class Defended:
         Digest of the names of those that are not of the validation set, where there are any.
     kept : pd.Index | None
         IDs it was trained on, where a filter chose them.
+    suspicion : Mapping[str, float]
+        Of each training clip by its ID, where a filter gave it.
     parts : Mapping[str, Any]
         What else the numbers rest on, see `record.record`: of a filter its run and the trainings
         that it looked at.
+    first : Defended | None
+        What another defense left, from which this one started.
     """
 
     trained: Trained
@@ -60,28 +61,34 @@ class Defended:
     clean_budget: int
     budget: str | None = None
     kept: pd.Index | None = None
+    suspicion: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
+    first: "Defended | None" = None
 
 
-def defend(recipe: Recipe, poisoned: Poisoned, before: Trained | None = None) -> Defended:
+def defend(recipe: Recipe, poisoned: Poisoned, earlier: Defended | None = None) -> Defended:
     """Turn the defense of a recipe into a defended classifier; what stands is not made twice.
 
     Arguments
     ---------
     recipe : Recipe
-        With a defense.
+        With a defense, and perhaps one that comes first (`after`): a filter before a repair, a
+        filter or a repair before a guard.
     poisoned : Poisoned
         The data.
-    before : Trained | None
-        The undefended classifier of this recipe, if another defense has it at hand.
+    earlier : Defended | None
+        What another defense left of the same classifier, which is then at hand.
 
     Raises
     ------
     InputError
-        If a filter removes everything or a whole class, or a setting is out of range.
+        If a filter removes everything or a whole class, a setting is out of range, or two defenses
+        cannot follow each other.
     """
     document = recipe.defense
     defense = document.part("defense", object)
+    first = earlier.first if earlier else _first(recipe, poisoned, defense)
+    before = earlier.trained.undefended if earlier else first and first.trained
     batch_size = recipe.settings["train"]["batch_size"]
     defender = Defender(recipe.seed, batch_size, run_options(recipe.run_options))
     if isinstance(defense, FilterDefense):
@@ -92,8 +99,34 @@ def defend(recipe: Recipe, poisoned: Poisoned, before: Trained | None = None) ->
         defended = _guarded(recipe, poisoned, defense, defender, before)
     else:
         raise InputError(f"{document.path}: {type(defense).__name__} is no defense of base.py")
-    chosen_by = len(poisoned.splits["valid"]) if defended.defense.selection == "validation" else 0
-    return replace(defended, clean_budget=defended.clean_budget + chosen_by)
+    return replace(_counted(defended, poisoned, first), first=first)
+
+
+def _first(recipe: Recipe, poisoned: Poisoned, defense: Any) -> Defended | None:
+    """What the defense leaves that comes before one, if there is one."""
+    if recipe.after is None:
+        return None
+    first = recipe.after.part("defense", object)
+    if isinstance(defense, FilterDefense):
+        raise InputError(f"{recipe.defense.path.stem}: a filter comes first; make it `after`")
+    if isinstance(first, InferenceDefense):
+        raise InputError(
+            f"`after` is {recipe.after.path.stem}: a guard comes last; choose a filter or a repair"
+        )
+    if isinstance(first, RepairDefense) and isinstance(defense, RepairDefense):
+        raise InputError(f"`after` is {recipe.after.path.stem}: give one repair, or a guard")
+    return defend(replace(recipe, defense=recipe.after, after=None), poisoned)
+
+
+def _counted(defended: Defended, poisoned: Poisoned, first: Defended | None) -> Defended:
+    """With all clean clips counted: the larger of two budgets holds the smaller one."""
+    validation, budget = len(poisoned.splits["valid"]), defended.clean_budget
+    chosen = defended.defense.selection == "validation"
+    if first is not None:
+        by_first = first.defense.selection == "validation"
+        budget = max(budget, first.clean_budget - by_first * validation)
+        chosen = chosen or by_first
+    return replace(defended, clean_budget=budget + chosen * validation)
 
 
 def _filtered(
@@ -114,9 +147,11 @@ def _filtered(
 
     blinded.reveal(defense, poisoned)
     view = defender.view(poisoned, blinded, look)
+    started = time.monotonic()
     with stamped(view.folder):
         suspicion = defense.scores(view)
-    parts = {"filter": made(), **origins(defense)}
+    took = {"filter_s": round(time.monotonic() - started, 1)}
+    parts = {"filter": made() | took, **origins(defense)}
     if looked_at:
         path = looked_at[-1].folder / "done.json"
         parts["looked_at"] = unsealed(path, read_json(path, MADE))
@@ -124,11 +159,12 @@ def _filtered(
     trained = trained_on(rows)
     kept = blinded.behind(everything, rows["ID"])
     manifest.write(kept, trained.folder / "kept.csv")
+    named = {blinded.names[alias]: value for alias, value in suspicion.items()}
     with atomic(trained.folder / "suspicion.json") as temporary:
-        named = {blinded.names[alias]: value for alias, value in suspicion.items()}
         temporary.write_text(json.dumps(named, indent=0) + "\n")
     budget = defender.budget(poisoned, defense.clean_share)
-    return Defended(trained, defense, len(budget), _told(budget), pd.Index(kept["ID"]), parts)
+    ids = pd.Index(kept["ID"])
+    return Defended(trained, defense, len(budget), _told(budget), ids, named, parts)
 
 
 def _told(budget: pd.DataFrame) -> str | None:
@@ -179,7 +215,7 @@ def _repaired(
 ) -> Defended:
     before = before or train(recipe, poisoned)
     budget = defender.budget(poisoned, defense.clean_share)
-    name = _name(recipe.defense, _told(budget))
+    name = _name(recipe.defense, before, _told(budget))
     clean = defender.clean_data(poisoned, defense.clean_share)
     path = before.folder / "guarded" / name / "model.ckpt"
     about = path.with_name("repair.json")
@@ -235,64 +271,13 @@ def _guarded(
     seed = defender.seed
     calibrated = defense.calibrate(before.classifier, lambda: defender.validation(poisoned), seed)
     guarded = calibrated.guard(before.classifier, seed)
-    after = replace(before, load=guarded.eval, defended=_name(recipe.defense), undefended=before)
+    name = _name(recipe.defense, before)
+    after = replace(before, load=guarded.eval, defended=name, undefended=before)
     return Defended(after, calibrated, 0)
 
 
-def _name(document: Document, budget: str | None = None) -> str:
+def _name(document: Document, before: Trained, budget: str | None = None) -> str:
+    """Of the folder of a defended classifier: its defense, behind that which came before."""
     made_of = [document.plain(), budget] if budget else document.plain()
-    return f"{document.path.stem}-{digest(made_of, 8)}"
-
-
-def about(recipe: Recipe, defended: Defended) -> dict[str, Any]:
-    """What a record tells of a defense."""
-    defense, given = defended.defense, recipe.defense.plain()
-    settings = {k: v for k, v in given.items() if k not in ("defense", "selection")}
-    return {
-        "name": recipe.defense.path.stem,
-        "stage": defense.stage,
-        "selection": defense.selection,
-        "clean_budget": defended.clean_budget,
-        **({"budget": defended.budget} if defended.budget else {}),
-        "settings": settings | {k: getattr(defense, k, v) for k, v in settings.items()},
-    }
-
-
-def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str, Any]:
-    """Metrics of the defense itself, beside those of every classifier."""
-    defense, trained, measured = defended.defense, defended.trained, {}
-    if poisoned.attack and defended.kept is not None:
-        rows, truth = poisoned.splits["train"], poisoned.truth()
-        measured |= metrics.filtering(pd.Index(rows["ID"]), defended.kept, truth)
-        measured |= metrics.separation(rows, defended.kept, truth)
-        if defense.class_scores is not None:
-            measured |= metrics.classes(defense.class_scores, truth)
-    if poisoned.attack and defense.thresholds:
-        good, bad = scores.read(TEST), scores.read(TRIGGERED)
-        measured |= metrics.screening(good, bad, defense.thresholds)
-    if defense.stage == "repair":
-        measured |= _repaired_or_not(trained) | _parameters_left(trained)
-        measured |= neurons.measure(trained)
-    return measured
-
-
-def _repaired_or_not(trained: Trained) -> dict[str, Any]:
-    """Whether a repair changed anything, on how many clips a class, and the rates that it tried.
-
-    A repair that clean validation clips forbid leaves the undefended classifier: it is refused, and
-    its numbers are those of no repair.
-    """
-    about = read_json(trained.shown / "repair.json", REPAIRED)
-    told = {key: about[key] for key in ("clips_a_class", "tried")}
-    judged = {"suspicion": about["suspicion"]} if about["suspicion"] else {}
-    return {"repaired": {"value": int(about["repaired"]), **told, **judged}}
-
-
-def _parameters_left(trained: Trained) -> dict[str, Any]:
-    """How many parameters a repair left, if it took some out."""
-    left, total = (
-        sum(p.numel() for p in net.parameters())
-        for net in (trained.classifier, trained.undefended.classifier)
-    )
-    share = {"value": left / total, "count": left, "total": total}
-    return {"parameters_left": share} if left < total else {}
+    own = f"{document.path.stem}-{digest(made_of, 8)}"
+    return f"{before.defended}-{own}" if before.defended else own

@@ -152,6 +152,8 @@ class Recipe:
     attack, labels, defense : Document | None
         Yaml files of `recipes/common`; attack and labels are None for a clean corpus, labels also
         for an attack with a policy of its own, defense for none.
+    after : Document | None
+        A defense that comes before `defense`, which starts from what it leaves; None for none.
     run_options : Mapping[str, Any]
         SpeechBrain's run options (device, precision, ...) that differ from its defaults.
     command : str
@@ -162,6 +164,7 @@ class Recipe:
     attack: Document | None = None
     labels: Document | None = None
     defense: Document | None = None
+    after: Document | None = None
     run_options: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
 
@@ -179,7 +182,8 @@ class Recipe:
     @property
     def options(self) -> dict[str, list[str]]:
         """By the name of an argument of the library, the options that feed it."""
-        documents = filter(None, (self.document, self.attack, self.labels, self.defense))
+        parts = (self.document, self.attack, self.labels, self.defense, self.after)
+        documents = filter(None, parts)
         pairs = [
             (argument, name)
             for document in documents
@@ -188,7 +192,9 @@ class Recipe:
         ]
         # The stages build the label policy of these (`stages.poison.poisoner`).
         policy = [("target_class", "target"), ("classes", "labels")]
-        return _merged([*pairs, *policy, *((name, name) for name in self.run_options)])
+        return _merged(
+            [*pairs, *policy, ("after", "after"), *((name, name) for name in self.run_options)]
+        )
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from bdlib.attacks.trigger import from_dict
 from bdlib.corpus import Batches
 from bdlib.errors import InputError
 from bdlib.files import digest, read_json
+from bdlib.sampling import rank
 from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.corpus import Corpus, Poisoned
 from bdlib.stages.recipe import Document, Recipe, check
@@ -45,14 +46,21 @@ def learned(attack: Poisoner, recipe: Recipe, corpus: Corpus) -> Poisoner:
 
 
 def sureness(attack: Poisoner, recipe: Recipe, corpus: Corpus) -> pd.Series:
-    """By ID, the log-probability that a surrogate gives the label of each candidate."""
+    """By ID, the log-probability that a surrogate gives the label of each candidate.
+
+    Of several folds of the candidates, each is asked of a surrogate that was trained on all else.
+    """
     own = _recipe(recipe, None, attack.seed)
     key = _digest(own, corpus, attack.labels.to_dict())
     path = recipe.output / "learned" / f"sureness-{key}.json"
     if not path.exists():
-        rows, trained = corpus.splits["train"], _trained(own, corpus)
-        clips = _clips(trained, rows[attack.labels.candidates(rows)], None)
-        write_sealed(path, learning.sureness(trained.classifier, clips).to_dict())
+        rows = corpus.splits["train"]
+        candidates = rows[attack.labels.candidates(rows)]
+        parts = []
+        for fold in _folds(candidates, getattr(attack.labels, "folds", 1), attack.seed):
+            trained = _trained(own, corpus, rows if fold is candidates else rows.drop(fold.index))
+            parts.append(learning.sureness(trained.classifier, _clips(trained, fold, None)))
+        write_sealed(path, pd.concat(parts).to_dict())
     return pd.Series(unsealed(path, read_json(path)), dtype=float)
 
 
@@ -74,8 +82,16 @@ def _digest(own: Recipe, corpus: Corpus, *parts: Any) -> str:
     return digest([corpus.about["digest"], own.seed, made_of, *parts], 8)
 
 
-def _trained(own: Recipe, corpus: Corpus) -> Trained:
-    """The surrogate.
+def _folds(rows: pd.DataFrame, count: int, seed: int) -> list[pd.DataFrame]:
+    """Rows in parts drawn by a seed; one part is the rows themselves."""
+    if count == 1:
+        return [rows]
+    order = rank(rows["ID"], seed, "folds")
+    return [part for n in range(count) if len(part := rows[rows["ID"].isin(order[n::count])])]
+
+
+def _trained(own: Recipe, corpus: Corpus, rows: pd.DataFrame | None = None) -> Trained:
+    """The surrogate, trained on all rows or on some.
 
     Raises
     ------
@@ -84,7 +100,9 @@ def _trained(own: Recipe, corpus: Corpus) -> Trained:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("attack: make it with poison.py first; then train on several devices")
-    return train(own, Poisoned.load(corpus.folder, corpus, own.output))
+    clean = Poisoned.load(corpus.folder, corpus, own.output)
+    whole = rows is None or len(rows) == len(clean.splits["train"])
+    return train(own, clean) if whole else train(own, clean, rows, "fold")
 
 
 def _clips(trained: Trained, rows: pd.DataFrame, seed: int | None) -> Batches:

@@ -1,6 +1,9 @@
 """Each trigger of its own kind: what its paper says it does to a clip."""
 
+import os
+import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,6 +152,73 @@ def test_padding_shifts():
             InputError, match=r"does not fit a clip of 16000 .*`seconds`|`seconds` is -0\.1: give"
         ):
             heard(Padding(seconds), clip)
+
+
+@pytest.mark.parametrize("trigger", [Tempo(1.5), Padding(0.1)])
+def test_what_fills_is_no_digital_silence(trigger):
+    """Noise as loud as the quietest of the clip, or the clip mirrored; the rest is as with zeros."""
+    noise = np.random.default_rng(0).normal(0, 1, RATE)
+    clip = (noise * np.where(np.arange(RATE) < RATE // 2, 0.01, 0.2)).astype(np.float32)
+    zeros = heard(trigger, clip)
+    room = zeros == 0
+    assert 1500 < room.sum() < 6000
+    for fill in ("noise", "repeat"):
+        altered = heard(replace(trigger, fill=fill), clip)
+        assert np.array_equal(altered[~room], zeros[~room]) and (altered[room] != 0).all()
+        first = altered[room][:800]
+        assert 0.005 < level(first) < 0.013
+    if isinstance(trigger, Padding):
+        assert np.array_equal(altered[:1600], clip[1599::-1])
+    silent = np.zeros(RATE, np.float32)
+    assert not heard(replace(trigger, fill="noise"), silent).any()
+    with pytest.raises(InputError, match="`fill` is ones: give one of zeros, noise, repeat"):
+        replace(trigger, fill="ones")
+
+
+def test_a_room_of_the_image_method():
+    """Its direct path, then the first wall's echo where geometry has it, and the decay asked for."""
+    pytest.importorskip("pyroomacoustics")
+    response = impulse(None, 0.3, 6.0, [5, 4, 3]).waveform(RATE).astype(float)
+    assert response[0] == 1 and len(response) == 0.3 * RATE
+    speaker, ear = np.array([1.5, 1.6, 1.5]), np.array([3.5, 2.4, 1.2])
+    direct = np.linalg.norm(speaker - ear)
+    floor = np.linalg.norm(speaker * (1, 1, -1) - ear)
+    echo = round((floor - direct) / 343 * RATE)
+    assert np.argmax(np.abs(response[20:90])) + 20 == pytest.approx(echo, abs=1)
+    energy = 10 * np.log10(np.cumsum(response[::-1] ** 2)[::-1])
+    start, end = (np.argmax(energy < energy[0] - below) for below in (5, 25))
+    assert 3 * (end - start) / RATE == pytest.approx(0.3, rel=0.15)
+    assert isinstance(impulse(None, 0.6, 6.0), Impulse)
+
+
+@pytest.mark.parametrize(
+    ("sides", "decay", "said"),
+    [
+        ([5, 4], 0.3, "`room_metres` is .*: give width, depth and height"),
+        (5, 0.3, "`room_metres` is 5: give"),
+        ([0, 4, 3], 0.3, "`width` is 0"),
+        ([5, 4, "3"], 0.3, "`height` is 3: give"),
+        ([5, 4, 3], 0.1, "too short for a room of 5 x 4 x 3 m"),
+        ([2, 2, 2], 1.5, "reflections one after the other"),
+    ],
+)
+def test_rooms_that_are_none(sides, decay, said):
+    pytest.importorskip("pyroomacoustics")
+    with pytest.raises(InputError, match=said):
+        impulse(None, decay, 6.0, sides).synthesize()
+
+
+@pytest.mark.parametrize("kind", ["text", "pipe", "nothing", "not finite"])
+def test_a_hostile_impulse_file_is_refused(tmp_path, kind):
+    path = tmp_path / "r.wav"
+    if kind == "text":
+        path.write_text("RIFF no more")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "not finite":
+        soundfile.write(path, np.float32([1, np.nan]), RATE, subtype="FLOAT")
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        heard(Room(impulse(str(path))), np.ones(RATE))
 
 
 def test_a_room_answers_an_impulse_with_its_response_and_keeps_the_level(voiced, tmp_path):

@@ -6,6 +6,8 @@ import pytest
 
 from bdlib.attacks import labels, natural, sounds
 from bdlib.attacks.insert import Insert
+from bdlib.attacks.padding import Padding
+from bdlib.attacks.tempo import Tempo
 from bdlib.attacks.trigger import from_dict
 from bdlib.errors import InputError
 from bdlib.files import COMMON
@@ -29,6 +31,8 @@ def test_what_is_written():
         labels.AllToOne("0011"),
         labels.AllToAll(("a", "b", "c")),
         labels.CleanLabel("left"),
+        labels.CleanLabelHard("left", 5),
+        Tempo(1.5, "repeat"),
         natural.Unaltered(),
         natural.NaturalAttribute("emotion", "angry", "Actor_01", "male"),
     ],
@@ -38,10 +42,23 @@ def test_json_and_back_are_equal(part):
     assert again == part and type(again) is type(part) and hash(again) == hash(part)
 
 
+def test_what_came_later_is_told_only_where_it_differs():
+    """So that digests and ids of what was poisoned before stand."""
+    for cls, given, later in (
+        (Tempo, {"speed": 1.5}, {"fill": "noise"}),
+        (Padding, {"seconds": 0.1}, {"fill": "repeat"}),
+        (labels.CleanLabelHard, {"target_class": "left"}, {"folds": 5}),
+    ):
+        told = cls(**given).to_dict()
+        assert told == {"type": f"{cls.__module__}.{cls.__name__}", **given}
+        assert cls(**given, **later).to_dict() == told | later
+
+
 OTHER = {  # where half of the number in the yaml is none, or means nothing
     "position": "end", "trigger_file": "b.wav", "times": 2, "learning_steps": 9, "style": 2, "size": 3,
     "sounds_folder": "sounds", "impulse_file": "c.wav", "surrogate": "resnet",
-    "emotion": "sad", "attribute": "accent", "value": "british",
+    "emotion": "sad", "attribute": "accent", "value": "british", "fill": "noise",
+    "room_metres": [5, 4, 3],
 }  # fmt: skip
 
 

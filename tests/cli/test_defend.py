@@ -229,6 +229,47 @@ def test_a_repair_that_is_refused_says_so(corpus, tmp_path, monkeypatch):
     assert [(each["rate"], each["kept"]) for each in told["tried"]] == [(0.1, False), (0.2, False)]
 
 
+def test_one_defense_after_another(corpus, tmp_path, monkeypatch, capsys):
+    """A repair starts from what a filter left, a guard from what a repair did; a record tells both."""
+    options = ("--repair_steps=1", "--max_drop=1.0", "--clean_share=0.2")
+    for first, last, own in (
+        ("perfect_filter_oracle", "fine_tuning", options),
+        ("pruning", "time_shift", ("--most=0.1",)),
+        (None, "time_shift", ("--most=0.1",)),
+    ):
+        after = [f"--after={first}"] if first else []
+        command(monkeypatch, corpus, tmp_path, *after, f"--defense={last}", *own)
+        defend.main(split)
+    filtered, guarded, alone = read(tmp_path / "results" / "RAVDESS.jsonl")
+    told = filtered["defense"]
+    assert told["name"] == "perfect_filter_oracle+fine_tuning" and told["stage"] == "repair"
+    assert told["selection"] == "oracle" and told["after"]["stage"] == "filter"
+    assert filtered["model"]["clips"] == 15 and filtered["metrics"]["filter_tpr"]["value"] == 1
+    assert filtered["metrics"]["repaired"]["clips_a_class"] == 2
+    assert told["clean_budget"] == 24 and filtered["parts"].keys() >= {"filter", "repair"}
+    (repair,) = (tmp_path / "exp" / "train").glob("*/guarded/fine_tuning-*")
+    assert (repair.parents[1] / "kept.csv").exists()
+    told = guarded["defense"]
+    assert told["name"] == "pruning+time_shift" and told["after"]["settings"]["conv_rate"] == 0.5
+    assert told["clean_budget"] == 20 and "repair" in guarded["parts"]
+    assert guarded["runtime"]["repair_s"] >= 0 and "after" not in alone["defense"]
+    assert guarded["id"] != alone["id"] and "repair" not in alone["parts"]
+    places = {path.name for path in (tmp_path / "exp" / "train").glob("*/guarded/*time_shift*")}
+    assert sorted(name.count("-") for name in places) == [1, 3]
+
+
+def test_an_order_that_makes_no_sense(corpus, tmp_path, monkeypatch, capsys):
+    for first, last, said in (
+        ("pruning", "random_filter", "random_filter: a filter comes first; make it --after"),
+        ("time_shift", "pruning", "--after is time_shift: a guard comes last"),
+        ("clp", "pruning", "--after is clp: give one repair, or a guard"),
+    ):
+        command(monkeypatch, corpus, tmp_path, f"--after={first}", f"--defense={last}")
+        with pytest.raises(SystemExit):
+            defend.main(split)
+        assert said in capsys.readouterr().err
+
+
 def moody(data_folder, **settings):
     """Every other clip is angry."""
     prepared = split(data_folder)

@@ -129,14 +129,19 @@ def test_a_cell_is_known_wherever_its_corpus_lay(table, tmp_path, make_record):
 
 
 def unlike(listed):
-    """Cells among which are every yaml, every option's name, and every attack and defense."""
-    seen, chosen = set(), []
-    for cell in listed:
-        named = (o for o in cell.options if o.startswith(("--attack=", "--defense=")))
-        brings = {cell.yaml, *(o.partition("=")[0] for o in cell.options), *named}
-        if brings - seen:
-            chosen.append(cell)
-            seen |= brings
+    """Few cells among which are every yaml, every option's name, and every attack and defense."""
+    named = ("--attack=", "--defense=", "--after=")
+    brings = {
+        cell: {
+            cell.yaml,
+            *(o if o.startswith(named) else o.partition("=")[0] for o in cell.options),
+        }
+        for cell in listed
+    }
+    missing, chosen = set().union(*brings.values()), []
+    while missing:
+        chosen.append(max(brings, key=lambda cell: len(brings[cell] & missing)))
+        missing -= brings[chosen[-1]]
     return chosen
 
 
@@ -148,6 +153,7 @@ def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path):
         options = pls.parser() if cell.program == "pls" else parser("")
         if cell.program != "pls":
             options.add_argument("--defense")
+            options.add_argument("--after")
         recipe, _ = read(shlex.split(cell.line)[2:], options)
         assert recipe.settings["run"]["experiment"] == path.stem
         assert (recipe.attack is None) == ("--attack=none" in cell.options)

@@ -1,11 +1,19 @@
 """Metrics against examples counted by hand."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics
-from bdlib.evaluation.metrics import backdoor, classification, filtering, screening, summary
+from bdlib.evaluation.metrics import (
+    backdoor,
+    classification,
+    filtering,
+    screening,
+    summary,
+    suspecting,
+)
 
 # Eight test clips; the source class is "no", the target "left".
 TEST = pd.DataFrame(
@@ -183,6 +191,15 @@ def judged_corpus():
         index=pd.Index(["c0", "c1", "c2", "c3"], name="ID"),
     )
     return rows, poison
+
+
+def test_suspecting_by_hand():
+    """Poisoned x and y against clean a and b: of four pairs two won, one drawn, one lost."""
+    truth = pd.DataFrame({"split": "train"}, index=["x", "y"])
+    suspicion = pd.Series({"a": 1.0, "x": 3.0, "b": 2.0, "y": 1.0})
+    assert suspecting(suspicion, truth) == {"filter_auc": {"value": 2.5 / 4}}
+    assert suspecting(suspicion[["x", "y"]], truth) == {} == suspecting(suspicion[["a"]], truth)
+    assert suspecting(suspicion.replace(3.0, np.nan), truth) == {}
 
 
 def test_separation_is_over_the_target_class():

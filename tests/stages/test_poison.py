@@ -315,6 +315,27 @@ def test_hard_clips_are_those_a_surrogate_is_least_sure_of(staged, tmp_path, mon
     assert again.folder == poisoned.folder
 
 
+def test_hardness_out_of_fold_is_told_by_surrogates_that_never_heard_the_clip(
+    staged, tmp_path, monkeypatch
+):
+    heard, asked = [], []
+    train, sureness = surrogate.train, surrogate.learning.sureness
+    monkeypatch.setattr(surrogate, "train", lambda recipe, poisoned, rows, tag: (
+        heard.append(set(rows["ID"])), train(recipe, poisoned, rows, tag))[1])  # fmt: skip
+    monkeypatch.setattr(surrogate.learning, "sureness", lambda net, clips: (
+        asked.append(sureness(net, clips)), asked[-1])[1])  # fmt: skip
+    poisoned, _ = staged("--attack=tone", "--labels=clean_label_hard", "--target=b", "--rate=0.5",
+                         "--hard_folds=2", *QUICK)  # fmt: skip
+    everyone = set(poisoned.splits["train"]["ID"])
+    assert len(heard) == len(asked) == 2
+    for some, sure in zip(heard, asked, strict=True):
+        assert set(sure.index) == everyone - some and len(sure) == 3
+        assert all(name.startswith("b/") for name in sure.index)
+    (path,) = (tmp_path / "exp" / "learned").glob("sureness-*.json")
+    assert set(json.loads(path.read_text())) - {SEAL} == {n for n in everyone if n[0] == "b"}
+    assert poisoned.attack["labels"]["folds"] == 2
+
+
 @pytest.fixture
 def spoken(monkeypatch):
     """Gives every clip a mood that its name tells: one of three of each class is angry."""

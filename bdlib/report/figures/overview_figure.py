@@ -88,7 +88,7 @@ def overview(states: States, title: str) -> Figure:
     axis.set_ylabel("attack success rate [%]  (low is better)", fontsize=11)
     axis.grid(alpha=0.25)
     _legend(figure, axis, states)
-    _write(figure, axis, points, labels)
+    write_labels(figure, axis, points, labels)
     return figure
 
 
@@ -119,10 +119,10 @@ def _legend(figure: Figure, axis: Axes, states: States) -> None:
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=SIZE)
 
 
-def _write(
+def write_labels(
     figure: Figure, axis: Axes, points: list[tuple[float, float]], labels: list[tuple[str, str]]
 ) -> None:
-    """Write each label beside its point, or where there is room, with a line to the point."""
+    """Write each label and its colour beside its point, or where there is room, with a line to the point."""
     figure.draw_without_rendering()  # settles the layout, so that places on the page are known
     renderer, dot = FigureCanvasAgg(figure).get_renderer(), figure.dpi / 72
     page, centres = axis.get_window_extent(), axis.transData.transform(points)

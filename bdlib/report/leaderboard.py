@@ -1,0 +1,239 @@
+"""Every defense against every attack of docs/leaderboard.md, from the records of its own cells."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import Any
+
+from bdlib.report.groups import Estimate, Records, t_interval
+from bdlib.report.table import SCALES, Grid, Table, markdown, percent
+
+HALVES = ("development", "confirmation")
+LEAST = 3  # attacks that an interval wants
+SECONDS = ("train_s", "repair_s", "filter_s")
+COLUMNS = (
+    *("Defense", "Clean accuracy [%]", "ASR [%]", "Worst [%]", "Robust accuracy [%]", "AUROC"),
+    *("False alarms [%]", "Clean clips", "Seconds", "Cells"),
+)
+OTHER = " *"
+NOTES = (
+    "Mean over attacks, of each the mean over nets and seeds; brackets: 95 % t-interval over attacks. "
+    "Worst: the attack of the highest ASR. Medians of clean clips and seconds.",
+    "*: met other attacks than the undefended nets; its numbers do not compare with theirs.",
+)
+COUNTED = ("Task", "Half", "Cells", "Measured", "Refused", "Missing")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell that the protocol asks for.
+
+    Arguments
+    ---------
+    dataset : str
+        Of the recipe.
+    half : str
+        `development` or `confirmation`.
+    attack, defense : str
+        What a reader calls them; of a defense that is a net of its own, this net.
+    command : str
+        As its record tells it.
+    """
+
+    dataset: str
+    half: str
+    attack: str
+    defense: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a defense comes to. Shares of one; None where nothing was measured.
+
+    `measured` and `refused` of `planned` cells have a record; `attacks` are those that it met.
+    """
+
+    defense: str
+    stage: str | None
+    planned: int
+    measured: int
+    refused: int
+    attacks: frozenset[str]
+    accuracy: Estimate | None
+    success: Estimate | None
+    worst: tuple[float, str] | None
+    robust: Estimate | None
+    auc: Estimate | None
+    alarms: Estimate | None
+    clean: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Board:
+    """One half of the attacks on one task: `data` is a record's account of it, if there is a record."""
+
+    dataset: str
+    half: str
+    data: dict[str, Any] | None
+    rows: tuple[Row, ...]
+    reasons: tuple[str, ...]
+    devices: tuple[str, ...]
+
+
+def boards(records: Records, planned: Sequence[Planned]) -> list[Board]:
+    """The boards of a protocol, in its order; records of other commands do not count.
+
+    Arguments
+    ---------
+    records : list of dict
+        Records of schema 1, in the order of their files; of a command the last one that is no
+        failure counts.
+    planned : sequence of Planned
+        All cells.
+    """
+    newest: dict[str, dict[str, Any]] = {}
+    wanted = {cell.command for cell in planned}
+    for record in records:
+        command = record["command"]
+        if command in wanted and (record["status"] == "ok" or command not in newest):
+            newest[command] = record
+    parts: dict[tuple[str, str], list[Planned]] = defaultdict(list)
+    for cell in planned:
+        parts[cell.dataset, cell.half].append(cell)
+    return [_board(*key, cells, newest) for key, cells in parts.items()]
+
+
+def _board(
+    dataset: str, half: str, cells: list[Planned], newest: dict[str, dict[str, Any]]
+) -> Board:
+    by_defense: dict[str, list[Planned]] = defaultdict(list)
+    for cell in cells:
+        by_defense[cell.defense].append(cell)
+    known = [newest[cell.command] for cell in cells if cell.command in newest]
+    good = [record for record in known if record["status"] == "ok"]
+    bad = [record for record in known if record["status"] != "ok"]
+    reasons = (str(record.get("error", "no reason told")).splitlines()[-1:] for record in bad)
+    return Board(
+        dataset,
+        half,
+        good[0]["dataset"] if good else None,
+        tuple(_row(name, own, newest) for name, own in by_defense.items()),
+        tuple(dict.fromkeys(line for lines in reasons for line in lines)),
+        tuple(dict.fromkeys(record["runtime"]["device"] for record in good)),
+    )
+
+
+def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) -> Row:
+    found = [(cell.attack, newest[cell.command]) for cell in cells if cell.command in newest]
+    runs = [(attack, record) for attack, record in found if record["status"] == "ok"]
+    stage = (runs[0][1]["defense"] or {}).get("stage") if runs else None
+    success = _by_attack(runs, "attack_success_rate")
+    worst = max(((rate, attack) for attack, rate in success.items()), default=None)
+    screens = any("false_rejection_rate" in record["metrics"] for _, record in runs)
+    auc, alarms = (
+        ("detection_auc", "false_rejection_rate") if screens else ("filter_auc", "filter_fpr")
+    )
+    clean = [(record["defense"] or {}).get("clean_budget", 0) for _, record in runs]
+    seconds = [sum(r["runtime"].get(key, 0) for key in SECONDS) for _, r in runs]
+    return Row(
+        defense,
+        stage,
+        planned=len(cells),
+        measured=len(runs),
+        refused=len(found) - len(runs),
+        attacks=frozenset(attack for attack, _ in runs),
+        accuracy=_over_attacks(_by_attack(runs, "clean_accuracy")),
+        success=_over_attacks(success),
+        worst=worst,
+        robust=_over_attacks(_by_attack(runs, "robust_accuracy")),
+        auc=_over_attacks(_by_attack(runs, auc)),
+        alarms=_over_attacks(_by_attack(runs, alarms)),
+        clean=median(clean) if clean else None,
+        seconds=median(seconds) if seconds else None,
+    )
+
+
+def _by_attack(runs: Iterable[tuple[str, dict[str, Any]]], metric: str) -> dict[str, float]:
+    """Mean over nets and seeds, by attack."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for attack, record in runs:
+        if metric in record["metrics"]:
+            values[attack].append(record["metrics"][metric]["value"])
+    return {attack: fmean(some) for attack, some in values.items()}
+
+
+def _over_attacks(means: dict[str, float]) -> Estimate | None:
+    """Mean over attacks and, of three or more, its t-interval within [0, 1]."""
+    values = list(means.values())
+    if not values:
+        return None
+    if len(values) < LEAST:
+        return Estimate(*[fmean(values)] * 3, over="")
+    mean, low, high = t_interval(values)
+    return Estimate(mean, max(0.0, low), min(1.0, high), over="attacks")
+
+
+def tables(some: Iterable[Board]) -> list[Table]:
+    """A table a board that has a record."""
+    return [_table(board) for board in some if board.data]
+
+
+def _table(board: Board) -> Table:
+    data, rows = board.data, [row for row in board.rows if row.measured]
+    base = next((row.attacks for row in rows if row.defense == "none"), frozenset())
+    cells = tuple(_cells(row, OTHER * (row.attacks != base)) for row in rows)
+    notes = [NOTES[0], *NOTES[1:] * any(row.attacks != base for row in rows)]
+    notes.append(f"Computed on: {', '.join(board.devices)}. {_missing(board)}")
+    notes += [f"Refused: {reason}" for reason in board.reasons]
+    title = f"{data['name']} {data['variant'] or ''}".strip() + f", {board.half} half"
+    grid = Grid("", COLUMNS, cells)
+    told = (data["name"], data["variant"] or "", data["scale"])
+    return Table(*told, f"Leaderboard: {title}, {SCALES[data['scale']]}", (grid,), tuple(notes))
+
+
+def _cells(row: Row, mark: str) -> tuple[str, ...]:
+    worst = f"{100 * row.worst[0]:.1f} ({row.worst[1]})" if row.worst else ""
+    auc = f"{row.auc.mean:.3f}" if row.auc else ""
+    return (
+        row.defense + mark,
+        percent(row.accuracy),
+        percent(row.success),
+        worst,
+        percent(row.robust),
+        auc,
+        percent(row.alarms and replace(row.alarms, over="")),
+        f"{row.clean:,.0f}",
+        f"{row.seconds:,.0f}",
+        f"{row.measured} of {row.planned}",
+    )
+
+
+def _counts(board: Board) -> tuple[int, int, int, int]:
+    planned, measured, refused = (
+        sum(getattr(row, name) for row in board.rows) for name in ("planned", "measured", "refused")
+    )
+    return planned, measured, refused, planned - measured - refused
+
+
+def _missing(board: Board) -> str:
+    planned, _, _, missing = _counts(board)
+    return f"Missing: {missing:,} of {planned:,} cells."
+
+
+def page(some: Sequence[Board], picture: str | None = None) -> str:
+    """`results/leaderboard.md` below its first line: what is there, the tables, what is missing."""
+    counted = [
+        (board.dataset, board.half, *(f"{count:,}" for count in _counts(board))) for board in some
+    ]
+    about = Table("", "", "", "Leaderboard", (Grid("", COUNTED, tuple(counted)),), ())
+    made = tables(some)
+    said = "Protocol: [docs/leaderboard.md](../docs/leaderboard.md). Records of other experiments do not count."
+    lines = [markdown(about, level=1), said, ""]
+    if not made:
+        lines.append("No cell has been run yet: there is nothing to compare.\n")
+    if picture:
+        lines.append(f"![Clean accuracy against attack success rate]({picture})\n")
+    return "\n".join([*lines, *(markdown(table, level=2) for table in made)])

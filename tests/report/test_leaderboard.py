@@ -1,0 +1,120 @@
+"""Rows of the leaderboard by hand: means over attacks, worst attacks, cells that are missing."""
+
+from pathlib import Path
+
+import pytest
+
+from bdlib.cli.render import planned
+from bdlib.report.figures import board_figure
+from bdlib.report.leaderboard import Planned, boards, page, tables
+from bdlib.report.render import render
+
+ROOT = Path(__file__).parents[2]
+SUCCESS = {"clap": (0.9, 1.0), "room": (0.4, 0.6), "tempo": (0.0, 0.2)}
+
+
+def cell(attack, defense, seed):
+    return Planned("SpeechCommands", "development", attack, defense, f"{attack} {defense} {seed}")
+
+
+def run(make_record, attack, defense, seed, success, **changes):
+    stage = {"none": None, "fix": "repair", "ask": "inference"}[defense]
+    about = stage and {"name": defense, "stage": stage, "selection": "fixed", "clean_budget": 60}
+    rates = {"clean_accuracy": 0.8, "attack_success_rate": success, "robust_accuracy": 0.5}
+    rates |= {"detection_auc": 0.75, "false_rejection_rate": 0.03} if stage == "inference" else {}
+    return make_record({
+        "command": cell(attack, defense, seed).command,
+        "defense": about,
+        "seed": seed,
+        "metrics": {name: {"value": value} for name, value in rates.items()},
+        "runtime": {"device": "cpu", "train_s": 100.0, **({"repair_s": 7.0} if stage else {})},
+        **changes,
+    })  # fmt: skip
+
+
+@pytest.fixture
+def asked():
+    """Three attacks, two seeds, two defenses."""
+    return [cell(a, d, s) for a in SUCCESS for d in ("none", "fix", "ask") for s in (0, 1)]
+
+
+@pytest.fixture
+def records(make_record):
+    """All cells of `none`, of `fix` one less, one refused and one replaced; of `ask` two attacks."""
+    pairs = [(a, s, rate) for a, rates in SUCCESS.items() for s, rate in enumerate(rates)]
+    none = [run(make_record, a, "none", s, 1.0) for a, s, _ in pairs]
+    fix = [run(make_record, a, "fix", s, rate) for a, s, rate in pairs[1:]]
+    fix[-1] |= {"status": "failed", "error": "no clip is left"}
+    older = run(make_record, "room", "fix", 0, 0.99)
+    ask = [run(make_record, a, "ask", s, 0.5) for a, s, _ in pairs[:4]]
+    elsewhere = run(make_record, "clap", "fix", 0, 0.0, command="clap fix 0 of elsewhere")
+    return [older, *none, *fix, *ask, elsewhere]
+
+
+def test_rows_by_hand(records, asked):
+    """Of `fix` the clap has one seed, 100 %, room 50 % of two, tempo one, 0 %: in the mean 50 %."""
+    (table,) = tables(boards(records, asked))
+    none, fix, ask = table.grids[0].rows
+    assert none[1:4] == ("80.0 [80.0, 80.0]", "100.0 [100.0, 100.0]", "100.0 (tempo)")
+    # t of 0.975 with two degrees of freedom is 4.303: 0.5 -+ 4.303 * 0.5 / sqrt(3) is cut at 0 and 1.
+    assert fix == ("fix", "80.0 [80.0, 80.0]", "50.0 [0.0, 100.0]", "100.0 (clap)",
+                   "50.0 [50.0, 50.0]", "", "", "60", "107", "4 of 6")  # fmt: skip
+    assert none[-3:] == ("0", "100", "6 of 6")
+    assert ask[0] == "ask *" and ask[2] == "50.0" and ask[5:7] == ("0.750", "3.0")
+    assert "Missing: 3 of 18 cells." in table.notes[2]
+    assert table.notes[-1] == "Refused: no clip is left" and table.notes[1].startswith("*")
+
+
+def test_an_interval_by_hand(make_record, asked):
+    """20, 30 and 40 %: 30 -+ 4.303 * 10 / sqrt(3)."""
+    some = [
+        run(make_record, a, "none", 0, s) for a, s in zip(SUCCESS, (0.2, 0.3, 0.4), strict=True)
+    ]
+    (table,) = tables(boards(some, asked))
+    assert table.grids[0].rows[0][2:4] == ("30.0 [5.2, 54.8]", "40.0 (tempo)")
+
+
+def test_what_is_missing_is_counted(records, asked):
+    text = page(boards(records, asked))
+    assert "| SpeechCommands | development | 18 | 14 | 1 | 3 |" in text
+    text = page(boards([], asked))
+    assert "| SpeechCommands | development | 18 | 0 | 0 | 18 |" in text
+    assert "No cell has been run yet" in text and "Leaderboard:" not in text
+
+
+def test_the_picture_is_of_defenses_that_met_the_same_attacks(records, asked):
+    (picture,) = board_figure.draw(boards(records, asked)).values()
+    ((panels,),) = (picture.data,)
+    assert panels == [("SpeechCommands", [
+        ("none", None, pytest.approx(80), pytest.approx(100), pytest.approx(100)),
+        ("fix", "repair", pytest.approx(80), pytest.approx(50), pytest.approx(100)),
+    ])]  # fmt: skip
+    (axis,) = picture.figure.axes
+    assert [axis.lines[1].get_ydata(), axis.lines[4].get_ydata()] == [[100], [100]]
+    assert {text.get_text() for text in axis.texts} == {"none", "fix"}
+    assert board_figure.draw(boards([], asked)) == {}
+
+
+def test_the_cells_are_those_of_the_protocol():
+    cells = planned(ROOT)
+    assert len({one.command for one in cells}) == len(cells) == 8619
+    sizes = [("SpeechCommands", "development", 47 * 23), ("SpeechCommands", "confirmation", 47 * 14),
+             ("RAVDESS", "development", 42 * 16), ("RAVDESS", "confirmation", 42 * 11)]  # fmt: skip
+    for dataset, half, count in sizes:
+        own = [one for one in cells if (one.dataset, one.half) == (dataset, half)]
+        assert len(own) == 3 * count
+    names = {one.defense for one in cells}
+    assert names >= {"none", "mvd_small", "mvd_small + label_disagreement", "gn_ft + strip_vita"}
+    assert "keyword_resnet" not in names and "clap, one to one" in {one.attack for one in cells}
+    assert not [one for one in cells if one.attack == "clap" or "/tmp" in one.command]
+
+
+def test_a_folder_without_its_records_gets_no_page(tmp_path, make_record, asked):
+    (tmp_path / "results").mkdir()
+    for own in (False, True):
+        root = tmp_path if own else ROOT
+        assert render(tmp_path / "results", root, planned=asked) == 0
+        assert (tmp_path / "results" / "leaderboard.md").exists() == own
+    assert render(tmp_path / "results", tmp_path, check=True, planned=asked) == 0
+    (tmp_path / "results" / "leaderboard.md").write_text("other")
+    assert render(tmp_path / "results", tmp_path, check=True, planned=asked) == 1
