@@ -67,19 +67,19 @@ def _called(told: Line) -> bool:
     return told["called"] == [told["target"]]
 
 
-def ranges() -> str:
+def ranges(name: str) -> str:
     """How often the verdict's "about how many" holds what is so, by kind, of the target class."""
-    told = [line for line in read("scan/ranges.jsonl") if line["poisoned"]]
+    told = [line for line in read(f"scan/{name}.jsonl") if line["target"] and "ranges" in line]
     lines = [
-        "| attack | trials | class called | range holds the count | count is below it | count is above it | clips told of those poisoned, mean (least, most) |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        f"| {name} | trials | class called | range holds the count | count is below it | count is above it | width of the range by the count, median | clips told of those poisoned, mean (least, most) |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
 
     def kind(line: Line) -> str:
         return line["trial"]["kind"]
 
-    for name, group in itertools.groupby(sorted(told, key=kind), kind):
-        lines.append(_ranged(name, list(group)))
+    for attack, group in itertools.groupby(sorted(told, key=kind), kind):
+        lines.append(_ranged(attack, list(group)))
     return "\n\n" + "\n".join([*lines, _ranged("all together", told)]) + "\n\n"
 
 
@@ -90,7 +90,9 @@ def _ranged(name: str, group: list[Line]) -> str:
                     sum(true > high for _, _, high, true in said))  # fmt: skip
     about = [count / true for _, count, _, true in said]
     shares = f"{np.mean(about):.2f} ({min(about):.2f}, {max(about):.2f})" if about else "–"
-    cells = (name, len(group), len(said), len(said) - below - above, below, above, shares)
+    width = [(high - low) / true for low, _, high, true in said]
+    wide = f"{np.median(width):.2f}" if width else "–"
+    cells = (name, len(group), len(said), len(said) - below - above, below, above, wide, shares)
     return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -117,7 +119,11 @@ def deep() -> str:
         "| corpus | added sound | clips, altered | AUROC | within the class | processor time [s] |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for told in read("scan/deep.jsonl"):
+
+    def place(told: Line) -> tuple[str, int, str]:
+        return told["trial"]["kind"], told["trial"]["seed"], told["trial"]["trigger"]
+
+    for told in sorted(read("scan/deep.jsonl"), key=place):
         trial = told["trial"]
         kind = "small" if trial["kind"].startswith("small") else "subset"
         cells = (
@@ -189,7 +195,8 @@ def sentence() -> str:
 BLOCKS: Blocks = {
     "docs/scan.md": {
         "confirmation": lambda: trials("confirmation"),
-        "ranges": ranges,
+        "ranges": lambda: ranges("ranges"),
+        "ranges of the confirmation": lambda: ranges("confirmation"),
         "sizes": sizes,
         "deep": deep,
         "left": left,

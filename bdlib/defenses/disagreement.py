@@ -35,7 +35,7 @@ SURE = 0.5  # from which all three opinions must agree
 # Where nothing is poisoned, no class of the development corpora had more than 2.1.
 CALL = 4.0  # deviations by which the count of intruders exceeds that of other classes
 FEWEST = 6  # intruders that make a class suspicious: fewer poisoned clips are not told from chance
-LOWEST, MOST_FLAGGED = -0.3, 0.25  # bounds of what `flagged` may take of a called class
+LOWEST, MOST_FLAGGED = -0.3, 0.25  # least score that is flagged, largest share of a class
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,13 @@ class Judgement:
     called: tuple[str, ...]
     given: np.ndarray
 
-    def flagged(self, rate: float = 0.01) -> np.ndarray:
-        """Clips of called classes (N,) that sound unlike them.
+    @property
+    def guilty(self) -> np.ndarray:
+        """(N,) whether a clip is labelled as a called class."""
+        return np.isin(self.given, [self.classes.index(name) for name in self.called])
+
+    def line(self, rate: float = 0.01) -> float:
+        """Score above which clips of called classes are flagged.
 
         Arguments
         ---------
@@ -74,13 +79,15 @@ class Judgement:
             Share of the clean clips of the corpus that may be flagged. The other classes tell how
             clean clips score: as only called ones lose clips, each of these may lose more of them.
         """
-        guilty = np.isin(self.given, [self.classes.index(name) for name in self.called])
-        if not guilty.any():
-            return guilty
-        share = min(rate * len(guilty) / guilty.sum(), MOST_FLAGGED)
+        guilty = self.guilty
+        share = min(rate * len(guilty) / max(1, guilty.sum()), MOST_FLAGGED)
         clean = self.score[~guilty] if not guilty.all() else self.score
         least = max(float(np.quantile(clean, 1 - share)), LOWEST)
-        return guilty & (self.score > min(least, INTRUDER))
+        return min(least, INTRUDER)
+
+    def flagged(self, rate: float = 0.01) -> np.ndarray:
+        """Clips of called classes (N,) that sound unlike them: above the `line`."""
+        return self.guilty & (self.score > self.line(rate))
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:

@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 
 from bdlib.defenses.disagreement import SURE, Judgement
+from bdlib.scanning.amount import MISTAKEN, bounds
 from bdlib.scanning.evidence import LABEL, NOTE, POISON, QUALITY, Finding
 from bdlib.scanning.heard import Heard
 
-MISTAKEN = (
-    0.7  # score from which a single label is taken to be wrong, in a class that is not called
-)
 NOISY = 0.0055  # share of such clips that makes a corpus mislabelled: clean ones have 0 to 0.004
 FEWEST = 5  # of them
 POISONED, MISLABELLED, NOTHING = "poisoned", "mislabelled", "nothing found"
@@ -42,7 +40,7 @@ class Accused:
     suspects : int
         Clips of it that are flagged for poison.
     low, high : int
-        Bounds, at two deviations, of how many of these are poisoned.
+        Bounds of how many of its clips are poisoned; see `bdlib.scanning.amount`.
     source : str
         The class that most suspects sound like; empty where the label is theirs.
     share : float
@@ -134,7 +132,7 @@ def decide(
         if finding.speaks_for == NOTE:
             for clip in set(finding.clips.tolist()) & set(flagged.tolist()):
                 reasons[clip].append(finding.kind)
-    accused = _accused(labels, judged, intruders, findings)
+    accused = _accused(labels, judged, rate, findings)
     kind = POISONED if accused else MISLABELLED if noisy else NOTHING
     table = pd.DataFrame(
         {
@@ -152,28 +150,23 @@ def decide(
 
 
 def _accused(
-    labels: np.ndarray, judged: Judgement, intruders: np.ndarray, findings: Sequence[Finding]
+    labels: np.ndarray, judged: Judgement, rate: float, findings: Sequence[Finding]
 ) -> tuple[Accused, ...]:
     """The called classes, and those that repeat a sound."""
     repeated = {f.label: f for f in findings if f.speaks_for == POISON and f.label}
     names = sorted({*judged.called, *repeated}, key=lambda name: -judged.excess[name])
-    return tuple(
-        _accuse(name, labels == name, judged, intruders, repeated.get(name)) for name in names
-    )
+    return tuple(_accuse(name, labels, judged, rate, repeated.get(name)) for name in names)
 
 
 def _accuse(
-    name: str, own: np.ndarray, judged: Judgement, intruders: np.ndarray, found: Finding | None
+    name: str, labels: np.ndarray, judged: Judgement, rate: float, found: Finding | None
 ) -> Accused:
-    suspects, why = own & intruders, []
-    # Clean clips of a class that are flagged: as many as, of other classes, score as high.
-    false = 0.0
+    own, why, low, more = labels == name, [], 1, 0
+    suspects = own & judged.flagged(rate)
     if suspects.any():
-        least = judged.score[suspects].min()
-        others = judged.score[
-            ~np.isin(judged.given, [judged.classes.index(c) for c in judged.called])
-        ]
-        false = float((others >= least).mean()) * (own & ~suspects).sum() if len(others) else 0.0
+        others = [judged.score[labels == c] for c in judged.classes if c not in judged.called]
+        low, high = bounds(judged.score[own], others, judged.line(rate))
+        more = high - int(suspects.sum())
         why.append(
             f"{suspects.sum()} of its {own.sum()} clips sound like other classes, "
             f"{judged.excess[name]:.0f} deviations more than in the others"
@@ -184,13 +177,13 @@ def _accuse(
     source, share = ("", 0.0)
     if len(likely):
         source, share = judged.classes[counts.argmax()], float(counts.max() / len(likely))
-    if found is not None:
-        suspects = suspects.copy()
+    if found is not None:  # few other clips have the sound, and few that have it are missed
         suspects[found.clips] = True
+        low = max(low, len(found.clips) - 2)
+        more += round(2 * np.sqrt(0.02 * len(found.clips) + 1))
         why.append(found.text)
     count = int(suspects.sum())
-    low = max(1, round(count - false - 2 * np.sqrt(false + 1)))
-    high = round(count + 2 * np.sqrt(0.02 * count + 1))
+    high = min(count + more, int(own.sum()))
     return Accused(name, int(own.sum()), count, low, high, source, share, "; ".join(why))
 
 

@@ -50,6 +50,20 @@ def test_copies_are_found_as_they_are_and_altered(hear, corpus):
     )
 
 
+def test_a_copy_under_another_label_is_found_by_an_encoder_that_hears_level(hear, corpus):
+    wave, _ = soundfile.read(corpus / "yes" / "03.wav")
+    soundfile.write(corpus / "no" / "half.wav", 0.5 * np.roll(wave, 40), RATE)
+    soundfile.write(corpus / "yes" / "quarter.wav", 0.25 * wave, RATE)
+    heard = hear()
+    draws = np.random.Generator(np.random.PCG64(0))
+    unlike = draws.standard_normal(heard.embeddings.shape).astype(np.float32)
+    unlike /= np.linalg.norm(unlike, axis=1, keepdims=True)
+    found = say(Duplicates(), dataclasses.replace(heard, embeddings=unlike))
+    expected = ["no/half.wav", "yes/03.wav", "yes/quarter.wav"]
+    assert names(heard, found["copy under another label"]) == expected
+    assert "copy" not in found
+
+
 def test_damaged_clips(hear, corpus, spoken):
     soundfile.write(corpus / "no" / "silent.wav", np.zeros(RATE), RATE)
     soundfile.write(corpus / "no" / "loud.wav", np.clip(20 * spoken("no", 1), -1, 1), RATE)

@@ -14,6 +14,7 @@ import bdlib
 from bdlib import manifest
 from bdlib.cli import scan as program
 from bdlib.encoders import RATE
+from bdlib.scanning.heard import BANDS
 
 
 @pytest.fixture
@@ -66,12 +67,13 @@ def test_all_clips_are_compared_once(encoder, poisoned, tmp_path, monkeypatch):
     asked, nearest = [], disagreement.nearest
 
     def counted(queries, known, *rest):
-        asked.append((len(queries), len(known)))
+        asked.append((queries.shape, len(known)))
         return nearest(queries, known, *rest)
 
     monkeypatch.setattr(disagreement, "nearest", counted)
     report = bdlib.scan(poisoned, task="words", cache=tmp_path / "c", quiet=True)
-    assert asked.count((150, 150)) == 1
+    assert asked.count(((150, encoder.size), 150)) == 1
+    assert asked.count(((150, BANDS), 150)) == 1  # by their spectra, for copies
     monkeypatch.undo()
     alone = disagreement.judge(report.heard.embeddings, report.heard.labels)
     assert np.allclose(report.judged.score, alone.score, atol=1e-6)

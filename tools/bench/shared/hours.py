@@ -129,14 +129,14 @@ class Work:
         found: dict[tuple, Line] = {}
         for cell in self.listed:
             given = dict(option[2:].partition("=")[::2] for option in cell.options if "=" in option)
-            name = given.pop("defense", None)
-            own = defended(name) if name else {}
-            filtering = name is not None and ".filters." in str(own["defense"])
-            own = {*own, "selection", "surface"}
+            names = [name for name in (given.pop("after", None), given.pop("defense", None)) if name]
+            settings = {name: defended(name) for name in names}
+            own = {"selection", "surface"}.union(*settings.values())
             rest = {key: value for key, value in given.items() if key not in own}
             found[cell.yaml, *rest.items()] = {"yaml": cell.yaml, **rest}
-            if filtering:
-                found[cell.yaml, name, *given.items()] = {"yaml": cell.yaml, **given}
+            for name in names:
+                if ".filters." in str(settings[name]["defense"]):
+                    found[cell.yaml, name, *given.items()] = {"yaml": cell.yaml, **given}
         return found
 
     def clips(self, settings: Line) -> int:
