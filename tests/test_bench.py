@@ -143,7 +143,10 @@ def test_quick_form(bench, in_process, capsys):
         assert figures["ratios"].keys() == figures["ratios_bf16"].keys() == {"xvector_small"}
         assert figures["ratios"]["xvector_small"]["median"] == figures["ratio"]
         assert figures["commit"] and set(figures["step_ms"]["xvector_small"]) == {
-            "bdlib", "bf16", "plain"}  # fmt: skip
+            "bdlib", "bf16", "plain", "front_end"}  # fmt: skip
+        assert 0 < figures["front_end"]["xvector_small"]["median"] < 0.5
+        kinds = figures["kinds"]["xvector_small"]
+        assert kinds["convolution"] > kinds["batch_norm"] > 0 and sum(kinds.values()) < 1
     if bench.stem == "pruning":
         assert figures["cells"] == 100 and figures["distinct_cells"] == 4 * 9 + 1
         assert figures["ratio"] > 1 and figures["same_answers"] == 1

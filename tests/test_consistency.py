@@ -425,7 +425,11 @@ def test_no_audio_and_no_weights_are_tracked():
     assert not [path for path in tracked() if path.suffix in kinds]
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(RECIPES.glob("*/README.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *sorted(RECIPES.glob("*/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def commands(page):
@@ -434,11 +438,17 @@ def commands(page):
     blocks = re.findall(r"^( *)```bash\n(.*?)^\1```", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line for _, block in blocks for line in block.replace("\\\n", " ").splitlines()]
     rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    starts = ("python ", "./", "cd ", "mkdir ", "cp ")
-    lines += [span for span in re.findall(r"`([^`\n]+)`", rest) if span.startswith(starts)]
+    spans, starts = (
+        re.findall(r"`([^`\n]+)`", rest),
+        ("python ", "./", "cd ", "mkdir ", "cp ", "torchrun "),
+    )
+    lines += [span for span in spans if span.startswith(starts)]
+    lines += [f"python {span}" for span in spans if re.match(r"tools/\S+\.py ", span)]
     for line in lines:
         for part in line.split("&&"):
             if words := shlex.split(part, comments=True):
+                if words[0] == "torchrun":
+                    words = ["python", *(w for w in words[1:] if "_per_node" not in w)]
                 yield words
 
 
@@ -475,12 +485,17 @@ def programs_of_run_script(folder, words, tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_commands_of_the_pages(page, monkeypatch, tmp_path, tool_help):
     """Every file and every option that a page names is there, and understood."""
-    folder, seen = page.parent, 0
+    docs = page.parent == ROOT / "docs"  # where commands are those of the repository's folder
+    folder, seen = ROOT if docs else page.parent, 0
     for words in commands(page):
         seen += 1
         first, *rest = words
         if first == "bdlib":
             assert rest[0] in COMMANDS, words
+            continue
+        if first == "pip":
+            extras = re.findall(r"\[(\w+)\]", " ".join(rest))
+            assert all(f'"{extra}": [' in (ROOT / "setup.py").read_text() for extra in extras)
             continue
         assert first in ("cd", ".", "python", "pre-commit", "mkdir", "cp") or first[:2] == "./", (
             words
@@ -493,6 +508,9 @@ def test_commands_of_the_pages(page, monkeypatch, tmp_path, tool_help):
         elif first == "." or first == "pre-commit":
             assert first != "." or rest == [".venv/bin/activate"]  # made by the quickstart
             assert first == "." or (ROOT / ".pre-commit-config.yaml").is_file()
+        elif first == "./tools/gpu.sh":
+            known = (ROOT / "tools/bench/gpu/__main__.py").read_text()
+            assert all(f'"{word}"' in known for word in rest if word.startswith("--")), words
         elif first == "python" and "tools/" in rest[0]:
             home = ROOT if rest[0].startswith("tools/") else folder
             shown = tool_help((home / rest[0]).resolve())
@@ -515,11 +533,16 @@ def test_commands_of_the_pages(page, monkeypatch, tmp_path, tool_help):
         elif first[:2] == "./":
             assert os.access(ROOT / first, os.X_OK), words
             assert all((ROOT / word).exists() for word in rest)
-    assert seen >= 1
+    assert seen or docs
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_of_the_pages(page):
+    """And paths between backticks that begin in the repository's folder."""
+    for path in re.findall(
+        r"`((?:tools|bdlib|recipes|tests|docs)/[\w./-]*)[`\s]", page.read_text()
+    ):
+        assert "MyCorpus" in path or (ROOT / path).exists(), path
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if "://" in target:
             continue

@@ -48,7 +48,7 @@ def test_everything_small_and_a_table(tmp_path, few_words, lines):
     _, _, *measured = lines.read(tmp_path / "gpu.jsonl")
     assert not done.returncode and {line["status"] for line in measured} == {"ok"}, done
     found = {line["part"]: line for line in measured}
-    parts = ("device", "smoke", "throughput_mvd_small", "mvj_step", "trainings", "train_mvd_small")
+    parts = ("device", "throughput_mvd_small", "mvj_step", "trainings", "smoke", "train_mvd_small")
     assert tuple(found) == parts
     stepped = {Path(name).stem.replace("_small", "") for name in found["smoke"]["steps"]}
     assert stepped == MODELS and not found["smoke"]["failed"]
@@ -61,6 +61,15 @@ def test_everything_small_and_a_table(tmp_path, few_words, lines):
     assert record["id"] == found["train_mvd_small"]["record"]
     table = done.stdout.partition("ended")[2]
     assert all(line["says"] in table for line in (stands, *measured))
+
+
+def test_models_that_nothing_stepped_come_first():
+    """So that a step of every yaml that is cut off leaves out what is known or alike."""
+    parts = module("gpu.parts")
+    names = [path.stem.replace("_small", "") for path in parts.recipes(False)]
+    first = names[: len(MODELS) - len(parts.PUBLISHED)]
+    assert set(first) == MODELS - set(parts.PUBLISHED)
+    assert len(names) == len(list(ROOT.glob("recipes/*/hparams/*.yaml")))
 
 
 def hanging(args, tell):

@@ -73,8 +73,9 @@ def training() -> str:
     """A row a model: steps here and in plain SpeechBrain."""
     told = bench("training")
     lines = [
-        "| Model | Plain SpeechBrain [ms] | Here [ms] | Ratio (least, most) | With bf16 [ms] | Ratio |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| Model | Plain SpeechBrain [ms] | Here [ms] | Ratio (least, most) | With bf16 [ms] | Ratio "
+        "| Front end [%] | Convolutions [%] | Batch normalisation [%] |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, ratio in told["ratios"].items():
         plainly, here, short = (
@@ -82,8 +83,12 @@ def training() -> str:
         )
         spread = f"{ratio['median']:.2f} ({ratio['min']:.2f}, {ratio['max']:.2f})"
         fast = told["ratios_bf16"][name]["median"]
+        heard, kinds = told["front_end"][name]["median"], told["kinds"][name]
+        parts = (heard, kinds["convolution"], kinds["batch_norm"])
         lines.append(
-            f"| {name} | {plainly:.0f} | {here:.0f} | {spread} | {short:.0f} | {fast:.2f} |"
+            f"| {name} | {plainly:.0f} | {here:.0f} | {spread} | {short:.0f} | {fast:.2f} | "
+            + " | ".join(f"{100 * part:.1f}" for part in parts)
+            + " |"
         )
     return "\n\n" + "\n".join(lines) + "\n\n"
 

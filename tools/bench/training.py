@@ -5,7 +5,9 @@ layers (`plain/train.py`) on the same wav files of noise, one second long and in
 the same batches on one process; they take turns, an epoch each, so that a slow moment strikes both,
 and seconds are those that the processor worked, so that what else runs on the machine counts less.
 What a recipe does once is not in it: packing here, and in both a new optimiser an epoch. `bf16` is
-the recipes' own switch `--precision=bf16`, off by default on a CPU. The last line is one JSON object.
+the recipes' own switch `--precision=bf16`, off by default on a CPU. `front_end` is the part of a step here
+that computes features, and `kinds` what a profile of an epoch says of convolutions and batch
+normalisation, in shares. The last line is one JSON object.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from pipeline import listed, synthetic
 from plain.train import brain, dataio_prep
 from shared.timing import facts, ratio, summary, turns
 from shared.trainers import CLASSES, HPARAMS, document, trainer
+from torch.profiler import ProfilerActivity, profile
 
 from bdlib import manifest
 from bdlib.cli.command import guarded
@@ -46,6 +49,23 @@ class Way:
     def epoch(self) -> None:
         """Train on them once, with a new optimiser."""
         self.brain.fit(range(1, 2), self.batches, progressbar=False)
+
+    @torch.no_grad()
+    def hear(self) -> None:
+        """Compute their features once, as an epoch does."""
+        for batch in self.batches:
+            self.brain.classifier.features(batch.wavs, batch.lens)
+
+    def kinds(self) -> dict[str, float]:
+        """Shares of convolutions and of batch normalisation, forward and backward, in an epoch."""
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            self.epoch()
+        spent = {event.key.lower(): event.self_cpu_time_total for event in seen.key_averages()}
+        total = sum(spent.values())
+        return {
+            kind: round(sum(time for key, time in spent.items() if kind in key) / total, 3)
+            for kind in ("convolution", "batch_norm")
+        }
 
 
 def corpus(folder: Path, batch_size: int, steps: int) -> tuple[Path, Path, Batches]:
@@ -84,6 +104,7 @@ def report(seconds: dict[str, dict[str, list[float]]], steps: dict[str, int]) ->
         "over": "time of a training step in plain SpeechBrain over that here, the least of the models",
         "ratios": ratios,
         "ratios_bf16": {n: ratio(ways["plain"], ways["bf16"]) for n, ways in seconds.items()},
+        "front_end": {n: ratio(ways["front_end"], ways["bdlib"]) for n, ways in seconds.items()},
         "step_ms": {
             name: {
                 way: summary([1000 * s / steps[name] for s in some], 1)
@@ -96,16 +117,17 @@ def report(seconds: dict[str, dict[str, list[float]]], steps: dict[str, int]) ->
 
 def measure(args: argparse.Namespace) -> dict:
     """All figures over the models asked for."""
-    seconds = {}
+    seconds, kinds = {}, {}
     steps = {name: 2 if args.quick else MODELS[name] for name in args.models}
     for name in args.models:
         with tempfile.TemporaryDirectory() as folder:
             made = ways(name, 6 if args.quick else None, steps[name], Path(folder))
-            epochs = {way: of.epoch for way, of in made.items()}
+            epochs = {way: of.epoch for way, of in made.items()} | {"front_end": made["bdlib"].hear}
             seconds[name] = turns(
                 epochs, argparse.Namespace(device="cpu", quick=True), process_time
             )
-    return report(seconds, steps) | facts("cpu")
+            kinds[name] = made["bdlib"].kinds()
+    return report(seconds, steps) | {"kinds": kinds} | facts("cpu")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Everything worth knowing from a GPU in ten minutes, most valuable first.
 
-A step of every yaml; the peak of the device; what share of it trainings at published size take; MVJ
-beside its arithmetic; EmoBack trainings an hour, several at a time; and with a corpus, trainings with
+The peak of the device; what share of it trainings at published size take; MVJ beside its arithmetic;
+EmoBack trainings an hour, several at a time; a step of every yaml; and with a corpus, trainings with
 records for the time that is left. Each part is a process of its own with a limit of its own, and
 leaves a line of JSON in `gpu.jsonl` of the output folder. The run can be cut off at any moment, and
 goes on where it was: parts whose line says ok stand.

@@ -31,6 +31,8 @@ Tell = Callable[..., None]
 """Called with figures by name."""
 TINY = {"depth": 10, "width": 1, "mels": 8, "batch_size": 4, "samples": 2, "steps": 2}
 RECURRENT = {"attention_lstm", "rnn", "smalllstm"}  # slow by the frame on a CPU
+PUBLISHED = ("mvd", "mvj", "resnet50", "ecapa", "resnet", "xvector")
+SMALL = ("mvd_small",)
 BYTES = 2**30  # copied, for the bandwidth of the memory
 
 
@@ -67,14 +69,18 @@ def smoke(args: argparse.Namespace, tell: Tell) -> None:
 
 
 def recipes(quick: bool) -> list[Path]:
-    """All yaml files; `quick`, one of every model, in its small form where there is one."""
-    every = sorted(ROOT.glob("recipes/*/hparams/*.yaml"), key=lambda p: "_small" not in p.stem)
-    if not quick:
-        return sorted(every)
+    """One yaml of every model, `quick` in its small form where there is one; without, all others after.
+
+    Models whose throughput was measured come after those that nothing has stepped.
+    """
+    small = {path: "_small" in path.stem for path in ROOT.glob("recipes/*/hparams/*.yaml")}
     found: dict[str, Path] = {}
-    for path in every:
+    for path in sorted(small, key=lambda path: (small[path] != quick, path)):
         found.setdefault(path.stem.replace("_small", ""), path)
-    return list(found.values())
+    if quick:
+        return list(found.values())
+    new = {path for model, path in found.items() if model not in PUBLISHED}
+    return sorted(small, key=lambda path: (path not in new, path))
 
 
 def _one_step(path: Path, args: argparse.Namespace) -> float:
@@ -217,19 +223,15 @@ def _steps_a_second(
     return steps / spent
 
 
-PUBLISHED = ("mvd", "mvj", "resnet50", "ecapa", "resnet", "xvector")
-SMALL = ("mvd_small",)
-
-
 def measured(quick: bool) -> dict[str, tuple[Callable[[argparse.Namespace, Tell], None], int]]:
     """The parts in their order, each with its limit in seconds, but for the last (`real.py`)."""
     speeds = {f"throughput_{name}": (functools.partial(throughput, name), 45)
               for name in (SMALL if quick else PUBLISHED)}  # fmt: skip
     return {
         "device": (device, 60),
-        "smoke": (smoke, 180),
         "peak": (peak, 30),
         **speeds,
         "mvj_step": (mvj_step, 90),
         "trainings": (trainings, 120),
+        "smoke": (smoke, 180),
     }
