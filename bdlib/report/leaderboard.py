@@ -95,11 +95,9 @@ def boards(records: Records, planned: Sequence[Planned]) -> list[Board]:
         All cells.
     """
     newest: dict[str, dict[str, Any]] = {}
-    wanted = {cell.command for cell in planned}
     for record in records:
-        command = record["command"]
-        if command in wanted and (record["status"] == "ok" or command not in newest):
-            newest[command] = record
+        if record["status"] == "ok" or record["command"] not in newest:
+            newest[record["command"]] = record
     parts: dict[tuple[str, str], list[Planned]] = defaultdict(list)
     for cell in planned:
         parts[cell.dataset, cell.half].append(cell)

@@ -40,7 +40,8 @@ def asked():
 
 @pytest.fixture
 def records(make_record):
-    """All cells of `none`, of `fix` one less, one refused and one replaced; of `ask` two attacks."""
+    """All cells of `none`, one of which failed later; of `fix` one less, one refused and one replaced;
+    of `ask` two attacks."""
     pairs = [(a, s, rate) for a, rates in SUCCESS.items() for s, rate in enumerate(rates)]
     none = [run(make_record, a, "none", s, 1.0) for a, s, _ in pairs]
     fix = [run(make_record, a, "fix", s, rate) for a, s, rate in pairs[1:]]
@@ -48,7 +49,8 @@ def records(make_record):
     older = run(make_record, "room", "fix", 0, 0.99)
     ask = [run(make_record, a, "ask", s, 0.5) for a, s, _ in pairs[:4]]
     elsewhere = run(make_record, "clap", "fix", 0, 0.0, command="clap fix 0 of elsewhere")
-    return [older, *none, *fix, *ask, elsewhere]
+    later = {**none[0], "status": "failed", "error": "stopped"}
+    return [older, *none, *fix, *ask, elsewhere, later]
 
 
 def test_rows_by_hand(records, asked):
