@@ -79,7 +79,9 @@ class Recording:
         self.chosen.copy_(chosen)
         self.average.zero_()  # of a chain that went astray it may be no number
         for number, (factor, deviation, share) in enumerate(moves):
-            for kept, now in zip(self.move, (factor, deviation, share if number else 1), strict=True):
+            for kept, now in zip(
+                self.move, (factor, deviation, share if number else 1), strict=True
+            ):
                 kept.fill_(now)
             self.graph.replay()
         return self.x.clone()

@@ -129,7 +129,9 @@ class Work:
         found: dict[tuple, Line] = {}
         for cell in self.listed:
             given = dict(option[2:].partition("=")[::2] for option in cell.options if "=" in option)
-            names = [name for name in (given.pop("after", None), given.pop("defense", None)) if name]
+            names = [
+                name for name in (given.pop("after", None), given.pop("defense", None)) if name
+            ]
             settings = {name: defended(name) for name in names}
             own = {"selection", "surface"}.union(*settings.values())
             rest = {key: value for key, value in given.items() if key not in own}
