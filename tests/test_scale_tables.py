@@ -44,9 +44,9 @@ def test_hours_of_records_and_of_arithmetic(hours, monkeypatch):
     """Ten seconds a clip and epoch, 36 trainings of 26 or 20 epochs; else a rate that is assumed."""
     listed = tuple(hours.cells(RECIPE / "experiments" / "mvj_table1.yaml", "full", "data"))
     work = hours.Work("SpeechCommands", "full", listed)
-    monkeypatch.setattr(hours, "measured", lambda model, device: 0.01)
+    monkeypatch.setattr(hours, "measured", lambda *asked: 0.01)
     total = 12 * (20 + 26 + 26) * 85511 * 0.01 / 3600
     assert work.hours("core") == f"{total:,.0f} (m)"
-    monkeypatch.setattr(hours, "measured", lambda model, device: None)
+    monkeypatch.setattr(hours, "measured", lambda *asked: None)
     monkeypatch.setattr(hours, "operations", lambda path: {"training": 5e8, "scoring": 1e9})
     assert work.hours("core") == f"{total:,.0f} (a)"

@@ -85,7 +85,7 @@ class Shoebox(Sound):
             import pyroomacoustics
         except ImportError as error:
             raise InputError(
-                'room_metres: pyroomacoustics is not installed; run `pip install -e ".[room]"`'
+                '`room_metres`: pyroomacoustics is not installed; run `pip install -e ".[room]"`'
             ) from error
         sides = np.array([self.width, self.depth, self.height])
         try:
@@ -134,6 +134,8 @@ def impulse(
         raise InputError(
             f"`room_metres` is {room_metres}: give width, depth and height, as [5, 4, 3]"
         )
+    for side in room_metres:
+        within("room_metres", side, 1, 50)
     return Shoebox(*room_metres, decay_seconds)
 
 

@@ -162,7 +162,7 @@ def suspecting(suspicion: pd.Series, truth: pd.DataFrame) -> dict[str, Metric]:
     Returns
     -------
     dict[str, Metric]
-        `filter_auc`: chance that a poisoned clip is more suspicious than a clean one. None where
+        `filter_auc`: chance that a poisoned clip is more suspicious than a clean one. Empty where
         either is missing, or a suspicion is no number. Of filters that compare clips of a class
         alone it is less than they know.
     """

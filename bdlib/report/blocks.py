@@ -10,7 +10,7 @@ from bdlib.errors import InputError
 from bdlib.records.record import SCALES
 from bdlib.report import attacks_table, ranking, results, trainings
 from bdlib.report.coverage import coverage
-from bdlib.report.groups import Records
+from bdlib.report.groups import Records, unpoisoned
 from bdlib.report.labels import attack_label, in_readme
 from bdlib.report.neurons_table import neurons
 from bdlib.report.published import Published
@@ -79,8 +79,8 @@ class Block:
         published : list of Published
             Numbers to show beside ours.
         """
-        # Not what was tried with an eye on the test set; that stands in results/tables.
-        runs = [record for record in records if in_readme(record["defense"])]
+        # Neither what was tried with an eye on the test set nor clean twins; they stand in results/tables.
+        runs = [r for r in records if in_readme(r["defense"]) and not unpoisoned(r)]
         chosen = [record for record in runs if self._asks_for(record)]
         tables = {"runs": results.brief(chosen, published, gather=True)}
         if not (self.attack or self.model or self.experiment):

@@ -39,6 +39,8 @@ class Planned:
         What a reader calls them; of a defense that is a net of its own, this net.
     command : str
         As its record tells it.
+    scale : str
+        Of its data: a subset is not the whole.
     """
 
     dataset: str
@@ -46,6 +48,7 @@ class Planned:
     attack: str
     defense: str
     command: str
+    scale: str
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,13 @@ def boards(records: Records, planned: Sequence[Planned]) -> list[Board]:
         Records of schema 1, in the order of their files; of a command the last one that is no
         failure counts.
     planned : sequence of Planned
-        All cells.
+        All cells; those of a data set have one scale.
     """
     newest: dict[str, dict[str, Any]] = {}
+    scales = {cell.dataset: cell.scale for cell in planned}
     for record in records:
+        if record["dataset"]["scale"] != scales.get(record["dataset"]["name"]):
+            continue
         if record["status"] == "ok" or record["command"] not in newest:
             newest[record["command"]] = record
     parts: dict[tuple[str, str], list[Planned]] = defaultdict(list)

@@ -11,6 +11,7 @@ NOTE = (
     "Means over {} seeds of poison and training; in parentheses the rate without a trigger, which is "
     "the floor. Intervals: in the table of all runs."
 )
+ALONE = "Nets trained without poison: seeds of training, {}."
 TWINS = "Rate on triggered clips of nets trained without poison [%]"
 LEAST = 3  # models and attacks that make a table
 
@@ -57,6 +58,9 @@ def _table(
     seeds = sorted({len(group.runs) for group in groups})
     note = NOTE.format(" to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1]))))
     notes = (*(f"Poison: {policy}." for policy in policies), note)
+    if twins:
+        counts = sorted({len(group.runs) for group in twins})
+        notes += (ALONE.format(" to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))),)
     return Table(name, variant, scale, title, grids, notes)
 
 

@@ -56,16 +56,17 @@ def parts(defended: Defended) -> dict[str, Any]:
 
 def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str, Any]:
     """Metrics of the defense itself, beside those of every classifier."""
-    defense, trained, measured = defended.defense, defended.trained, {}
+    defense, measured = defended.defense, {}
     for part in filter(None, (defended.first, defended)):
         if poisoned.attack and part.kept is not None:
             measured |= _filtering(part, poisoned)
     if poisoned.attack and defense.thresholds:
         good, bad = scores.read(TEST), scores.read(TRIGGERED)
         measured |= metrics.screening(good, bad, defense.thresholds)
-    if defense.stage == "repair":
-        measured |= _repaired_or_not(trained) | _parameters_left(trained)
-        measured |= neurons.measure(trained)
+    for part in filter(None, (defended.first, defended)):
+        if part.defense.stage == "repair":
+            measured |= _repaired_or_not(part.trained) | _parameters_left(part.trained)
+            measured |= neurons.measure(part.trained)
     return measured
 
 

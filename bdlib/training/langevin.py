@@ -59,7 +59,8 @@ class Recording:
         self.move = [torch.zeros((), device=x.device) for _ in range(3)]
         aside = torch.cuda.Stream(x.device)
         aside.wait_stream(torch.cuda.current_stream(x.device))
-        with torch.cuda.stream(aside):
+        # A training that was cut off records again: what it draws later must not depend on that.
+        with torch.random.fork_rng([x.device]), torch.cuda.stream(aside):
             for _ in range(WARM_UPS):
                 self._step()
         torch.cuda.current_stream(x.device).wait_stream(aside)

@@ -14,7 +14,8 @@ SUCCESS = {"clap": (0.9, 1.0), "room": (0.4, 0.6), "tempo": (0.0, 0.2)}
 
 
 def cell(attack, defense, seed):
-    return Planned("SpeechCommands", "development", attack, defense, f"{attack} {defense} {seed}")
+    command = f"{attack} {defense} {seed}"
+    return Planned("SpeechCommands", "development", attack, defense, command, "subset")
 
 
 def run(make_record, attack, defense, seed, success, **changes):

@@ -46,6 +46,13 @@ def test_a_recording_climbs_as_the_steps_do(net, height, precision):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_recording_draws_nothing_from_what_a_training_draws(height):
+    given = start(0)
+    before = torch.cuda.get_rng_state()
+    Recording(*given, height)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
 def test_noise_is_new_in_each_step_and_has_its_deviation(height):
     recording = Recording(*start(0), height)
     x, chosen = start(1)

@@ -37,6 +37,8 @@ SECONDS = {"SpeechCommands": 1.0, "RAVDESS": 3.0, "ESD": 3.0}
 TESTED = {"SpeechCommands": 2 * 4890, "RAVDESS": 2 * 216, "ESD": 2 * 2625}  # clean and triggered
 
 Line = dict[str, Any]
+Size = tuple[int, int | None]
+"""Clips a step, and layers of a wide residual net: what the time of a clip goes by."""
 
 
 @functools.cache
@@ -48,15 +50,24 @@ def records() -> list[Line]:
 
 
 @functools.cache
-def measured(model: str, device: str) -> float | None:
-    """Seconds a clip and epoch of trainings of a model, the median of its records; `gpu` or `core`."""
+def measured(model: str, device: str, size: Size) -> float | None:
+    """Seconds a clip and epoch of trainings of a model, the median of those on record; `gpu` or `core`."""
     kind = "cuda" if device == "gpu" else "cpu"
-    known = [
-        run["runtime"]["train_s"] / (run["model"]["epochs"] * run["model"]["clips"])
+    known = {
+        (run["seed"], run.get("parts", {}).get("training", run)["time"]): run["runtime"]["train_s"]
+        / (run["model"]["epochs"] * run["model"]["clips"])
         for run in records()
-        if run["model"]["name"] == model and run["runtime"]["device"].startswith(kind)
-    ]
-    return statistics.median(known) if known else None
+        if run["model"]["name"] == model
+        and run["runtime"]["device"].startswith(kind)
+        and size_of(run["model"]["settings"]) == size
+    }
+    return statistics.median(known.values()) if known else None
+
+
+def size_of(settings: Line, given: Line | None = None) -> Size:
+    """Of the settings of a yaml, and what is given in place of them."""
+    known = {**settings["model"], **settings["train"], **(given or {})}
+    return int(known["batch_size"]), int(known["depth"]) if "depth" in known else None
 
 
 @functools.cache
@@ -138,7 +149,8 @@ class Work:
             found[cell.yaml, *rest.items()] = {"yaml": cell.yaml, **rest}
             for name in names:
                 if ".filters." in str(settings[name]["defense"]):
-                    found[cell.yaml, name, *given.items()] = {"yaml": cell.yaml, **given}
+                    mine = {k: v for k, v in given.items() if k in settings[name] or k not in own}
+                    found[cell.yaml, name, *mine.items()] = {"yaml": cell.yaml, **mine}
         return found
 
     def clips(self, settings: Line) -> int:
@@ -161,24 +173,29 @@ class Work:
             train = plain(path)["train"]
             epochs = int(settings.get("number_of_epochs", train["number_of_epochs"]))
             heard = epochs * self.clips(settings)
-            each, kind = self._each(path.stem, device)
+            each, kind = self._each(path, settings, device)
             how.add(kind)
             if each is None:
                 each = operations(path)["training"] * SECONDS[self.dataset] / ASSUMED[device]
                 batch = int(settings.get("batch_size", train["batch_size"]))
                 each = max(each, _launches() / batch if device == "gpu" else 0.0)
             total += heard * each
-        if device == "gpu" and "m" not in how:
+        if device == "gpu":
             total += self._scoring()
         hours = total / 3600
         shown = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
         return f"{shown} ({', '.join(sorted(how, reverse=True))})"
 
-    def _each(self, model: str, device: str) -> tuple[float | None, str]:
+    def on_gpu(self) -> bool:
+        """Whether records or steps on a GPU tell of all trainings."""
+        root = ROOT / "recipes" / self.dataset
+        return all(self._each(root / s["yaml"], s, "gpu")[0] for s in self.trainings.values())
+
+    def _each(self, path: Path, settings: Line, device: str) -> tuple[float | None, str]:
         """Seconds a clip and epoch, and how they are known."""
-        if device == "gpu" and (step := stepped(model)):
+        if device == "gpu" and (step := stepped(path.stem)):
             return step * SECONDS[self.dataset], "s"
-        each = measured(model, device)
+        each = measured(path.stem, device, size_of(plain(path), settings))
         return each, "a" if each is None else "m"
 
     def _scoring(self) -> float:
@@ -193,8 +210,8 @@ class Work:
 
 def _launches() -> float:
     """Seconds of the shortest step on a GPU."""
-    batch = 16  # of the records' experiment
-    return measured(LAUNCHED, "gpu") * batch
+    batch, depth = 16, 10  # of the records' experiment
+    return measured(LAUNCHED, "gpu", (batch, depth)) * batch
 
 
 def hours() -> str:
@@ -210,8 +227,7 @@ def hours() -> str:
                 continue  # autoencoders, which a search over a corpus trains by the hundred
             work = Work(path.parts[-3], scale, listed)
             core = work.hours("core") if scale == "subset" else "–"
-            small = {measured(Path(s["yaml"]).stem, "gpu") for s in work.trainings.values()}
-            gpu = "–" if scale == "subset" and None in small else work.hours("gpu")
+            gpu = "–" if scale == "subset" and not work.on_gpu() else work.hours("gpu")
             name = f"{path.parts[-3]}, {path.stem}"
             lines.append(
                 f"| {name} | {scale} | {len(listed):,} | {len(work.trainings):,} | {gpu} | {core} |"
