@@ -197,7 +197,7 @@ def test_a_room_of_the_image_method():
         ([5, 4], 0.3, "`room_metres` is .*: give width, depth and height"),
         (5, 0.3, "`room_metres` is 5: give"),
         ([0, 4, 3], 0.3, "`room_metres` is 0"),
-        ([5, 4, "3"], 0.3, "`height` is 3: give"),
+        ([5, 4, "3"], 0.3, "`room_metres` is 3: give"),
         ([5, 4, 3], 0.1, "too short for a room of 5 x 4 x 3 m"),
         ([2, 2, 2], 1.5, "reflections one after the other"),
     ],
