@@ -27,6 +27,7 @@ NOTES = (
     "named where they differ from those of the first row of a filter. Published numbers are of full "
     f"data: the share of attacks with {GOOD} or more in percent, or the AUC.",
 )
+TOGETHER, NAMED = "all", 3  # triggers, of which more are not named one by one in a heading
 
 
 def build(records: Records, published: list[Published]) -> list[Table]:
@@ -49,11 +50,13 @@ def build(records: Records, published: list[Published]) -> list[Table]:
 
 
 def brief(table: Table) -> Table:
-    """The table in five columns."""
+    """The table in five columns; of many triggers, all together and those of published numbers."""
     places = [COLUMNS.index(column) for column in BRIEF]
+    many = any(grid.title.startswith(TOGETHER) for grid in table.grids)
     grids = tuple(
         Grid(grid.title, BRIEF, tuple(tuple(row[place] for place in places) for row in grid.rows))
         for grid in table.grids
+        if not many or grid.title.startswith(TOGETHER) or any(row[-1] for row in grid.rows)
     )
     return replace(table, grids=grids)
 
@@ -138,7 +141,8 @@ def _rows(
     names = sorted({record["attack"]["name"] for record in attacks})
     parts = {name: [r for r in attacks if r["attack"]["name"] == name] for name in names}
     if len(names) > 1:
-        parts[" and ".join(names)] = attacks
+        many = f"{TOGETHER} {len(names)} triggers"
+        parts[" and ".join(names) if len(names) <= NAMED else many] = attacks
     rows = []
     for name, some in parts.items():
         scores, targets = pooled(some, draws)
