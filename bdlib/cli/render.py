@@ -6,13 +6,16 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
-from bdlib.cli.cells import Cell, cells
 from bdlib.errors import InputError
 from bdlib.report.leaderboard import HALVES, Planned
 from bdlib.report.render import render
+
+if TYPE_CHECKING:
+    from bdlib.cli.cells import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBSETS = {"SpeechCommands"}  # recipes whose cells are of a subset (docs/leaderboard.md)
@@ -28,6 +31,8 @@ def planned(root: Path) -> list[Planned]:
 
 
 def _planned(path: Path) -> Iterator[Planned]:
+    from bdlib.cli.cells import cells  # with all stages, which takes seconds
+
     grids = yaml.safe_load(path.read_text("utf-8"))["grid"]
     listed = iter(cells(path, "full", "data"))
     halves = [itertools.islice(listed, math.prod(map(len, grid.values()))) for grid in grids]
@@ -46,7 +51,7 @@ def _planned(path: Path) -> Iterator[Planned]:
             yield Planned(name, half, attack, defense, cell.told, scale)
 
 
-def _pairs(cell: Cell) -> Iterator[tuple[str, str]]:
+def _pairs(cell: "Cell") -> Iterator[tuple[str, str]]:
     for option in cell.options:
         key, equals, value = option.removeprefix("--").partition("=")
         if equals:

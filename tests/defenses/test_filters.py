@@ -128,7 +128,9 @@ def test_what_is_no_defense_is_refused(tmp_path):
     (tmp_path / "odd.yaml").write_text("defense: {}\n")
     document = Document(tmp_path / "odd.yaml")
     settings = {"train": {"batch_size": 8}}
-    recipe = SimpleNamespace(defense=document, settings=settings, seed=0, run_options={})
+    recipe = SimpleNamespace(
+        defense=document, after=None, settings=settings, seed=0, run_options={}
+    )
     with pytest.raises(InputError, match=r"odd\.yaml: dict is no defense"):
         defend(recipe, None)
 
