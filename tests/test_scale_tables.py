@@ -40,6 +40,28 @@ def test_operations_are_those_of_the_published_nets(hours):
     assert math.isclose(counted["mvd"]["scoring"], 2 * 67.1e9, rel_tol=0.01)
 
 
+def test_a_training_on_record_tells_of_its_size_once(hours, monkeypatch):
+    """Of 2 epochs over 10 clips: 1 s a clip and epoch, told thrice by guards, and 3 s in another run."""
+
+    def run(seconds, seed, batch=16, device="cpu"):
+        settings = {"model": {"depth": 10}, "train": {"batch_size": batch}}
+        about = {"name": "m", "epochs": 2, "clips": 10, "settings": settings}
+        runtime = {"train_s": 20 * seconds, "device": device}
+        return {"model": about, "seed": seed, "time": "t", "runtime": runtime}
+
+    some = [
+        run(1, 0),
+        run(1, 0),
+        run(1, 0),
+        run(3, 1),
+        run(9, 2, batch=64),
+        run(9, 3, device="cuda"),
+    ]
+    monkeypatch.setattr(hours, "records", lambda: some)
+    assert hours.measured.__wrapped__("m", "core", (16, 10)) == 2
+    assert hours.measured.__wrapped__("m", "core", (16, 16)) is None
+
+
 def test_hours_of_records_and_of_arithmetic(hours, monkeypatch):
     """Ten seconds a clip and epoch, 36 trainings of 26 or 20 epochs; else a rate that is assumed."""
     listed = tuple(hours.cells(RECIPE / "experiments" / "mvj_table1.yaml", "full", "data"))

@@ -19,7 +19,7 @@ from shared.hours import hours
 
 
 @functools.cache
-def lines(file: str, name: str) -> list[dict[str, Any]]:
+def told_by(file: str, name: str) -> list[dict[str, Any]]:
     """All of a bench, the newest last."""
     text = (ROOT / "results" / "bench" / f"{file}.jsonl").read_text("utf-8")
     return [line for line in map(json.loads, text.splitlines()) if line["name"] == name]
@@ -27,7 +27,7 @@ def lines(file: str, name: str) -> list[dict[str, Any]]:
 
 def bench(name: str) -> dict[str, Any]:
     """The newest line."""
-    return lines("bench", name)[-1]
+    return told_by("bench", name)[-1]
 
 
 def gpu() -> str:
@@ -36,7 +36,7 @@ def gpu() -> str:
         "| Model | Clips a step | Step [ms] | Clips a second | Share of the matrix product [%] | Memory [GB] |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    parts = {line["part"]: line for line in lines("gpu", "gpu")}
+    parts = {line["part"]: line for line in told_by("gpu", "gpu")}
     for part, told in parts.items():
         if part.startswith("throughput_"):
             rows.append(
@@ -58,7 +58,7 @@ def langevin() -> str:
         "| Net | Precision | Clips a step | Langevin steps | Told one by one [ms] | Recorded [ms] | Ratio (least, most) |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for told in lines("bench", "jem"):
+    for told in told_by("bench", "jem"):
         if "recording_saves" not in told:
             continue  # of a CPU
         each, played = (told["ms"][name]["median"] for name in ("mvj_unrecorded", "mvj"))

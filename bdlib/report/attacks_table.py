@@ -27,7 +27,7 @@ NOTES = (
     "named where they differ from those of the first row of a filter. Published numbers are of full "
     f"data: the share of attacks with {GOOD} or more in percent, or the AUC.",
 )
-TOGETHER, NAMED = "all", 3  # triggers, of which more are not named one by one in a heading
+TOGETHER, NAMED = "all ", 3  # triggers, of which more are not named one by one in a heading
 
 
 def build(records: Records, published: list[Published]) -> list[Table]:
@@ -141,7 +141,7 @@ def _rows(
     names = sorted({record["attack"]["name"] for record in attacks})
     parts = {name: [r for r in attacks if r["attack"]["name"] == name] for name in names}
     if len(names) > 1:
-        many = f"{TOGETHER} {len(names)} triggers"
+        many = f"{TOGETHER}{len(names)} triggers"
         parts[" and ".join(names) if len(names) <= NAMED else many] = attacks
     rows = []
     for name, some in parts.items():

@@ -233,11 +233,12 @@ def page(some: Sequence[Board], picture: str | None = None) -> str:
         (board.dataset, board.half, *(f"{count:,}" for count in _counts(board))) for board in some
     ]
     about = Table("", "", "", "Leaderboard", (Grid("", COUNTED, tuple(counted)),), ())
-    made = tables(some)
+    made, reasons = tables(some), dict.fromkeys(why for board in some for why in board.reasons)
     said = "Protocol: [docs/leaderboard.md](../docs/leaderboard.md). Records of other experiments do not count."
     lines = [markdown(about, level=1), said, ""]
     if not made:
-        lines.append("No cell has been run yet: there is nothing to compare.\n")
+        refused = f" Refused: {'; '.join(reasons)}." if reasons else ""
+        lines.append(f"No cell has been measured yet: there is nothing to compare.{refused}\n")
     if picture:
         lines.append(f"![Clean accuracy against attack success rate]({picture})\n")
     return "\n".join([*lines, *(markdown(table, level=2) for table in made)])

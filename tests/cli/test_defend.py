@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from bdlib.cli import defend
 from bdlib.manifest import SPLITS
 from bdlib.records import provenance
 from bdlib.records.record import read
+from bdlib.stages import defend as stages_of_defend
 from bdlib.stages import fitting, vetting
 from bdlib.stages.blind import Defender
 from bdlib.stages.prepare import Prepared
@@ -104,6 +106,20 @@ def test_a_filter_sees_aliases_in_the_order_it_asks_for(corpus, tmp_path, monkey
     assert set(manifest.read(kept)["ID"]) < names and len(manifest.read(kept)) == 19
     suspicion = json.loads((kept.parent / "suspicion.json").read_text())
     assert set(suspicion) == names and sum(suspicion.values()) == 1
+
+
+def test_the_time_of_a_filter_is_without_that_of_trainings(corpus, tmp_path, monkeypatch):
+    trained = stages_of_defend.train
+    monkeypatch.setattr(stages_of_defend, "train", lambda *args: (time.sleep(1), trained(*args))[1])
+    looks = "def scores(self, view):\n        view.train(view.rows)"
+    (tmp_path / "looking.py").write_text(SPY.replace("def scores(self, view):", looks))
+    (tmp_path / "look.yaml").write_text("defense: !new:looking.Spy\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(vetting, "OURS", (*vetting.OURS, tmp_path))
+    command(monkeypatch, corpus, tmp_path, f"--defense={tmp_path / 'look.yaml'}")
+    defend.main(split)
+    (record,) = read(tmp_path / "results" / "RAVDESS.jsonl")
+    assert 0 <= record["runtime"]["filter_s"] < 0.9
 
 
 def test_levels_leave_the_records_that_one_command_each_does(corpus, tmp_path, monkeypatch):
@@ -252,6 +268,7 @@ def test_one_defense_after_another(corpus, tmp_path, monkeypatch, capsys):
     told = guarded["defense"]
     assert told["name"] == "pruning+time_shift" and told["after"]["settings"]["conv_rate"] == 0.5
     assert told["clean_budget"] == 20 and "repair" in guarded["parts"]
+    assert guarded["metrics"]["repaired"]["value"] == 1 and "repaired" not in alone["metrics"]
     assert guarded["runtime"]["repair_s"] >= 0 and "after" not in alone["defense"]
     assert guarded["id"] != alone["id"] and "repair" not in alone["parts"]
     places = {path.name for path in (tmp_path / "exp" / "train").glob("*/guarded/*time_shift*")}

@@ -67,6 +67,15 @@ def test_published_numbers_are_those_of_the_rate():
     assert table.grids[0].rows[0][-1] == ""
 
 
+def test_many_triggers_are_shown_together_and_in_full_elsewhere():
+    """Of five, of which one is called `allpass`; in brief those with a published number."""
+    names = ("clap", "whistle", "tone", "room", "allpass")
+    some = [record("left", name=name, left=2.0) for name in names]
+    (table,) = attacks_table.build([*some, record(left=0.7)], PUBLISHED)
+    assert [grid.title for grid in table.grids] == [*sorted(names), "all 5 triggers"]
+    assert [grid.title for grid in attacks_table.brief(table).grids] == ["clap", "all 5 triggers"]
+
+
 def test_nothing_to_tell():
     assert attacks_table.build([], []) == []
     (table,) = attacks_table.build([record(left=0.5)], [])

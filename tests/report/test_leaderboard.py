@@ -42,7 +42,7 @@ def asked():
 @pytest.fixture
 def records(make_record):
     """All cells of `none`, one of which failed later; of `fix` one less, one refused and one replaced;
-    of `ask` two attacks."""
+    of `ask` two attacks. A cell of `fix` is of the whole corpus, which is another."""
     pairs = [(a, s, rate) for a, rates in SUCCESS.items() for s, rate in enumerate(rates)]
     none = [run(make_record, a, "none", s, 1.0) for a, s, _ in pairs]
     fix = [run(make_record, a, "fix", s, rate) for a, s, rate in pairs[1:]]
@@ -51,7 +51,8 @@ def records(make_record):
     ask = [run(make_record, a, "ask", s, 0.5) for a, s, _ in pairs[:4]]
     elsewhere = run(make_record, "clap", "fix", 0, 0.0, command="clap fix 0 of elsewhere")
     later = {**none[0], "status": "failed", "error": "stopped"}
-    return [older, *none, *fix, *ask, elsewhere, later]
+    whole = run(make_record, "clap", "fix", 0, 0.0, **{"dataset.scale": "full"})
+    return [older, *none, *fix, *ask, elsewhere, later, whole]
 
 
 def test_rows_by_hand(records, asked):
@@ -82,7 +83,9 @@ def test_what_is_missing_is_counted(records, asked):
     assert "| SpeechCommands | development | 18 | 14 | 1 | 3 |" in text
     text = page(boards([], asked))
     assert "| SpeechCommands | development | 18 | 0 | 0 | 18 |" in text
-    assert "No cell has been run yet" in text and "Leaderboard:" not in text
+    assert "No cell has been measured yet" in text and "Leaderboard:" not in text
+    refused = [record for record in records if record["status"] == "failed"]
+    assert "compare. Refused: stopped; no clip is left." in page(boards(refused, asked))
 
 
 def test_the_picture_is_of_defenses_that_met_the_same_attacks(records, asked):

@@ -70,6 +70,10 @@ def test_twins_that_were_never_poisoned_have_a_grid_of_their_own(make_record):
         for name, *_ in before.grids[0].rows
         if not name.startswith("horn")
     )
+    assert table.notes[-2:] == (
+        *before.notes[-1:],
+        "Nets trained without poison: seeds of training, 2.",
+    )
 
 
 def test_no_table_without_a_floor_a_defense_or_something_to_compare(make_record):
