@@ -112,11 +112,11 @@ def test_the_time_of_a_filter_is_without_that_of_trainings(corpus, tmp_path, mon
     trained = stages_of_defend.train
     monkeypatch.setattr(stages_of_defend, "train", lambda *args: (time.sleep(1), trained(*args))[1])
     looks = "def scores(self, view):\n        view.train(view.rows)"
-    (tmp_path / "looking.py").write_text(SPY.replace("def scores(self, view):", looks))
-    (tmp_path / "look.yaml").write_text("defense: !new:looking.Spy\n")
+    (tmp_path / "timed.py").write_text(SPY.replace("def scores(self, view):", looks))
+    (tmp_path / "timed.yaml").write_text("defense: !new:timed.Spy\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(vetting, "OURS", (*vetting.OURS, tmp_path))
-    command(monkeypatch, corpus, tmp_path, f"--defense={tmp_path / 'look.yaml'}")
+    command(monkeypatch, corpus, tmp_path, f"--defense={tmp_path / 'timed.yaml'}")
     defend.main(split)
     (record,) = read(tmp_path / "results" / "RAVDESS.jsonl")
     assert 0 <= record["runtime"]["filter_s"] < 0.9
