@@ -5,6 +5,7 @@ in with ``!include:``. Every key of a section can be overridden by its bare name
 ``poison: rate``. An unknown or ambiguous name is an error.
 """
 
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ UNBUILT = (
 Part = TypeVar("Part")
 MOST_VALUES = 100_000  # of a yaml
 TYPE = "()"  # key under which a plain view keeps the yaml tag of an object
+MOST_READ = 500  # plain views that are kept
+_READ: dict[tuple, dict[str, Any]] = {}
+"""Plain views by files and overrides: a command asks for a dozen, and a new one takes a tenth of a second."""
 
 
 @dataclass
@@ -57,7 +61,15 @@ class Document:
 
     def plain(self) -> dict[str, Any]:
         """The settings as plain data, with nothing constructed; objects keep their type as text."""
-        vet(self.path)
+        asked = self.path, vet(self.path), repr(self.overrides)
+        if asked not in _READ:
+            if len(_READ) >= MOST_READ:
+                _READ.clear()
+            _READ[asked] = self._read()
+        return copy.deepcopy(_READ[asked])
+
+    def _read(self) -> dict[str, Any]:
+        """The plain view, from the files."""
         try:
             with self.path.open(encoding="utf-8") as file:
                 resolved = resolve_references(file, self.overrides or None)

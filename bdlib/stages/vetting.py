@@ -48,17 +48,23 @@ REFERENCE = re.compile(r"<\w+(\[\w+\])*>([^<>*()!]*| *\* *[\d.]+)")
 """To one value, with text behind it or in a small sum: two would double with every line."""
 
 
-def vet(path: Path) -> None:
+def vet(path: Path) -> tuple[tuple[Path, int, int], ...]:
     """Refuse a yaml that is no regular file, too large or too deep, has aliases, or calls what it may not.
 
     What it includes is held to the same. Files that are not there are left to those who open them.
+
+    Returns
+    -------
+    tuple[tuple[Path, int, int], ...]
+        The file and all that it includes, each with its size and the time of its last change in ns: while
+        they stay, so does what is read from them.
 
     Raises
     ------
     InputError
         Naming the file, the line and what is refused.
     """
-    count = 0
+    seen: list[tuple[Path, int, int]] = []
     waiting: list[tuple[Path, tuple[Path, ...]]] = [(path, ())]
     while waiting:
         file, above = waiting.pop()
@@ -67,12 +73,13 @@ def vet(path: Path) -> None:
             real, found = file.resolve(), file.stat()
         except (OSError, RuntimeError):  # that is opened later, which tells more
             continue
-        count += 1
-        if real in above or count > MOST_INCLUDED:
+        seen.append((real, found.st_size, found.st_mtime_ns))
+        if real in above or len(seen) > MOST_INCLUDED:
             what = "itself" if real in above else f"more than {MOST_INCLUDED} files"
             raise InputError(f"{path}: includes {what}, by way of {file.name}; leave it out")
-        included = _included(real, found.st_size, found.st_mtime_ns, trusted())
+        included = _included(*seen[-1], trusted())
         waiting += [(real.parent / name, (*above, real)) for name in included]
+    return tuple(seen)
 
 
 def trusted() -> tuple[Path, ...]:

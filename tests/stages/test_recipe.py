@@ -3,6 +3,7 @@
 import pytest
 
 from bdlib.errors import InputError
+from bdlib.stages import recipe as stages
 from bdlib.stages.recipe import Document, common, known, parse
 from bdlib.stages.vetting import vet
 
@@ -45,6 +46,19 @@ def test_plain_resolves_references_and_builds_nothing(recipe):
     assert plain["model"]["layer"]["in_features"] == 4
     assert "torch.nn.Linear" in plain["model"]["layer"]["()"]
     assert "torch.optim.Adam" in plain["train"]["optimizer"]["()"]
+
+
+def test_settings_are_read_once_and_again_when_a_file_changes(recipe, tmp_path, monkeypatch):
+    """One that is included, too; what is done with the settings changes none that are asked for later."""
+    resolved, resolve = [], stages.resolve_references
+    monkeypatch.setattr(
+        stages, "resolve_references", lambda *given: resolved.append(given) or resolve(*given)
+    )
+    recipe.plain()["run"]["seed"] = 9
+    assert recipe.plain()["run"]["seed"] == 0 and len(resolved) == 1
+    (tmp_path / "train.yaml").write_text(TRAIN.replace("rate: 0.5", "rate: 0.7"))
+    assert recipe.plain()["train"]["half"] == 0.35 and len(resolved) == 2
+    assert recipe.place("seed", 1) and recipe.plain()["run"]["seed"] == 1
 
 
 def test_build_constructs(recipe):
