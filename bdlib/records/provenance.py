@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import platform
 import resource
 import subprocess
@@ -90,16 +91,17 @@ def versions() -> dict[str, str | int]:
     torch = sys.modules.get("torch")  # whoever computed with it has imported it
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-        **_installed(EXTRAS),
+        **_packages(PACKAGES, EXTRAS),
         "bdlib": bdlib.__version__,
         **({"threads": torch.get_num_threads()} if torch else {}),
     }
 
 
-def _installed(names: Iterable[str]) -> dict[str, str]:
-    found = {}
-    for name in names:
+@functools.cache
+def _packages(needed: tuple[str, ...], extras: tuple[str, ...]) -> dict[str, str]:
+    """Versions of packages, of extras where they are installed; looking for them takes a while."""
+    found = {name: version(name) for name in needed}
+    for name in extras:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

@@ -39,9 +39,9 @@ UNBUILT = (
 Part = TypeVar("Part")
 MOST_VALUES = 100_000  # of a yaml
 TYPE = "()"  # key under which a plain view keeps the yaml tag of an object
-MOST_READ = 500  # plain views that are kept
-_READ: dict[tuple, dict[str, Any]] = {}
-"""Plain views by files and overrides: a command asks for a dozen, and a new one takes a tenth of a second."""
+MOST_READ = 500  # documents that are kept
+_READ: dict[tuple, tuple[str, dict[str, Any]]] = {}
+"""What was read, by files and overrides: a command asks a dozen times, and reading takes a tenth of a second."""
 
 
 @dataclass
@@ -61,26 +61,30 @@ class Document:
 
     def plain(self) -> dict[str, Any]:
         """The settings as plain data, with nothing constructed; objects keep their type as text."""
+        return copy.deepcopy(self._read()[1])
+
+    def _read(self) -> tuple[str, dict[str, Any]]:
+        """The text with includes, overrides and references in place, and its plain view."""
         asked = self.path, vet(self.path), repr(self.overrides)
         if asked not in _READ:
             if len(_READ) >= MOST_READ:
                 _READ.clear()
-            _READ[asked] = self._read()
-        return copy.deepcopy(_READ[asked])
+            _READ[asked] = self._resolved()
+        return _READ[asked]
 
-    def _read(self) -> dict[str, Any]:
-        """The plain view, from the files."""
+    def _resolved(self) -> tuple[str, dict[str, Any]]:
+        """What `_read` keeps."""
         try:
             with self.path.open(encoding="utf-8") as file:
-                resolved = resolve_references(file, self.overrides or None)
+                text = resolve_references(file, self.overrides or None).getvalue()
             # YAML 1.2: to a parser of YAML 1.1 the classes `no`, `on` and `off` are truth values.
-            composed = _YAML.compose(resolved)
+            composed = _YAML.compose(text)
             if _size(composed, {}) > MOST_VALUES:
                 raise ValueError(f"more than {MOST_VALUES} values")
             settings = _plain(composed)
             if not isinstance(settings, dict):
                 raise ValueError("no mapping of keys to values")
-            return settings
+            return text, settings
         except OSError as error:
             raise InputError(
                 f"{self.path}: {error.filename} cannot be read ({error.strerror}); correct the path"
@@ -99,10 +103,9 @@ class Document:
 
     def build(self) -> dict[str, Any]:
         """The settings with their objects constructed."""
-        vet(self.path)
+        text, _ = self._read()
         try:
-            with self.path.open(encoding="utf-8") as file:
-                return load_hyperpyyaml(file, self.overrides or None)
+            return load_hyperpyyaml(text)
         except (YAMLError, *UNBUILT) as error:
             if isinstance(error, InputError):
                 raise
