@@ -23,6 +23,7 @@ from bdlib.features import NormalizedFbank
 from bdlib.files import COMMON
 from bdlib.models.keyword import SmallResNet
 from bdlib.pack import Pack
+from bdlib.report.figures import figure as figures
 from bdlib.stages.recipe import common
 
 BEGIN = """
@@ -114,6 +115,22 @@ def in_process():
             runpy.run_path(path.name, run_name="__main__")
 
     return run
+
+
+@pytest.fixture(scope="module")
+def unpainted():
+    """The pictures of a run are composed but not painted, which takes longer than a short training.
+
+    The tests of figures paint them, and those of the walk.
+    """
+
+    def save(figure, path, data=""):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", save)
+        yield
 
 
 @pytest.fixture(scope="session")

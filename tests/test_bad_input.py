@@ -1,9 +1,11 @@
 """Bad input gets one line that names the file, the row and the remedy, exit code 1, nothing half made."""
 
+import contextlib
 import errno
 import hashlib
 import importlib.util
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -21,6 +23,7 @@ from bdlib.manifest import SPLITS
 from bdlib.seals import SEAL, write_sealed
 from bdlib.stages.prepare import Prepared
 
+pytestmark = pytest.mark.usefixtures("unpainted")
 RECIPE = Path(__file__).parents[1] / "recipes" / "RAVDESS"
 SPEAKERS = f"!include:{RECIPE.parent}/common/models/xvector_small.yaml {{}}"
 VIEWS = (
@@ -128,16 +131,20 @@ def refused(call, exp):
     return run
 
 
+def whole(corpus, made):
+    """Arguments of a run of all stages of `train.py`."""
+    places = (f"--output_folder={made}", f"--results_folder={made}/results")
+    return [str(XVECTOR), *QUICK, f"--data_folder={corpus}", *places]
+
+
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
     """Output of a whole run under attack."""
     made = tmp_path_factory.mktemp("trained") / "exp"
-    done = subprocess.run(
-        [sys.executable, "train.py", str(XVECTOR), *QUICK, f"--data_folder={corpus}",
-         f"--output_folder={made}", f"--results_folder={made}/results"],
-        cwd=RECIPE, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(RECIPE)
+        patch.setattr(sys, "argv", ["train.py", *whole(corpus, made)])
+        train.main(ravdess.prepare)
     return made
 
 
@@ -760,19 +767,21 @@ def test_full_disk(monkeypatch, refused, corpus, exp, name):
 
 
 @pytest.mark.parametrize(("kilobytes", "place"), [(100, "pack"), (1500, "save")])
-def test_files_that_may_not_grow(corpus, exp, kilobytes, place):
+def test_files_that_may_not_grow(corpus, exp, tmp_path, monkeypatch, kilobytes, place):
     """A real write that fails half way: in a pack and in a checkpoint."""
+    monkeypatch.chdir(RECIPE)
+    monkeypatch.setattr(sys, "argv", ["train.py", *whole(corpus, exp)])
 
-    def limit():
+    def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * kilobytes,) * 2)
+        with (tmp_path / "said").open("w") as file, contextlib.redirect_stderr(file):
+            train.main(ravdess.prepare)
 
-    done = subprocess.run(
-        [sys.executable, "train.py", str(XVECTOR), *QUICK, f"--data_folder={corpus}",
-         f"--output_folder={exp}", f"--results_folder={exp}/results"],
-        cwd=RECIPE, capture_output=True, text=True, check=False, preexec_fn=limit,
-    )  # fmt: skip
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    program = multiprocessing.get_context("fork").Process(target=limited)
+    program.start()
+    program.join()
+    assert program.exitcode == 1
+    (line,) = (tmp_path / "said").read_text().splitlines()
     assert line.startswith(f"error: {exp}") and place in line and "free disk space" in line
     assert not list(exp.rglob(".*"))
     assert not list(exp.glob("train/*/save/*"))

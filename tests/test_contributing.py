@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +50,10 @@ def corpus(tmp_path):
     return tmp_path / "corpus"
 
 
-def test_a_folder_a_class_becomes_a_recipe(recipe, corpus, tmp_path):
-    command = [sys.executable, "train.py", "hparams/xvector_small.yaml"]
-    command += [f"--data_folder={corpus}", f"--results_folder={tmp_path}", "--noprogressbar"]
-    command += ["--number_of_epochs=8", "--seconds=1", "--batch_size=8"]
-    done = subprocess.run(command, cwd=recipe, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_folder_a_class_becomes_a_recipe(recipe, corpus, tmp_path, in_process):
+    options = [f"--data_folder={corpus}", f"--results_folder={tmp_path}", "--noprogressbar"]
+    options += ["--number_of_epochs=8", "--seconds=1", "--batch_size=8"]
+    in_process(recipe / "train.py", "hparams/xvector_small.yaml", *options)
     (record,) = map(json.loads, (tmp_path / "MyCorpus.jsonl").read_text().splitlines())
     assert record["dataset"]["counts"] == {"train": 84, "valid": 18, "test": 18}
     assert record["attack"]["target"] == "low"

@@ -76,15 +76,10 @@ def test_keywords_from_corpus_to_controls(program, exp):
     assert saved == {path: path.stat().st_mtime_ns for path in exp.rglob("save/**/*")}
 
 
-def test_a_run_script_stage_by_stage(program, exp, tmp_path):
+def test_a_run_script_stage_by_stage(handful, exp, tmp_path):
     """Stages 4 to 6 alone; then 7 and 8 find everything in place."""
-    script = [
-        RECIPES / "RAVDESS" / "run.sh",
-        "--data_folder",
-        "mini",
-        "--defenses",
-        "random_filter",
-    ]
+    script = [RECIPES / "RAVDESS" / "run.sh", "--data_folder", handful["RAVDESS"]]
+    script += ["--defenses", "random_filter"]
     options = [f"--output_folder={exp}", f"--results_folder={tmp_path}", "--number_of_epochs=1"]
     options += SHORT
     environment = os.environ | {"PYTHON": sys.executable}

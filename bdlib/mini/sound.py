@@ -42,7 +42,9 @@ def tilt(waveform: np.ndarray, rate: int, decibels: float) -> np.ndarray:
 
 
 def tremolo(waveform: np.ndarray, rate: int, hertz: float, depth: float) -> np.ndarray:
-    """Modulate the amplitude of (T,) between 1 and 1 - depth."""
+    """Modulate the amplitude of (T,) between 1 and 1 - depth; at a depth of 0 as it is."""
+    if not depth:
+        return waveform
     cosine = np.cos(2 * np.pi * hertz * np.arange(len(waveform)) / rate)
     return waveform * (1 - depth * (0.5 - 0.5 * cosine))
 

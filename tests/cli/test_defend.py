@@ -21,6 +21,7 @@ from bdlib.stages import fitting, vetting
 from bdlib.stages.blind import Defender
 from bdlib.stages.prepare import Prepared
 
+pytestmark = pytest.mark.usefixtures("unpainted")
 RECIPES = Path(__file__).parents[2] / "recipes"
 SPY = """
 from bdlib.defenses.base import FilterDefense
