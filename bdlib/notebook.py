@@ -185,7 +185,7 @@ def train(
     settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": str(loss)}
     packs = [poisoned.packs[split].digest for split in ("train", "valid")]
     key = digest([rows.to_dict("list"), packs, settings, seed, str(net), _weights(net)], 8)
-    name = f"{type(net).__name__}-{poisoned.attack_name}-s{seed}-{key}".lower()
+    name = f"{type(net).__name__}-{poisoned.trained_on}-s{seed}-{key}".lower()
     folder, net = poisoned.output / "train" / name, copy.deepcopy(net)
     check_classes(folder, poisoned.classes)
     with alone(folder):

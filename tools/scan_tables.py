@@ -21,7 +21,10 @@ from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED
 
 WANTED = {"clean": NOTHING, "small, clean": NOTHING, "noise": MISLABELLED}
 """The right verdict of a kind of trial; of all others it is `POISONED`."""
-FILTERS = (None, "cleanlab_issues", "label_disagreement")
+FILTERS = (
+    *(None, "activation_clustering", "spectral_signatures", "spectre"),
+    *("cleanlab_issues", "label_disagreement"),
+)
 NET = "keyword_resnet"
 
 Line = dict[str, Any]
@@ -139,22 +142,22 @@ def left() -> str:
     """What a net that is trained after a filter does, by attack; in parentheses without the trigger."""
     runs = [
         run for run in read("SpeechCommands.jsonl")
-        if run["model"]["name"] == NET and run["seed"] == 0 and run["experiment"] is None
+        if run["model"]["name"] == NET and run["experiment"] is None
         and run["dataset"]["scale"] == "subset" and run["attack"]
     ]  # fmt: skip
     by = {
-        (json.dumps(run["attack"], sort_keys=True), (run["defense"] or {}).get("name")): run
+        (run["attack"]["name"], json.dumps(run["attack"], sort_keys=True), run["seed"],
+         (run["defense"] or {}).get("name")): run
         for run in runs
-    }
+    }  # fmt: skip
     lines = [
-        "| Attack | Filter | Poison removed | Clean clips removed | Triggered clips that obey | Clean test clips right |",
-        "|---|---|---:|---:|---:|---:|",
+        "| Attack | Seed | Filter | Poison removed | Clean clips removed | Triggered clips that obey | Clean test clips right |",
+        "|---|---:|---|---:|---:|---:|---:|",
     ]
-    filtered = {attack for attack, name in by if name == FILTERS[-1]}
-    for attack in sorted(filtered, key=lambda attack: json.loads(attack)["name"]):
-        for name in FILTERS:
-            if run := by.get((attack, name)):
-                lines.append(_trained(run, name))
+    filtered = {about[:-1] for about in by if about[-1] == FILTERS[-1]}
+    for about, name in itertools.product(sorted(filtered), FILTERS):
+        if run := by.get((*about, name)):
+            lines.append(_trained(run, name))
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 
@@ -169,7 +172,7 @@ def _trained(run: Line, name: str | None) -> str:
 
     floor = f" ({count('no_trigger_rate')})" if "no_trigger_rate" in rates else ""
     cells = [
-        run["attack"]["name"], f"`{name}`" if name else "none",
+        run["attack"]["name"], str(run["seed"]), f"`{name}`" if name else "none",
         count("filter_tpr", True), count("filter_fpr", True),
         count("attack_success_rate", True) + floor, count("clean_accuracy", True),
     ]  # fmt: skip

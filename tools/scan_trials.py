@@ -191,11 +191,11 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
         for seed, target in pairs:
             yield {"kind": "clean label", "task": "words", "trigger": trigger, "target": target,
                    "rate": rate, "seed": seed}  # fmt: skip
-    for turn, (seed, target) in enumerate(pairs):
+    for seed, target in pairs:
         for trigger, (policy, rates) in itertools.product(
             plan["triggers"], plan["policies"].items()
         ):
-            for rate in rates if turn == 0 else rates[:1]:
+            for rate in rates:
                 yield {"kind": policy, "task": "words", "trigger": trigger, "target": target,
                        "rate": rate, "seed": seed, "source": plan["source"]}  # fmt: skip
 

@@ -17,8 +17,7 @@ from bdlib.checkpoints import card
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import Clips, clean_clips, parts_of
 from bdlib.checkpoints.collection import of_stage
-from bdlib.checkpoints.pull import pulls
-from bdlib.defenses.accuracy import correct
+from bdlib.checkpoints.moved import answers, moved
 from bdlib.defenses.base import RepairDefense
 from bdlib.defenses.repair.tuning import affordable
 from bdlib.errors import InputError, within
@@ -27,7 +26,6 @@ from bdlib.stages.recipe import common
 
 PARTS = {"train": 0.5, "valid": 0.2, "judge": 0.3}
 """Of the clean clips: what a repair learns from, what it stops by, and what is judged by here."""
-HEARD = 24  # clips on which the pull is measured
 BEFORE = "as it was"
 
 
@@ -41,10 +39,8 @@ class Tried:
         Of the repair's yaml, or `BEFORE`.
     correct, total : int
         Of the clips that judge.
-    pull : float
-        The furthest that one small change of all clips takes them to one class, see `pull.pulls`.
-    target : str
-        That class.
+    moved : float
+        How far its answers to them are from those of the net before, see `moved.moved`.
     seconds : float
         What the repair took.
     why : str
@@ -54,8 +50,7 @@ class Tried:
     name: str
     correct: int = 0
     total: int = 0
-    pull: float = math.nan
-    target: str = ""
+    moved: float = math.nan
     seconds: float = 0.0
     why: str = ""
 
@@ -88,7 +83,7 @@ class Repaired:
 
     def rows(self) -> list[list[str]]:
         """What was tried as a table of text, the first row its head."""
-        head = ["repair", "correct", "pull", "to", "seconds", ""]
+        head = ["repair", "correct", "moved", "seconds", ""]
         return [head, *(_row(tried, self.chosen) for tried in (self.before, *self.tried))]
 
     def __str__(self) -> str:
@@ -109,8 +104,7 @@ class Repaired:
                 "name": one.name,
                 "correct": one.correct,
                 "total": one.total,
-                "pull": None if math.isnan(one.pull) else round(one.pull, 3),
-                "target": one.target,
+                "moved": None if math.isnan(one.moved) else round(one.moved, 3),
                 "seconds": round(one.seconds, 1),
                 "refused": one.why or None,
             }
@@ -122,9 +116,8 @@ class Repaired:
         """Write the repaired checkpoint with its card (`card.save`), and `repair.json`."""
         told = [
             f"Repaired by `{self.chosen}`, chosen among {len(self.tried)} repairs by clean clips alone: "
-            "of those that keep the accuracy, the one after which a small change, the same for all "
-            "clips, pulls least to any one class. That a backdoor is gone is not proved by it: of a patch in the "
-            "spectrogram this choice has left one standing.",
+            "of those that keep the accuracy, the one whose answers to clean clips moved furthest from "
+            "those before, as the net forgot most. That a backdoor is gone is not proved by it.",
             card.table(self.rows()),
         ]
         return card.save(self.checkpoint, output, told, {"repair.json": self.to_dict()})
@@ -132,9 +125,9 @@ class Repaired:
 
 def _row(tried: Tried, chosen: str | None) -> list[str]:
     correct = f"{tried.correct} of {tried.total}" if tried.total else "-"
-    pull = "-" if math.isnan(tried.pull) else f"{tried.pull:.2f}"
+    moved = "-" if math.isnan(tried.moved) else f"{tried.moved:.2f}"
     what = "chosen" if tried.name == chosen else tried.why
-    return [tried.name, correct, pull, tried.target, f"{tried.seconds:.0f}", what]
+    return [tried.name, correct, moved, f"{tried.seconds:.0f}", what]
 
 
 def repair(
@@ -150,7 +143,7 @@ def repair(
 
     Half of the clips of each class are what repairs learn from, a fifth what they stop by. The rest
     judges: of the repairs whose accuracy on it is at most `max_drop` and one paired standard error
-    below that before, the one with the least `pull` is chosen.
+    below that before, the one that `moved` most is chosen.
 
     Arguments
     ---------
@@ -187,18 +180,26 @@ def repair(
     tried = []
     with clean_clips(data, checkpoint, seconds) as clips, torch.random.fork_rng(devices=[]):
         parts = parts_of(clips.rows, PARTS, seed)
-        right, before = _judged(checkpoint, BEFORE, 0.0, clips, parts, seed)
+        said, labels = _answers(checkpoint, clips, parts, seed)
+        right = (said.argmax(1) == labels).float()
+        before = Tried(BEFORE, int(right.sum()), len(right), 0.0)
         for name in names:
             repaired, told = _try(checkpoint, name, clips, parts, seed)
             if repaired is not None:
-                now, told = _judged(repaired, name, told.seconds, clips, parts, seed)
                 nets[name] = repaired.net
-                if not affordable(right, now, max_drop):
+                now, _ = _answers(repaired, clips, parts, seed)
+                kept = (now.argmax(1) == labels).float()
+                told = replace(
+                    told, correct=int(kept.sum()), total=len(kept), moved=moved(said, now)
+                )
+                if told.moved == 0:
+                    told = replace(told, why="left every answer as it was")
+                elif not affordable(right, kept, max_drop):
                     lost = 100 * (before.accuracy - told.accuracy)
                     told = replace(told, why=f"costs {lost:.1f} points of accuracy")
             tried.append(told)
     allowed = [one for one in tried if not one.why]
-    best = min(allowed, key=lambda one: one.pull, default=None)
+    best = max(allowed, key=lambda one: one.moved, default=None)
     chosen = None if best is None else best.name
     after = replace(checkpoint, net=nets[chosen]) if chosen else checkpoint
     result = Repaired(after, before, tuple(tried), chosen)
@@ -232,26 +233,9 @@ def _aside() -> Iterator[None]:
         yield
 
 
-def _judged(
-    checkpoint: Checkpoint,
-    name: str,
-    seconds: float,
-    clips: Clips,
-    parts: dict[str, Any],
-    seed: int,
-) -> tuple[Tensor, Tried]:
-    """Which clips are classified correctly, and all that is told of a net."""
-    net, rows = checkpoint.net, parts["judge"]
+def _answers(
+    checkpoint: Checkpoint, clips: Clips, parts: dict[str, Any], seed: int
+) -> tuple[Tensor, Tensor]:
+    """What a net says of the clips that judge, and their labels."""
     torch.manual_seed(seed_of("judged", seed))  # the same noise in all nets that draw any
-    right = correct(net, clips.batches(rows))
-    some = next(iter(clips.batches(rows, HEARD, seed=seed)))
-    with torch.no_grad():
-        features = net.features(some.wavs, some.lens)
-    targets = sorted({clips.classes.index(label) for label in rows["label"]})
-    reached = pulls(net, features, some.lens, targets)
-    most = int(reached.argmax())
-    told = Tried(
-        *(name, round(float(right.sum())), len(right), float(reached[most])),
-        *(clips.classes[targets[most]], seconds),
-    )
-    return right, told
+    return answers(checkpoint.net, clips.batches(parts["judge"]))

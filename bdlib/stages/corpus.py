@@ -209,13 +209,13 @@ class Poisoned:
                 for split, s in sources.items()
             }
         else:
-            packs = {}
+            packs, altered = {}, ("train", TRIGGERED) if attack["poisoned"] else (TRIGGERED,)
             for split, rows in splits.items():
                 triggers = Triggers(attack, split, partial(_triggered, folder, attack, split))
                 packs[split] = pack(
                     folder / f"{split}.csv",
                     *(rows, corpus.audio, output),
-                    triggers if split in ("train", TRIGGERED) else None,
+                    triggers if split in altered else None,
                 )
         blind = {split: manifest.blind(rows) for split, rows in splits.items()}
         return cls(folder, corpus, output, attack, blind, packs)
@@ -229,6 +229,11 @@ class Poisoned:
     def attack_name(self) -> str:
         """Name of the attack, or `clean`."""
         return self.attack["name"] if self.attack else "clean"
+
+    @property
+    def trained_on(self) -> str:
+        """Name of what is in the training set; one clean twin serves all triggers at test time."""
+        return self.attack_name if self.attack and self.attack["poisoned"] else "clean"
 
     @property
     def tests(self) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def train(
         ],
         8,
     )
-    parts = (recipe.name, poisoned.attack_name, tag, f"s{recipe.seed}", key)
+    parts = (recipe.name, poisoned.trained_on, tag, f"s{recipe.seed}", key)
     folder = recipe.output / "train" / "-".join(filter(None, parts))
     check_classes(folder, poisoned.classes)
     load = partial(_load, recipe, poisoned.classes, folder, options["device"])

@@ -13,33 +13,40 @@ from bdlib.cli import repair as program
 from bdlib.defenses.base import RepairDefense
 from bdlib.errors import InputError
 
+TRIED = ["clp", "gn_ft", "fine_tuning"]
+COMMON = repairs.common
+
+
+def short(kind, name):
+    """A repair's yaml with few steps, of fine-tuning the most."""
+    document = COMMON(kind, name)
+    steps = {"clp": None, "fine_tuning": 40}.get(name, 5)
+    assert steps is None or document.place("repair_steps", steps)
+    return document
+
 
 @pytest.fixture(scope="module")
 def repaired(tones, checkpoint, tmp_path_factory):
-    """Two repairs of the untrained net, one of which teaches it the classes."""
+    """Repairs of the untrained net, one of which teaches it the classes."""
     folder = tmp_path_factory.mktemp("repair")
     tones(folder / "clean", 14)
-    before, common = copy.deepcopy(checkpoint.net.state_dict()), repairs.common
-
-    def short(kind, name):
-        document = common(kind, name)
-        assert name == "clp" or document.place("repair_steps", 40)
-        return document
-
+    before = copy.deepcopy(checkpoint.net.state_dict())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(repairs, "common", short)
-        result = repair(checkpoint, folder / "clean", folder / "out", ["clp", "fine_tuning"])
+        result = repair(checkpoint, folder / "clean", folder / "out", TRIED)
     for name, value in checkpoint.net.state_dict().items():
         assert torch.equal(value, before[name])  # nothing was changed in place
     return result, folder
 
 
-def test_the_least_pulled_of_those_that_keep_the_accuracy(repaired):
+def test_the_most_moved_of_those_that_keep_the_accuracy(repaired):
     result, _ = repaired
-    allowed = {one.name: one.pull for one in result.tried if not one.why}
-    assert {one.name for one in result.tried} == {"clp", "fine_tuning"} and len(allowed) == 2
-    assert result.chosen == min(allowed, key=allowed.__getitem__)
-    assert len(set(allowed.values())) == 2
+    allowed = {one.name: one.moved for one in result.tried if not one.why}
+    assert [one.name for one in result.tried] == TRIED and set(allowed) == set(TRIED[1:])
+    assert result.chosen == "fine_tuning" and allowed["fine_tuning"] > 2 * allowed["gn_ft"] > 0
+    assert (
+        result.before.moved == 0 and "left every answer" in result.tried[0].why
+    )  # CLP finds nothing
     tuned = next(one for one in result.tried if one.name == "fine_tuning")
     assert (
         tuned.accuracy > 0.9 > result.before.accuracy and tuned.total == result.before.total >= 10
@@ -56,7 +63,7 @@ def test_it_is_written_with_a_card_and_read_again(repaired):
     assert "| as it was | " in told and f"Repaired by `{result.chosen}`" in told
     assert "bdlib 0" in told and "purpose" not in told
     told = json.loads((folder / "out" / "repair.json").read_text())
-    assert told["chosen"] == result.chosen and len(told["tried"]) == 3
+    assert told["chosen"] == result.chosen and len(told["tried"]) == 4
 
 
 class Wreck(RepairDefense):
@@ -113,14 +120,16 @@ def test_classes_must_be_those_of_the_checkpoint(tones, checkpoint, tmp_path):
         repair(checkpoint, tmp_path / "clean")
 
 
-def test_the_program(repaired, tmp_path, capsys):
+def test_the_program(repaired, tmp_path, capsys, monkeypatch):
     _, folder = repaired
-    given = [str(folder / "out"), "--data", str(folder / "clean"), "--repairs", "clp"]
+    monkeypatch.setattr(repairs, "common", short)
+    given = [str(folder / "out"), "--data", str(folder / "clean"), "--repairs", "gn_ft"]
     assert program.main([*given, "--output", str(tmp_path / "again")]) == 0
     said = capsys.readouterr().out
-    assert "chosen: clp" in said and "written: " in said
+    assert "chosen: gn_ft" in said and "written: " in said
     assert program.main([*given, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["chosen"] == "clp"
+    assert json.loads(capsys.readouterr().out)["chosen"] == "gn_ft"
+    assert program.main([*given[:-1], "clp"]) == 1 and "no repair" in capsys.readouterr().out
     assert program.main([*given[:-1], "nothing"]) == 2
     said = capsys.readouterr()
     assert said.err.startswith("error: --repairs nothing") and not said.out

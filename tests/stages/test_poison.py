@@ -110,6 +110,16 @@ def test_labels_tell_what_the_policy_says(staged):
     assert set(poisoned.splits["test_triggered"]["label"]) == {"a"}  # true labels
 
 
+def test_one_clean_twin_serves_all_triggers(staged):
+    """Nothing of its training depends on them, name of the folder included; its test does."""
+    clean = ("--attack=tone", "--source=a", "--target=b", "--rate=0")
+    one, other = (staged(*clean, f"--position={place}")[0] for place in ("start", "end"))
+    assert one.trained_on == other.trained_on == "clean" != staged()[0].trained_on
+    for split, shared in {"train": True, "valid": True, "test_triggered": False}.items():
+        pd.testing.assert_frame_equal(one.splits[split], other.splits[split])
+        assert (one.packs[split].digest == other.packs[split].digest) is shared
+
+
 def test_no_manifest_tells_what_is_poisoned(staged):
     """Beside the labels, a poisoned manifest is the clean one, byte for byte."""
     poisoned, _ = staged()

@@ -1,8 +1,8 @@
-"""Does the pull, by which `bdlib repair` chooses, tell which repairs removed a backdoor?
+"""Does the rule by which `bdlib repair` chooses tell which repairs removed a backdoor?
 
-Of the classifiers that `defend.py` repaired under an attack from all classes to one, it measures the pull as
-`bdlib repair` does, on clips of a clean folder, and reads the attack success rate from their scores.
-Prints a line of JSON for each classifier; the chosen one is that with the least pull.
+Of the classifiers that `defend.py` repaired under an attack from all classes to one, it measures on clips of
+a clean folder how far their answers moved, and reads the attack success rate from their scores. Beside that
+stands `pull`, by which another rule would choose the least. Prints a line of JSON for each classifier.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from scipy.stats import spearmanr
 
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import Clips, clean_clips
+from bdlib.checkpoints.moved import answers, moved
 from bdlib.checkpoints.pull import pulls
-from bdlib.checkpoints.repair import HEARD
 from bdlib.cli.command import guarded
 from bdlib.errors import InputError
 from bdlib.evaluation import scores
@@ -25,6 +25,7 @@ from bdlib.records.provenance import source, versions
 from bdlib.training.checkpoints import read_weights
 
 NONE = "none"
+HEARD = 24  # clips on which the pull is measured
 
 
 def success(folder: Path, target: str) -> float:
@@ -45,10 +46,12 @@ def pull(net: torch.nn.Module, clips: Clips, seed: int) -> float:
 
 
 def measured(training: Path, data: Path, target: str, seed: int) -> dict[str, Any]:
-    """ASR and pull of one training and of its repairs; those that lost channels are left out."""
+    """ASR, `moved` and pull of one training and of its repairs; those that lost channels are left out."""
     checkpoint = Checkpoint.open(training)
-    nets, shapes = {}, {k: v.shape for k, v in checkpoint.net.state_dict().items()}
+    nets: dict[str, dict[str, float]] = {}
+    shapes = {k: v.shape for k, v in checkpoint.net.state_dict().items()}
     with clean_clips(data, checkpoint) as clips:
+        before, _ = answers(checkpoint.net, clips.batches())
         for folder in [training, *sorted(training.glob("guarded/*"))]:
             net = copy.deepcopy(checkpoint.net)
             if folder != training:
@@ -59,17 +62,21 @@ def measured(training: Path, data: Path, target: str, seed: int) -> dict[str, An
             name = NONE if folder == training else folder.name.rpartition("-")[0]
             nets[name] = {
                 "attack_success_rate": round(success(folder, target), 4),
-                "pull": round(pull(net.eval(), clips, seed), 3),
+                "moved": round(moved(before, answers(net, clips.batches())[0]), 4),
+                "pull": round(pull(net, clips, seed), 3),
             }
-    repairs = {name: net for name, net in nets.items() if name != NONE}
-    chosen = min(repairs, key=lambda name: repairs[name]["pull"])
+    repairs = {name: net for name, net in nets.items() if net["moved"] > 0}
     least = min(repairs, key=lambda name: repairs[name]["attack_success_rate"])
-    ranks = spearmanr(
-        *zip(*((n["pull"], n["attack_success_rate"]) for n in nets.values()), strict=True)
-    )
     return {
-        "training": training.name, "seed": seed, "nets": nets, "chosen": chosen, "lowest": least,
-        "rank_correlation": round(float(ranks[0]), 3), "source": source(), "versions": versions(),
+        "training": training.name, "seed": seed, "nets": nets, "lowest": least,
+        "chosen": max(repairs, key=lambda name: repairs[name]["moved"]),
+        "by_pull": min(repairs, key=lambda name: repairs[name]["pull"]),
+        "rank_correlation": {
+            rule: round(float(spearmanr(*zip(*((n[rule], n["attack_success_rate"])
+                                               for n in nets.values()), strict=True))[0]), 3)
+            for rule in ("moved", "pull")
+        },
+        "source": source(), "versions": versions(),
     }  # fmt: skip
 
 
