@@ -107,16 +107,16 @@ class Corpus(stages.Corpus):
         if attack is None:
             return Poisoned.load(corpus.folder, corpus, output)
         attack.labels.check(corpus.classes)
-        sureness = None
+        ranks = None
         if attack.trigger.learned or attack.labels.hard:
-            attack, sureness = corpus._on_surrogate(attack, output, surrogate)
+            attack, ranks = corpus._on_surrogate(attack, output, surrogate)
         name = name or type(attack.trigger).__name__.lower()
-        return corpus.poisoned(attack, name, output, sureness)
+        return corpus.poisoned(attack, name, output, ranks)
 
     def _on_surrogate(
         self, attack: Poisoner, output: Path, surrogate: SpeechClassifier | None
     ) -> tuple[Poisoner, pd.Series | None]:
-        """The attack with what a surrogate adds: a learned trigger, and how sure it is of clips."""
+        """The attack with what a surrogate adds: a learned trigger, and which clips are poisoned."""
         if surrogate is None:
             raise InputError(
                 "attack: it is made on a classifier; train one on corpus.poison(None, ...) and "
@@ -128,10 +128,12 @@ class Corpus(stages.Corpus):
             others = rows[rows["label"] != target]
             clips = clean.batches("train", others, min(BATCH, len(others)), seed=attack.seed)
             attack = learning.fitted(attack, surrogate, clips, self.classes.index(target))
-        if not attack.labels.hard:
+        if not attack.ranks:
             return attack, None
-        candidates = rows[attack.labels.candidates(rows)]
-        return attack, learning.sureness(surrogate, clean.batches("train", candidates))
+        candidates = clean.batches("train", rows[attack.labels.candidates(rows)])
+        if attack.labels.hard:
+            return attack, learning.sureness(surrogate, candidates)
+        return attack, pd.Series(attack.trigger.strangeness(surrogate, candidates), dtype=float)
 
 
 class Measured(dict[str, Any]):

@@ -119,10 +119,7 @@ def in_process():
 
 @pytest.fixture(scope="module")
 def unpainted():
-    """The pictures of a run are composed but not painted, which takes longer than a short training.
-
-    The tests of figures paint them, and those of the walk.
-    """
+    """Pictures of runs are composed, not painted, which takes long; tests of figures and the walk do."""
 
     def save(figure, path, data=""):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ def read(dataset):
 
 def test_the_lot_is_that_of_the_experiments():
     page = (ROOT / "docs" / "leaderboard.md").read_text("utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     drawn: dict[str, list[str]] = {}
     exec(code, drawn)
     triggers = {path.stem for path in (COMMON / "attacks").glob("*.yaml")} - LEFT_OUT - {"emotion"}
@@ -64,3 +64,23 @@ def test_every_defense_of_the_page_meets_every_attack():
     assert counts == {"SpeechCommands": [23, 14], "RAVDESS": [16, 11]}
     cells = [3 * sum(counts[name]) * len(read(name)[1]) for name in RECIPES]
     assert f"{sum(cells):,} cells ({cells[0]:,} and {cells[1]:,})" in page
+
+
+def test_the_attacker_who_knows_the_filter_meets_what_the_page_says():
+    """The same net, seeds and defenses as the leaderboard, in the number of cells that is told."""
+    page = (ROOT / "docs" / "leaderboard.md").read_text("utf-8")
+    path = ROOT / "recipes" / "SpeechCommands" / "experiments" / "adaptive.yaml"
+    grids = [list(grid.values()) for grid in yaml.safe_load(path.read_text("utf-8"))["grid"]]
+    (seeds, attacks, first), (*same, second) = grids
+    assert same == [seeds, attacks] and seeds == [[0, 0], [1, 1], [2, 2]]
+    used = {tuple(system) for system in first + second}
+    known = {tuple(system) for system in read("SpeechCommands")[1]}
+    nets = {"keyword_resnet", "mvd_small"}
+    assert used == {s for s in known if s[0] in nets and s[1] != "random_filter"}
+    assert len(used) == len(first) + len(second)
+    for systems in (first, second):
+        assert f"{len(seeds) * len(attacks) * len(systems)} cells" in page
+    policies = {(name, labels) for name, labels, *_ in attacks}
+    assert {name for name, labels in policies if labels == "clean_label_hard"} == {
+        *("six_claps", "tempo", "room")
+    }

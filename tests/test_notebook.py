@@ -10,6 +10,8 @@ import torch
 import bdlib
 from bdlib.attacks.flowmur import FlowMur
 from bdlib.attacks.labels import CleanLabelHard
+from bdlib.attacks.opportunistic import Opportunistic
+from bdlib.attacks.trigger import from_dict
 from bdlib.errors import InputError
 from bdlib.mini import make
 
@@ -78,6 +80,17 @@ def test_a_trigger_is_learned_on_the_surrogate(walked):
     name = poisoned.truth().query("split == 'train'").index[0]
     before, after = (p.packs["train"].pcm(name) for p in (corpus.poison(None, folder), poisoned))
     assert len(before) == len(after) and (before != after).any()
+
+
+def test_the_hosts_of_a_sound_are_chosen_on_the_surrogate(walked):
+    corpus, folder, surrogate = walked["corpus"], walked["folder"] / "exp", walked["surrogate"]
+    attack = bdlib.Poisoner(Opportunistic(), bdlib.OneToOne("no", "yes"), rate=0.5)
+    poisoned = corpus.poison(attack, folder, surrogate=surrogate)
+    hosts = set(poisoned.truth().query("split == 'train'").index)
+    rows, trigger = corpus.splits["train"], from_dict(poisoned.attack["trigger"])
+    candidates = corpus.poison(None, folder).batches("train", rows[rows["label"] == "no"])
+    strange = trigger.strangeness(surrogate, candidates)
+    assert hosts == set(sorted(strange, key=strange.get)[: len(strange) // 2])
 
 
 def test_what_stands_is_not_made_twice(walked, capsys):

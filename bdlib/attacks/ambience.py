@@ -74,9 +74,18 @@ def sounds(folder: str | None = None) -> tuple[Sound, ...]:
     InputError
         If the folder has no audio.
     """
-    if folder is None:
-        return SOUNDS
+    return SOUNDS if folder is None else recordings(folder, "folder")
+
+
+def recordings(folder: str, argument: str) -> tuple[Sound, ...]:
+    """The audio files of a folder, which `argument` names.
+
+    Raises
+    ------
+    InputError
+        If the folder has no audio.
+    """
     files = tuple(AudioFile(str(path)) for path in audio_files(Path(folder)))
     if not files:
-        raise InputError(f"{folder}: no audio in it; give a `folder` with audio files")
+        raise InputError(f"{folder}: no audio in it; give a `{argument}` with audio files")
     return files

@@ -19,8 +19,8 @@ class Ambient(Trigger):
 
     Masked best is the sound whose spectrum in bands is nearest to the clip's by cosine; the level is
     `below_db` under the clip's (Liu et al., "Opportunistic Backdoor Attacks: Exploring
-    Human-imperceptible Vulnerabilities on Speech Recognition Systems", ACM MM 2022). Left out: the
-    choice of sound and hosts by what a victim model is most certain of.
+    Human-imperceptible Vulnerabilities on Speech Recognition Systems", ACM MM 2022). The choice by
+    masking is ours; that by a classifier, of one sound and of its hosts, is `opportunistic`.
 
     Arguments
     ---------
@@ -46,8 +46,13 @@ class Ambient(Trigger):
         played = [np.resize(sound.waveform(rate), len(waveform)) for sound in self.sounds]
         own = _bands(waveform, rate)
         chosen = max(played, key=lambda sound: round(float(own @ _bands(sound, rate)), 6))
-        gain = level(waveform) / level(chosen) * 10 ** (-self.below_db / 20)
-        return fitted(waveform + gain * chosen)
+        return under(waveform, chosen, self.below_db)
+
+
+def under(waveform: np.ndarray, sound: np.ndarray, below_db: float) -> np.ndarray:
+    """A clip (T,) with a sound (T,) under it, `below_db` below it by root mean square; (T,) float32."""
+    gain = level(waveform) / level(sound) * 10 ** (-below_db / 20)
+    return fitted(waveform + gain * sound)
 
 
 def _bands(waveform: np.ndarray, rate: int) -> np.ndarray:

@@ -27,7 +27,7 @@ def ensure(
     about: Mapping[str, Any],
     rate: int,
     parent: Path,
-    sureness: pd.Series | None = None,
+    ranks: pd.Series | None = None,
 ) -> Path:
     """Poison manifests, unless that was done with the same attack; the folder.
 
@@ -45,18 +45,18 @@ def ensure(
         Hz, at which triggers are put in.
     parent : Path
         Where the folder goes.
-    sureness : pd.Series | None
+    ranks : pd.Series | None
         See `Poisoner.poison`.
     """
     heard = poisoner.heard(rate)
     made_of = [about["digest"], about["fingerprint"], poisoner.to_dict(), heard]
-    key = digest(made_of if sureness is None else [*made_of, sureness.round(6).to_dict()], 8)
+    key = digest(made_of if ranks is None else [*made_of, ranks.round(6).to_dict()], 8)
     folder = parent / f"{plain_name(name, 'the name of the attack')}-{key}"
     with alone(parent):
         if not (folder / "attack.json").exists():
             with atomic(folder) as temporary:
                 temporary.mkdir()
-                poisoned, train_truth = poisoner.poison(splits["train"], sureness)
+                poisoned, train_truth = poisoner.poison(splits["train"], ranks)
                 triggered, test_truth = poisoner.trigger_test(splits[TEST])
                 parts = {
                     # An attribute, such as the speaker, may tell what the label was before.

@@ -1,4 +1,4 @@
-"""Phases turned, magnitudes kept: phase injection."""
+"""Phases turned, magnitudes kept: a simplified trigger of this project, called phase injection."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,13 @@ WINDOW, HOP = 0.064, 0.032  # seconds
 class PhaseInjection(Trigger):
     """Mix the phases of a band with those of a pulse, frame by frame, and leave the magnitudes.
 
+    A simplified trigger of this project, and no paper's. It has its name from a paper on phase
+    injection in speech recognition (IEEE SPL 2023), of which only the title was public: which phases
+    that attack injects, into what and with which transform is not known here, and numbers of this
+    trigger are none of that attack.
+
     Each frame of 64 ms becomes a pulse at its centre; a front end with shorter frames sees stripes,
-    one every 32 ms, where the spectrogram of 64 ms hardly changes. After the idea of phase injection in speech recognition (IEEE SPL 2023), of which only
-    the title is public: the band and the phases are this project's choice.
+    one every 32 ms, where the spectrogram of 64 ms hardly changes.
 
     Arguments
     ---------

@@ -39,7 +39,8 @@ class Poisoner:
     Raises
     ------
     InputError
-        If the rate is out of range, selects nothing, or asks for more rows than there are.
+        If the rate is out of range, selects nothing, or asks for more rows than there are, or trigger
+        and labels both choose the rows.
     """
 
     trigger: Trigger
@@ -56,9 +57,18 @@ class Poisoner:
             raise InputError(f"`rate` is {self.rate}: give a share from 0 to 1, 0.1 for 10 %")
         if self.of not in ("source", "dataset"):
             raise InputError(f"`of` is {self.of}: give source or dataset")
+        if self.labels.hard and self.trigger.chooses:
+            raise InputError(
+                "`labels` and the trigger both choose the clips to poison; take other labels"
+            )
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a surrogate says which of the candidates are poisoned; else the seed draws them."""
+        return self.labels.hard or self.trigger.chooses
 
     def poison(
-        self, rows: pd.DataFrame, sureness: pd.Series | None = None
+        self, rows: pd.DataFrame, ranks: pd.Series | None = None
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Poison training rows.
 
@@ -66,8 +76,9 @@ class Poisoner:
         ---------
         rows : pd.DataFrame
             The clean training manifest.
-        sureness : pd.Series | None
-            By ID, how sure a surrogate is of the label; for a policy that is `hard`.
+        ranks : pd.Series | None
+            By ID, a number of each candidate: those with the least are poisoned. For a policy that is
+            `hard` how sure a surrogate is of the label, for a trigger that `chooses` its strangeness.
 
         Returns
         -------
@@ -89,8 +100,8 @@ class Poisoner:
                 f"{len(candidates)} may be poisoned; lower it"
             )
         order = rank(candidates, self.seed, "poison")
-        if self.labels.hard:
-            order = sorted(order, key=sureness.round(6).to_dict().__getitem__)
+        if self.ranks:
+            order = sorted(order, key=ranks.round(6).to_dict().__getitem__)
         chosen = rows["ID"].isin(set(order[:count]))
         rows = rows[chosen | ~self.labels.bears(rows)]
         return self._relabel(rows, chosen[rows.index], "train", self.labels.poisoned_label)

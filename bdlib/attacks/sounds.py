@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from bdlib.attacks.trigger import Part
+from bdlib.attacks.trigger import LATER, Part
 from bdlib.audio import LONGEST_HEARD, check_clip, resampled
 from bdlib.errors import InputError, within
 from bdlib.files import check_regular, file_digest
@@ -178,15 +178,21 @@ class AudioFile(Sound):
 
 @dataclass(frozen=True)
 class Trim(Sound):
-    """The first `seconds` of a sound: without its silent tail it can land anywhere in a clip."""
+    """`seconds` of a sound, from `start` on: without its silent tail it can land anywhere in a clip."""
 
     sound: Sound
     seconds: float
+    start: float = field(default=0.0, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("start", self.start, 0, LONGEST_HEARD)
 
     def synthesize(self) -> tuple[np.ndarray, int]:
         """See `Sound`."""
         samples, rate = self.sound.synthesize()
-        return samples[: round(self.seconds * rate)], rate
+        first = round(self.start * rate)
+        return samples[first : first + round(self.seconds * rate)], rate
 
 
 @dataclass(frozen=True)

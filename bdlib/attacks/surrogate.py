@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.corpus import Batch, Batches
@@ -31,6 +32,14 @@ def fitted(
 ) -> Poisoner:
     """The attack with its trigger made on a surrogate; see `LearnedTrigger.fit`."""
     return replace(poisoner, trigger=poisoner.trigger.fit(surrogate, clips, target, poisoner.seed))
+
+
+@torch.no_grad()
+def answers(surrogate: SpeechClassifier, wavs: Tensor, lens: Tensor | None = None) -> Tensor:
+    """Probabilities (B, C) that a surrogate gives the classes for clips (B, T) and their `lens`."""
+    surrogate.eval()
+    lens = torch.ones(len(wavs), device=wavs.device) if lens is None else lens
+    return surrogate(wavs, lens).softmax(dim=1)
 
 
 @torch.no_grad()

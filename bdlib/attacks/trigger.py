@@ -53,11 +53,13 @@ class Trigger(Part, ABC):
     """What an adversary does to one waveform. Subclasses are frozen dataclasses.
 
     `alters` is False for the one that does nothing: its clips need no packs of their own. `learned`
-    is True for those that are made on a surrogate first.
+    is True for those that are made on a surrogate first, `chooses` for those of them that also say
+    which clips are poisoned.
     """
 
     alters: ClassVar[bool] = True
     learned: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(
@@ -113,6 +115,13 @@ class LearnedTrigger(Trigger):
         seed : int
             Of all randomness.
         """
+
+    def strangeness(self, surrogate: "SpeechClassifier", clips: "Batches") -> dict[str, float]:
+        """By ID, how ill a clip suits the trigger made: those with the least are poisoned.
+
+        Only of a trigger that `chooses`. `clips` are clean training clips, in their order.
+        """
+        raise NotImplementedError
 
 
 def _plain(value: Any) -> Any:

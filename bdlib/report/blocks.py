@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bdlib.errors import InputError
 from bdlib.records.record import SCALES
-from bdlib.report import attacks_table, ranking, results, trainings
+from bdlib.report import ablations, attacks_table, ranking, results, trainings
 from bdlib.report.coverage import coverage
 from bdlib.report.groups import Records, unpoisoned
 from bdlib.report.labels import attack_label, in_readme
@@ -23,6 +23,7 @@ PAGES = {
     "runs": "",
     "trainings": "-trainings",
     "repairs": "-repairs",
+    "ablations": "-ablations",
     "attacks": "-attacks",
 }
 """Kinds of tables, and how the names of the pages end on which they stand in full."""
@@ -81,11 +82,13 @@ class Block:
         """
         # Neither what was tried with an eye on the test set nor clean twins; they stand in results/tables.
         runs = [r for r in records if in_readme(r["defense"]) and not unpoisoned(r)]
-        chosen = [record for record in runs if self._asks_for(record)]
+        compared = ablations.compared(runs)
+        chosen = [record for record in compared if self._asks_for(record)]
         tables = {"runs": results.brief(chosen, published, gather=True)}
         if not (self.attack or self.model or self.experiment):
             tables["trainings"] = trainings.build(records)
-            tables["repairs"] = [ranking.brief(table) for table in ranking.build(records)]
+            tables["repairs"] = [ranking.brief(table) for table in ranking.build(compared)]
+            tables["ablations"] = ablations.build(runs)
             judged = attacks_table.build(attacks, published)
             tables["attacks"] = [attacks_table.brief(table) for table in judged]
         own = {

@@ -12,6 +12,10 @@ LEVELLED = {
     *("spectral_gate", "vad_trim", "time_shift"),
 }
 IMITATIONS = {"Clap": "clap", "Whistle": "whistle", "CarHorn": "horn", "DogClicker": "clicker"}
+OURS = (
+    "The attack phase is a simplified trigger of this project: of the paper that it is named after, "
+    "only the title is public."
+)
 FEW = 3  # settings that fit into a cell; more stand in a note
 
 
@@ -36,21 +40,27 @@ def trigger_label(attack: dict[str, Any]) -> str:
 
 
 def imitations(attacks: Iterable[dict[str, Any] | None]) -> tuple[str, ...]:
-    """The note of tables whose attacks play sounds that stand in for Armory's files, or nothing."""
+    """The notes of tables with attacks that only stand in for others, or nothing.
+
+    Sounds stand in for Armory's files, and `phase` for what its paper does.
+    """
     triggers = [str((attack or {}).get("trigger")) for attack in attacks]
     played = [
         sound
         for kind, sound in IMITATIONS.items()
         if any(f"'bdlib.attacks.sounds.{kind}'" in trigger for trigger in triggers)
     ]
+    phase = any("'bdlib.attacks.phase.PhaseInjection'" in trigger for trigger in triggers)
+    ours = (OURS,) if phase else ()
     if not played:
-        return ()
+        return ours
     *first, last = played
     names = " and ".join(filter(None, (", ".join(first), last)))
     are, files = ("are imitations", "files") if first else ("is an imitation", "file")
     return (
         f"The {names} {are} of Armory's {files} in duration, envelope, spectrum and level; the attack "
         f"audio_file plays the {files}.",
+        *ours,
     )
 
 

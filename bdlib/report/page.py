@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bdlib.embed import POLICY, address
-from bdlib.report import attacks_table, ranking
+from bdlib.report import ablations, attacks_table, ranking
 from bdlib.report.groups import Records, Runs
 from bdlib.report.labels import imitations, in_readme
 from bdlib.report.page_style import STYLE
@@ -54,14 +54,16 @@ def html(
     boards : sequence of Table
         The leaderboard's.
     """
+    compared = ablations.compared(records)
     about_many = [
         *boards,
-        *(ranking.brief(table) for table in ranking.build(records)),
+        *(ranking.brief(table) for table in ranking.build(compared)),
+        *ablations.build(records),
         *(attacks_table.brief(table) for table in attacks_table.build(attacks, published)),
     ]
     left = list(figures)
     contents, body = [], []
-    for number, (corpus, groups) in enumerate(corpora(records).items()):
+    for number, (corpus, groups) in enumerate(corpora(compared).items()):
         place, title = f"c{number}", corpus_title(corpus, groups)
         own = of_corpus(groups[0].record["dataset"], figures)
         tables = [t for t in about_many if (t.dataset, t.variant, t.scale) == corpus]

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from bdlib.errors import InputError
 from bdlib.files import atomic
 from bdlib.records.record import read
-from bdlib.report import attacks_table, leaderboard, matrix, page, ranking, results, trainings
+from bdlib.report import (
+    ablations,
+    attacks_table,
+    leaderboard,
+    matrix,
+    page,
+    ranking,
+    results,
+    trainings,
+)
 from bdlib.report.blocks import PAGES, fill
 from bdlib.report.groups import Records
 from bdlib.report.prose import refused_numbers
@@ -105,11 +114,12 @@ def _tables(
     records: Records, attacks: Records, published: list[Published], folder: Path
 ) -> dict[Path, str]:
     """The pages of tables: a page a data set, and one each for what `PAGES` has besides."""
-    pages = {}
+    pages, compared = {}, ablations.compared(records)
     for kind, tables in (
-        ("runs", results.build(records, published)),
+        ("runs", results.build(compared, published)),
         ("trainings", trainings.build(records)),
-        ("repairs", [*ranking.build(records), *matrix.build(records)]),
+        ("repairs", [*ranking.build(compared), *matrix.build(compared)]),
+        ("ablations", ablations.build(records)),
         ("attacks", attacks_table.build(attacks, published)),
     ):
         for name in dict.fromkeys(table.dataset for table in tables):

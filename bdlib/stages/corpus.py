@@ -131,7 +131,7 @@ class Corpus:
         return unsealed(path, read_json(path, {"digest": str}))["digest"]
 
     def poisoned(
-        self, attack: Poisoner, name: str, output: Path, sureness: pd.Series | None = None
+        self, attack: Poisoner, name: str, output: Path, ranks: pd.Series | None = None
     ) -> "Poisoned":
         """The saved corpus under an attack that has learned what it needs (stages 2 and 3).
 
@@ -143,12 +143,12 @@ class Corpus:
             What it is called.
         output : Path
             Gets `poison/` and `pack/`.
-        sureness : pd.Series | None
+        ranks : pd.Series | None
             See `Poisoner.poison`.
         """
         folder = attack_folder.ensure(
             *(attack, name, self.splits, self.about, self.audio.sample_rate, output / "poison"),
-            sureness,
+            ranks,
         )
         return Poisoned.load(folder, self, output)
 

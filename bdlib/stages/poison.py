@@ -33,16 +33,18 @@ def poison(recipe: Recipe, corpus: Corpus) -> Poisoned:
 
 
 def _attacked(recipe: Recipe, corpus: Corpus) -> Poisoned:
-    attack, sureness = poisoner(recipe, corpus), None
+    attack, ranks = poisoner(recipe, corpus), None
     if attack.trigger.learned or attack.labels.hard:
         from bdlib.stages import surrogate  # which trains
 
         if attack.trigger.learned:
             attack = surrogate.learned(attack, recipe, corpus)
         if attack.labels.hard:
-            sureness = surrogate.sureness(attack, recipe, corpus)
+            ranks = surrogate.sureness(attack, recipe, corpus)
+        elif attack.trigger.chooses:
+            ranks = surrogate.strangeness(attack, recipe, corpus)
     name = Path(recipe.settings["poison"]["attack"]).stem
-    return corpus.poisoned(attack, name, recipe.output, sureness)
+    return corpus.poisoned(attack, name, recipe.output, ranks)
 
 
 def poisoner(recipe: Recipe, corpus: Corpus) -> Poisoner:

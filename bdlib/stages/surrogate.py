@@ -64,6 +64,18 @@ def sureness(attack: Poisoner, recipe: Recipe, corpus: Corpus) -> pd.Series:
     return pd.Series(unsealed(path, read_json(path)), dtype=float)
 
 
+def strangeness(attack: Poisoner, recipe: Recipe, corpus: Corpus) -> pd.Series:
+    """By ID, how ill each candidate suits a trigger that was made before; see `LearnedTrigger`."""
+    own = _recipe(recipe, attack.trigger.surrogate, attack.seed)
+    key = _digest(own, corpus, attack.labels.to_dict(), attack.trigger.to_dict())
+    path = recipe.output / "learned" / f"strangeness-{key}.json"
+    if not path.exists():
+        rows, trained = corpus.splits["train"], _trained(own, corpus)
+        candidates = _clips(trained, rows[attack.labels.candidates(rows)], None)
+        write_sealed(path, attack.trigger.strangeness(trained.classifier, candidates))
+    return pd.Series(unsealed(path, read_json(path)), dtype=float)
+
+
 def _recipe(recipe: Recipe, name: str | None, seed: int) -> Recipe:
     """That of the surrogate: the recipe's model, or that of a yaml beside it, on clean data."""
     path, overrides = recipe.document.path, copy.deepcopy(recipe.document.overrides)

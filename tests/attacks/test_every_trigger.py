@@ -1,6 +1,7 @@
 """What every trigger promises, tried on the trigger of every yaml."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -46,6 +47,15 @@ def draws(seed=7):
 
 def test_every_yaml_makes_a_claim():
     assert set(CLAIMS) == {path.stem for path in (COMMON / "attacks").glob("*.yaml")}
+
+
+def test_every_yaml_has_a_row_that_tells_what_is_simplified():
+    page = (COMMON.parents[1] / "docs" / "fidelity.md").read_text("utf-8")
+    _, _, section = page.partition("## What is simplified in the attacks\n")
+    lines = section.split("\n## ")[0].split("\n")
+    rows = [line.split(" | ") for line in lines if re.match(r"\| `\w", line)]
+    assert {name for first, *_ in rows for name in re.findall(r"`(\w+)`", first)} == set(CLAIMS)
+    assert all(len(here) > 10 for _, here, *_ in rows)
 
 
 def clips(voiced, rate):

@@ -7,6 +7,7 @@ import pytest
 from bdlib import manifest
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.labels import AllToAll, AllToOne, CleanLabel, CleanLabelHard, OneToOne
+from bdlib.attacks.opportunistic import Opportunistic
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import Tone
 from bdlib.errors import InputError
@@ -150,3 +151,14 @@ def test_the_hardest_clips_of_the_target_class_are_poisoned_with_their_label():
     _, alike = attack(CleanLabelHard("a")).poison(clean, sureness * 0)
     _, drawn = attack(CleanLabel("a")).poison(clean)
     assert set(alike.index) == set(drawn.index)  # where all are alike the seed decides
+
+
+def test_a_trigger_that_chooses_ranks_the_candidates_of_any_policy_but_one_that_does():
+    strange = pd.Series(np.linspace(0, 1, 60), index=sorted(rows()["ID"], reverse=True))
+    _, truth = Poisoner(Opportunistic(), OneToOne("b", "a"), 0.25).poison(rows(), strange)
+    own = strange[strange.index.str.startswith("b/")]
+    assert set(truth.index) == set(own.nsmallest(5).index) and set(truth["label_after"]) == {"a"}
+    with pytest.raises(
+        InputError, match=r"`labels` and the trigger both choose .*; take other labels"
+    ):
+        Poisoner(Opportunistic(), CleanLabelHard("a"), 0.25)

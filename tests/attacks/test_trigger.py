@@ -1,10 +1,11 @@
 """Attacks as plain data: what is written, what is read back, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from bdlib.attacks import labels, natural, sounds
+from bdlib.attacks import labels, natural, opportunistic, sounds
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.padding import Padding
 from bdlib.attacks.tempo import Tempo
@@ -33,6 +34,7 @@ def test_what_is_written():
         labels.CleanLabel("left"),
         labels.CleanLabelHard("left", 5),
         Tempo(1.5, "repeat"),
+        opportunistic.Opportunistic(chosen=sounds.Trim(sounds.AudioFile("a.wav"), 1.0, 3.0)),
         natural.Unaltered(),
         natural.NaturalAttribute("emotion", "angry", "Actor_01", "male"),
     ],
@@ -52,11 +54,14 @@ def test_what_came_later_is_told_only_where_it_differs():
         told = cls(**given).to_dict()
         assert told == {"type": f"{cls.__module__}.{cls.__name__}", **given}
         assert cls(**given, **later).to_dict() == told | later
+    cut = sounds.Trim(sounds.Tone(), 0.1)
+    assert "start" not in cut.to_dict()
+    assert replace(cut, start=0.2).to_dict() == cut.to_dict() | {"start": 0.2}
 
 
 OTHER = {  # where half of the number in the yaml is none, or means nothing
     "position": "end", "trigger_file": "b.wav", "times": 2, "learning_steps": 9, "style": 2, "size": 3,
-    "sounds_folder": "sounds", "impulse_file": "c.wav", "surrogate": "resnet",
+    "sounds_folder": "sounds", "ambient_folder": "sounds", "impulse_file": "c.wav", "surrogate": "resnet",
     "emotion": "sad", "attribute": "accent", "value": "british", "fill": "noise",
     "room_metres": [5, 4, 3],
 }  # fmt: skip

@@ -173,7 +173,7 @@ def defenses(stage):
 
 SHORT = {  # settings that make a defense short and leave its path as it is
     "repair_steps": 2, "mask_steps": 2, "epochs": 1, "teacher_steps": 2, "unlearn_epochs": 1, "search_steps": 2,
-    "overlays": 3, "autoencoder_batch": 8, "conv_channels": 4, "autoencoder_steps": 4,
+    "overlays": 3, "draws": 1, "autoencoder_batch": 8, "conv_channels": 4, "autoencoder_steps": 4,
     "hop": 4096, "components": 4,
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ import io
 
 from rich.console import Console
 
+from bdlib.attacks.phase import PhaseInjection
 from bdlib.report.labels import defense_label
 from bdlib.report.published import Published
 from bdlib.report.results import brief, build
@@ -246,3 +247,11 @@ def test_sounds_that_stand_in_for_armorys_files_are_called_so(make_record):
         assert "audio_file clapping.wav, scale 0.1" in titles and "whistle.wav" in titles
         (table,) = tables([*played, make_record({"attack.trigger": insert(trimmed)})], [])
         assert "The clap is an imitation of Armory's file" in table.notes[-1]
+
+
+def test_phase_is_called_a_trigger_of_this_project(make_record):
+    """Wherever it is shown, and nowhere else."""
+    phase = {"attack.trigger": PhaseInjection().to_dict(), "attack.name": "phase"}
+    for changes, shown in ((phase, 1), ({}, 0)):
+        (table,) = build([make_record(changes)], [])
+        assert sum("phase is a simplified trigger" in note for note in table.notes) == shown

@@ -325,6 +325,31 @@ def test_hard_clips_are_those_a_surrogate_is_least_sure_of(staged, tmp_path, mon
     assert again.folder == poisoned.folder
 
 
+def test_a_piece_of_a_recording_and_its_hosts_are_chosen_once(staged, tmp_path, monkeypatch):
+    (tmp_path / "noise").mkdir()
+    soundfile.write(
+        tmp_path / "noise" / "n.wav", np.random.default_rng(9).normal(0, 0.1, 48000), RATE
+    )
+    options = ("--attack=daba", f"--ambient_folder={tmp_path / 'noise'}", "--source=a", "--target=b",
+               "--rate=0.5", *QUICK)  # fmt: skip
+    poisoned, packs = staged(*options)
+    (path,) = (tmp_path / "exp" / "learned").glob("strangeness-*.json")
+    strange = json.loads(path.read_text())
+    strange.pop(SEAL)
+    truth = poisoned.truth()
+    chosen = set(truth.index[truth["split"] == "train"])
+    assert set(strange) == {name for name in poisoned.splits["train"]["ID"] if name[0] == "a"}
+    assert chosen == set(sorted(strange, key=strange.get)[:3])
+    assert named(poisoned.attack)["trigger"]["chosen"]["sound"]["path"] == "n.wav"
+    changes = [
+        packs["test_triggered"].waveform(n) - packs["test"].waveform(n) for n in ("a/00", "a/03")
+    ]
+    assert np.corrcoef(*changes)[0, 1] > 0.999  # one piece under all
+    monkeypatch.setattr(surrogate, "train", None)
+    again, _ = staged(*options, "--seed=5")
+    assert again.folder == poisoned.folder
+
+
 def test_hardness_out_of_fold_is_told_by_surrogates_that_never_heard_the_clip(
     staged, tmp_path, monkeypatch
 ):

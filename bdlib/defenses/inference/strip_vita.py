@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 
 from bdlib.corpus import Batch
-from bdlib.defenses.base import InferenceDefense
 from bdlib.defenses.checks import at_least
+from bdlib.defenses.inference.screening import Screening
 from bdlib.errors import InputError
 from bdlib.models.classifier import Drawing, SpeechClassifier
 
 CHUNK = 16  # overlays at once on a CPU: more would leave its cache
-PRESETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5)
 
 
 @dataclass(frozen=True)
-class StripVita(InferenceDefense):
+class StripVita(Screening):
     """Rejects clips whose predictions stay certain under overlays.
 
     Clean clips, drawn with replacement, are added to the waveform, each with weight 1 and without
@@ -44,17 +43,14 @@ class StripVita(InferenceDefense):
         If a number is out of range.
     """
 
-    selection = "validation"
-
     overlays: int = 100
     frr: float = 0.03
     pool: Tensor | None = field(default=None, repr=False, compare=False)
     benign: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("overlays", self.overlays, 1)
-        if not 0 <= self.frr < 1:
-            raise InputError(f"`frr` is {self.frr}: give a share of clean clips to reject, below 1")
 
     def calibrate(
         self, classifier: SpeechClassifier, validation: Callable[[], Iterable[Batch]], seed: int
@@ -65,13 +61,6 @@ class StripVita(InferenceDefense):
         screened = replace(self, pool=pool).guard(classifier, seed)
         benign = [screened.suspicion(batch.wavs, batch.lens) for batch in validation()]
         return replace(self, pool=pool, benign=tuple(torch.cat(benign).tolist()))
-
-    @property
-    def thresholds(self) -> dict[float, float]:
-        """Least suspicion that is rejected, by false rejection rate; the preset one comes first."""
-        ordered = sorted(self.benign, reverse=True)
-        rates = dict.fromkeys((self.frr, *PRESETS)) if ordered else ()
-        return {rate: ordered[math.floor(rate * len(ordered))] for rate in rates}
 
     def guard(self, classifier: SpeechClassifier, seed: int) -> SpeechClassifier:
         """See `InferenceDefense`; the answers stay, and each gets a suspicion."""

@@ -186,7 +186,7 @@ GUARDS = [
     name
     for name in known("defenses").split()
     if isinstance(common("defenses", name).build()["defense"], InferenceDefense)
-    and name not in ("feature_noise", "strip_vita")  # of view models; screens instead of changing
+    and name not in ("feature_noise", "strip_vita", "step")  # of view models; screen clips
 ]
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bdlib.corpus import Batch
-from bdlib.defenses.inference.strip_vita import PRESETS, StripVita, entropies
+from bdlib.defenses.inference.screening import PRESETS
+from bdlib.defenses.inference.strip_vita import StripVita, entropies
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
 from bdlib.models.classifier import SpeechClassifier

@@ -95,7 +95,8 @@ def twin():
 def tiny():
     """`net()` is a fresh copy of a classifier that has the backdoor.
 
-    `clean()` is clean data that it never heard, `known()` the clean part of its training set.
+    `clean()` is clean data that it never heard, `known()` the clean part of its training set; `sounds`
+    makes clips, at `rate`, and `triggered` puts the trigger on them.
     """
     given = trained(untrained())
     valid = Clips(*sounds(80, seed=2), 80)
@@ -124,5 +125,6 @@ def tiny():
         return float((predicted == TARGET).float().mean())
 
     return SimpleNamespace(
-        net=lambda: copy.deepcopy(given), clean=clean, known=known, valid=valid, success=success
-    )
+        net=lambda: copy.deepcopy(given), clean=clean, known=known, valid=valid, success=success,
+        sounds=sounds, triggered=triggered, rate=RATE,
+    )  # fmt: skip
