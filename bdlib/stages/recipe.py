@@ -41,7 +41,7 @@ MOST_VALUES = 100_000  # of a yaml
 TYPE = "()"  # key under which a plain view keeps the yaml tag of an object
 MOST_READ = 500  # documents that are kept
 _READ: dict[tuple, tuple[str, dict[str, Any]]] = {}
-"""What was read, by files and overrides: a command asks a dozen times, and reading takes a tenth of a second."""
+"""What was read, by files and overrides: a command asks a dozen times, mostly for the same."""
 
 
 @dataclass
