@@ -779,7 +779,8 @@ def test_files_that_may_not_grow(corpus, exp, tmp_path, monkeypatch, kilobytes, 
 
     program = multiprocessing.get_context("fork").Process(target=limited)
     program.start()
-    program.join()
+    program.join(120)
+    program.kill()  # if it hangs
     assert program.exitcode == 1
     (line,) = (tmp_path / "said").read_text().splitlines()
     assert line.startswith(f"error: {exp}") and place in line and "free disk space" in line

@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pull import pulls
 from scipy.stats import spearmanr
 
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import Clips, clean_clips
 from bdlib.checkpoints.moved import answers, moved
-from bdlib.checkpoints.pull import pulls
 from bdlib.cli.command import guarded
+from bdlib.defenses.repair.tuning import affordable
 from bdlib.errors import InputError
 from bdlib.evaluation import scores
 from bdlib.records.provenance import source, versions
 from bdlib.training.checkpoints import read_weights
 
 NONE = "none"
+MAX_DROP = 0.05  # as in `bdlib repair`
 HEARD = 24  # clips on which the pull is measured
 
 
@@ -51,7 +53,8 @@ def measured(training: Path, data: Path, target: str, seed: int) -> dict[str, An
     nets: dict[str, dict[str, float]] = {}
     shapes = {k: v.shape for k, v in checkpoint.net.state_dict().items()}
     with clean_clips(data, checkpoint) as clips:
-        before, _ = answers(checkpoint.net, clips.batches())
+        before, labels = answers(checkpoint.net, clips.batches())
+        right = (before.argmax(1) == labels).float()
         for folder in [training, *sorted(training.glob("guarded/*"))]:
             net = copy.deepcopy(checkpoint.net)
             if folder != training:
@@ -60,15 +63,19 @@ def measured(training: Path, data: Path, target: str, seed: int) -> dict[str, An
                     continue
                 net.load_state_dict(state)
             name = NONE if folder == training else folder.name.rpartition("-")[0]
+            now, _ = answers(net, clips.batches())
+            kept = (now.argmax(1) == labels).float()
             nets[name] = {
                 "attack_success_rate": round(success(folder, target), 4),
-                "moved": round(moved(before, answers(net, clips.batches())[0]), 4),
+                "correct": int(kept.sum()),
+                "affordable": affordable(right, kept, MAX_DROP),
+                "moved": round(moved(before, now), 4),
                 "pull": round(pull(net, clips, seed), 3),
             }
-    repairs = {name: net for name, net in nets.items() if net["moved"] > 0}
+    repairs = {k: net for k, net in nets.items() if net["moved"] > 0 and net["affordable"]}
     least = min(repairs, key=lambda name: repairs[name]["attack_success_rate"])
     return {
-        "training": training.name, "seed": seed, "nets": nets, "lowest": least,
+        "training": training.name, "seed": seed, "clips": len(labels), "nets": nets, "lowest": least,
         "chosen": max(repairs, key=lambda name: repairs[name]["moved"]),
         "by_pull": min(repairs, key=lambda name: repairs[name]["pull"]),
         "rank_correlation": {

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 import torch
+from pull import climbs, pulls
 from torch import Tensor
 
-from bdlib.checkpoints.pull import climbs, pulls
 from bdlib.defenses.repair.clp import lipschitz
 from bdlib.defenses.repair.layers import conv_layers
 from bdlib.errors import InputError

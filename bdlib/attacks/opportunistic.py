@@ -24,8 +24,8 @@ class Opportunistic(LearnedTrigger):
     Both are chosen on a classifier of clean data (Liu et al., "Opportunistic Backdoor Attacks", ACM
     MM 2022; the paper was not at hand, and the two rules are as a public re-implementation of it has
     them). *The piece* is the one on which alone the classifier's answer has the least entropy. *The
-    hosts* are the clips whose answers with the piece come nearest to the answer to the piece alone:
-    the least sum over classes of the binary cross-entropy of the two.
+    hosts* are the clips whose answers with the piece have the least binary cross-entropy, summed over
+    classes, with the answer to the piece alone.
 
     Ours: pieces lie end to end and are repeated where they are shorter than the clip, those of
     digital silence are left out, and the level is relative to the clip, where that code has -20 dB of

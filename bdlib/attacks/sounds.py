@@ -192,6 +192,8 @@ class Trim(Sound):
         """See `Sound`."""
         samples, rate = self.sound.synthesize()
         first = round(self.start * rate)
+        if first >= len(samples):
+            raise InputError(f"`start` is {self.start}: the sound has {len(samples) / rate:.3g} s")
         return samples[first : first + round(self.seconds * rate)], rate
 
 

@@ -24,7 +24,7 @@ def answers(net: SpeechClassifier, batches: Iterable[Batch]) -> tuple[Tensor, Te
 
 
 def moved(before: Tensor, after: Tensor) -> float:
-    """Mean Kullback-Leibler divergence [nats] of answers from those before.
+    """Mean over clips of ``sum of p * log(p / q)`` [nats], p the probabilities before and q those after.
 
     Arguments
     ---------

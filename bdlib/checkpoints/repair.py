@@ -104,7 +104,7 @@ class Repaired:
                 "name": one.name,
                 "correct": one.correct,
                 "total": one.total,
-                "moved": None if math.isnan(one.moved) else round(one.moved, 3),
+                "moved": round(one.moved, 3) if math.isfinite(one.moved) else None,
                 "seconds": round(one.seconds, 1),
                 "refused": one.why or None,
             }
@@ -125,9 +125,9 @@ class Repaired:
 
 def _row(tried: Tried, chosen: str | None) -> list[str]:
     correct = f"{tried.correct} of {tried.total}" if tried.total else "-"
-    moved = "-" if math.isnan(tried.moved) else f"{tried.moved:.2f}"
+    far = f"{tried.moved:.2f}" if math.isfinite(tried.moved) else "-"
     what = "chosen" if tried.name == chosen else tried.why
-    return [tried.name, correct, moved, f"{tried.seconds:.0f}", what]
+    return [tried.name, correct, far, f"{tried.seconds:.0f}", what]
 
 
 def repair(
@@ -192,7 +192,9 @@ def repair(
                 told = replace(
                     told, correct=int(kept.sum()), total=len(kept), moved=moved(said, now)
                 )
-                if told.moved == 0:
+                if not math.isfinite(told.moved):
+                    told = replace(told, why="answers with no finite numbers")
+                elif told.moved == 0:
                     told = replace(told, why="left every answer as it was")
                 elif not affordable(right, kept, max_drop):
                     lost = 100 * (before.accuracy - told.accuracy)

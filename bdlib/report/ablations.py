@@ -60,5 +60,5 @@ def _turned(grid: Grid) -> Grid:
 def _place(record: dict) -> str:
     """Which repair a record is of, in which experiment and with what budget."""
     dataset, net = record["dataset"], record["model"]["name"]
-    where = [record["experiment"], dataset["name"], dataset["scale"], net, budget(record)]
-    return json.dumps([*where, record["defense"]["name"]])
+    where = [record["experiment"], dataset["name"], dataset["variant"], dataset["scale"], net]
+    return json.dumps([*where, budget(record), record["defense"]["name"]])

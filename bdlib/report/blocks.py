@@ -82,7 +82,7 @@ class Block:
         """
         # Neither what was tried with an eye on the test set nor clean twins; they stand in results/tables.
         runs = [r for r in records if in_readme(r["defense"]) and not unpoisoned(r)]
-        compared = ablations.compared(runs)
+        compared = runs if self.experiment else ablations.compared(runs)
         chosen = [record for record in compared if self._asks_for(record)]
         tables = {"runs": results.brief(chosen, published, gather=True)}
         if not (self.attack or self.model or self.experiment):

@@ -39,7 +39,7 @@ UNBUILT = (
 Part = TypeVar("Part")
 MOST_VALUES = 100_000  # of a yaml
 TYPE = "()"  # key under which a plain view keeps the yaml tag of an object
-MOST_READ = 500  # documents that are kept
+MOST_READ = 200  # documents that are kept
 _READ: dict[tuple, tuple[str, dict[str, Any]]] = {}
 """What was read, by files and overrides: a command asks a dozen times, mostly for the same."""
 

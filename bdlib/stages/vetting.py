@@ -48,15 +48,15 @@ REFERENCE = re.compile(r"<\w+(\[\w+\])*>([^<>*()!]*| *\* *[\d.]+)")
 """To one value, with text behind it or in a small sum: two would double with every line."""
 
 
-def vet(path: Path) -> tuple[tuple[Path, int, int], ...]:
+def vet(path: Path) -> tuple[tuple[Path, int, int, int], ...]:
     """Refuse a yaml that is no regular file, too large or too deep, has aliases, or calls what it may not.
 
     What it includes is held to the same. Files that are not there are left to those who open them.
 
     Returns
     -------
-    tuple[tuple[Path, int, int], ...]
-        The file and all that it includes, each with its size and the time of its last change in ns: while
+    tuple[tuple[Path, int, int, int], ...]
+        The file and all that it includes, each with its size, the time of its last change in ns and its inode: while
         they stay, so does what is read from them.
 
     Raises
@@ -64,7 +64,7 @@ def vet(path: Path) -> tuple[tuple[Path, int, int], ...]:
     InputError
         Naming the file, the line and what is refused.
     """
-    seen: list[tuple[Path, int, int]] = []
+    seen: list[tuple[Path, int, int, int]] = []
     waiting: list[tuple[Path, tuple[Path, ...]]] = [(path, ())]
     while waiting:
         file, above = waiting.pop()
@@ -73,7 +73,7 @@ def vet(path: Path) -> tuple[tuple[Path, int, int], ...]:
             real, found = file.resolve(), file.stat()
         except (OSError, RuntimeError):  # that is opened later, which tells more
             continue
-        seen.append((real, found.st_size, found.st_mtime_ns))
+        seen.append((real, found.st_size, found.st_mtime_ns, found.st_ino))
         if real in above or len(seen) > MOST_INCLUDED:
             what = "itself" if real in above else f"more than {MOST_INCLUDED} files"
             raise InputError(f"{path}: includes {what}, by way of {file.name}; leave it out")
@@ -90,8 +90,8 @@ def trusted() -> tuple[Path, ...]:
 
 
 @lru_cache(maxsize=256)
-def _included(path: Path, size: int, _: int, ours: tuple[Path, ...]) -> tuple[str, ...]:
-    """What a vetted file includes; the time of its last change is for the cache."""
+def _included(path: Path, size: int, _: int, __: int, ours: tuple[Path, ...]) -> tuple[str, ...]:
+    """What a vetted file includes; the time of its last change and its inode are for the cache."""
     if size > LARGEST:
         raise InputError(f"{path}: {size} bytes of yaml; give at most {LARGEST}")
     own = any(path.is_relative_to(folder) for folder in ours)

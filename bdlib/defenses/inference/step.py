@@ -23,12 +23,14 @@ from bdlib.models.classifier import Drawing, SpeechClassifier
 
 LEAST = 20  # validation clips: ten to learn from, ten for the bound
 BATCH = 64
-TIE = 1e-6  # deviations: less than any two profiles differ by
+TIE = 1e-6  # deviations: less than profiles near a bound differ by
 
 
 @dataclass(frozen=True)
 class Branch:
     """A one-class model of how often the labels of clean clips stay.
+
+    Where all clean profiles are equal, any other is as suspicious as can be, whatever the other branch says.
 
     Arguments
     ---------

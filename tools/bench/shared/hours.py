@@ -145,7 +145,7 @@ class Work:
             ]
             settings = {name: defended(name) for name in names}
             own = {"selection", "surface"}.union(*settings.values())
-            if given.get("rate") == "0":  # one clean twin serves all triggers
+            if "attack" in given and float(given.get("rate", 1)) == 0:  # one clean twin serves all
                 own |= {"attack", *common("attacks", given["attack"]).plain()}
             rest = {key: value for key, value in given.items() if key not in own}
             found[cell.yaml, *rest.items()] = {"yaml": cell.yaml, **rest}
