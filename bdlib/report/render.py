@@ -143,6 +143,7 @@ def _pictures(
     )
 
     modules = (overview_figure, noise_figure, emoback_figure, pls_figure, filter_figure)
+    records = ablations.compared(records)
     drawn = {k: v for module in modules for k, v in module.draw(records, published).items()}
     return drawn | board_figure.draw(boards)
 
