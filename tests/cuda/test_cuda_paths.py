@@ -34,6 +34,7 @@ WAITS = {  # of the CPU for a value of the device, at most
     "a step of a repair": 0,
     "a batch behind a guard": 1,  # where torch looks at the window of an inverse transform
     "the overlays of a batch of clips": 0,
+    "the profiles of a batch of clips": 4,  # two inverse transforms, and labels for two models on the CPU
 }
 
 
@@ -234,7 +235,7 @@ def test_every_guard(cuda, clips, small, name):
     made = defense(name)
     assert isinstance(made, InferenceDefense)
     net = WideResNet(NormalizedFbank(8), 2, 10, 1).to(DEVICE) if name == "feature_noise" else small
-    few = clips(some=clips.rows[:2])
+    few = clips(some=clips.rows[: 20 if name == "step" else 2])
     guarded = made.calibrate(net, lambda: few, 0).guard(net, 0)
     batch = next(iter(few))
     behind = functools.partial(guarded, batch.wavs, batch.lens)
@@ -242,7 +243,8 @@ def test_every_guard(cuda, clips, small, name):
     on_the_cpu = isinstance(made, Transcoding | VadTrim)  # libraries for one clip at a time
     with torch.no_grad():
         logits = behind() if on_the_cpu else waiting(cuda, "a batch behind a guard", behind)
-        waiting(cuda, "the overlays of a batch of clips", judged)
+        heard = "profiles" if name == "step" else "overlays"
+        waiting(cuda, f"the {heard} of a batch of clips", judged)
     assert logits.device.type == "cuda"
 
 
