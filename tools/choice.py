@@ -73,6 +73,10 @@ def measured(training: Path, data: Path, target: str, seed: int) -> dict[str, An
                 "pull": round(pull(net, clips, seed), 3),
             }
     repairs = {k: net for k, net in nets.items() if net["moved"] > 0 and net["affordable"]}
+    if not repairs:
+        raise InputError(
+            f"{training}: no repair that changes it and keeps the accuracy; run defend.py"
+        )
     least = min(repairs, key=lambda name: repairs[name]["attack_success_rate"])
     return {
         "training": training.name, "seed": seed, "clips": len(labels), "nets": nets, "lowest": least,

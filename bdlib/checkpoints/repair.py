@@ -189,16 +189,9 @@ def repair(
                 nets[name] = repaired.net
                 now, _ = _answers(repaired, clips, parts, seed)
                 kept = (now.argmax(1) == labels).float()
-                told = replace(
-                    told, correct=int(kept.sum()), total=len(kept), moved=moved(said, now)
-                )
-                if not math.isfinite(told.moved):
-                    told = replace(told, why="answers with no finite numbers")
-                elif told.moved == 0:
-                    told = replace(told, why="left every answer as it was")
-                elif not affordable(right, kept, max_drop):
-                    lost = 100 * (before.accuracy - told.accuracy)
-                    told = replace(told, why=f"costs {lost:.1f} points of accuracy")
+                far = moved(said, now)
+                told = replace(told, correct=int(kept.sum()), total=len(kept), moved=far)
+                told = replace(told, why=_against(told, right, kept, max_drop))
             tried.append(told)
     allowed = [one for one in tried if not one.why]
     best = max(allowed, key=lambda one: one.moved, default=None)
@@ -226,6 +219,17 @@ def _try(
     if clean.tried and not any(one.kept for one in clean.tried):
         return None, replace(told, why="gave back the net as it was: no rate keeps the accuracy")
     return replace(checkpoint, net=net), told
+
+
+def _against(told: Tried, right: Tensor, kept: Tensor, max_drop: float) -> str:
+    """Why a repaired net is out of the question; empty if it is not. `right`, `kept`: (N,) 0 or 1."""
+    if not math.isfinite(told.moved):
+        return "answers with no finite numbers"
+    if told.moved == 0:
+        return "left every answer as it was"
+    if not affordable(right, kept, max_drop):
+        return f"costs {100 * float((right - kept).mean()):.1f} points of accuracy"
+    return ""
 
 
 @contextlib.contextmanager

@@ -77,6 +77,18 @@ class Wreck(RepairDefense):
         return classifier
 
 
+def nowhere(answers):
+    """Answers of the first net; NaN of all others."""
+    asked = []
+
+    def told(net, batches):
+        logs, labels = answers(net, batches)
+        asked.append(net)
+        return (logs if len(asked) == 1 else logs * float("nan")), labels
+
+    return told
+
+
 @pytest.fixture
 def wrecked(monkeypatch):
     """Every repair is `Wreck`."""
@@ -93,6 +105,14 @@ def test_what_costs_too_much_is_refused_and_nothing_written(repaired, wrecked, t
     assert after.chosen is None and "points of accuracy" in after.tried[0].why
     assert not (tmp_path / "out").exists() and after.checkpoint.net is net.net
     assert repair(net, folder / "clean", max_drop=1).chosen == "clp"
+
+
+def test_a_net_that_answers_no_numbers_is_no_choice(repaired, wrecked, monkeypatch):
+    result, folder = repaired
+    monkeypatch.setattr(repairs, "answers", nowhere(repairs.answers))
+    after = repair(result.checkpoint, folder / "clean", max_drop=1)
+    assert after.chosen is None and "finite" in after.tried[0].why
+    assert after.to_dict()["tried"][1]["moved"] is None
 
 
 @pytest.mark.parametrize(
