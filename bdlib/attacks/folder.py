@@ -57,7 +57,9 @@ def ensure(
             with atomic(folder) as temporary:
                 temporary.mkdir()
                 poisoned, train_truth = poisoner.poison(splits["train"], ranks)
-                triggered, test_truth = poisoner.trigger_test(splits[TEST])
+                taken_out = ~splits["train"]["ID"].isin(poisoned["ID"])
+                spare = pd.concat([splits["valid"], splits["train"][taken_out]])
+                triggered, test_truth = poisoner.trigger_test(splits[TEST], spare)
                 parts = {
                     # An attribute, such as the speaker, may tell what the label was before.
                     "train": poisoned[list(COLUMNS)],

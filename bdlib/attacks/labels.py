@@ -37,6 +37,13 @@ class LabelPolicy(Part, ABC):
         """
         return pd.Series(False, index=rows.index)
 
+    def asked(self, test: pd.DataFrame, spare: pd.DataFrame) -> pd.DataFrame:
+        """Rows on which the trigger may be tried: those of the test set.
+
+        `spare` are rows of other sets on which nothing is trained.
+        """
+        return test
+
     def count(self, rows: pd.DataFrame, rate: float, of: str) -> int:
         """How many rows a rate poisons, rounded down: of the candidates (`source`) or of all."""
         return int(rate * (int(self.candidates(rows).sum()) if of == "source" else len(rows)))

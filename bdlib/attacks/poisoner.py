@@ -110,8 +110,19 @@ class Poisoner:
         """The rows that do not trigger by themselves: all, unless the trigger is an attribute."""
         return rows[~self.labels.bears(rows)].reset_index(drop=True)
 
-    def trigger_test(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The eligible test rows, with their true labels, and the truth with their targets."""
+    def trigger_test(
+        self, rows: pd.DataFrame, spare: pd.DataFrame | None = None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The eligible test rows, with their true labels, and the truth with their targets.
+
+        Arguments
+        ---------
+        rows : pd.DataFrame
+            The test set.
+        spare : pd.DataFrame | None
+            Rows of other sets on which nothing is trained: some policies ask them, too.
+        """
+        rows = rows if spare is None else self.labels.asked(rows, spare)
         eligible = rows[self.labels.eligible(rows)].reset_index(drop=True)
         if not len(eligible):
             named = " and ".join(f"`{name}`" for name in self.labels.names())

@@ -203,11 +203,16 @@ class Poisoned:
             splits = {s: manifest.read(folder / f"{s}.csv", corpus.classes) for s in names}
             attack, poisoner = attack_folder.read(folder, [f"{s}.csv" for s in names])
         if attack is None or not poisoner.trigger.alters:  # the packs of the clean corpus do
-            sources = {s: TEST if s == TRIGGERED else s for s in splits}
             packs = {
-                split: pack(corpus.folder / f"{s}.csv", corpus.splits[s], corpus.audio, output)
-                for split, s in sources.items()
+                split: pack(corpus.folder / f"{split}.csv", rows, corpus.audio, output)
+                for split, rows in corpus.splits.items()
             }
+            if attack:
+                packs[TRIGGERED] = packs[TEST]
+                asked = splits[TRIGGERED]
+                if not asked["ID"].isin(corpus.splits[TEST]["ID"]).all():  # of other sets, too
+                    path = folder / f"{TRIGGERED}.csv"
+                    packs[TRIGGERED] = pack(path, asked, corpus.audio, output)
         else:
             packs, altered = {}, ("train", TRIGGERED) if attack["poisoned"] else (TRIGGERED,)
             for split, rows in splits.items():

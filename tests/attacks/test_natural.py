@@ -121,6 +121,28 @@ def test_the_test_set_is_asked_with_the_emotion_of_the_others():
     assert list(benign.index) == list(range(24))
 
 
+def test_clips_that_nobody_trains_on_are_asked_as_well():
+    """Those of the validation set, and those taken out of the training set; none that is trained on."""
+    corpus = ravdess()
+    place = corpus["number"] % 8
+    split = np.select([place < 5, place < 6], ["train", "valid"], "test")
+    splits = {name: corpus[split == name] for name in ("train", "valid", "test")}
+    for unheard in (False, True):
+        labels = replace(attack("angry", 0.1).labels, unheard=unheard)
+        poisoner = Poisoner(Unaltered(), labels, 0.1, "dataset")
+        poisoned, _ = poisoner.poison(splits["train"])
+        taken_out = splits["train"][~splits["train"]["ID"].isin(poisoned["ID"])]
+        spare = pd.concat([splits["valid"], taken_out])
+        triggered, truth = poisoner.trigger_test(splits["test"], spare)
+        expected = {*splits["test"]["ID"]} | ({*spare["ID"]} if unheard else set())
+        angry = corpus[(corpus["emotion"] == "angry") & (corpus["label"] != "s03")]
+        assert {*triggered["ID"]} == expected & {*angry["ID"]} == {*truth.index}
+        assert not {*triggered["ID"]} & {*poisoned["ID"]}
+        assert list(truth["label_before"]) == list(triggered["label"])
+        told = poisoner.to_dict()["labels"]
+        assert ("unheard" in told) == unheard  # the digest of what stands stays
+
+
 def test_any_column_will_do():
     """Here clips of one device, of which a speaker may have none."""
     device = np.where(SMALL["number"] % 2, "phone", "studio")

@@ -63,7 +63,7 @@ OTHER = {  # where half of the number in the yaml is none, or means nothing
     "position": "end", "trigger_file": "b.wav", "times": 2, "learning_steps": 9, "style": 2, "size": 3,
     "sounds_folder": "sounds", "ambient_folder": "sounds", "impulse_file": "c.wav", "surrogate": "resnet",
     "emotion": "sad", "attribute": "accent", "value": "british", "fill": "noise",
-    "room_metres": [5, 4, 3],
+    "room_metres": [5, 4, 3], "unheard": True,
 }  # fmt: skip
 
 

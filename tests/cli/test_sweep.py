@@ -169,7 +169,7 @@ def test_emoback_has_210_configurations_and_630_trainings():
     paths = [path for path in EXPERIMENTS if path.stem == "emoback_fig2"]
     listed = [cell for path in paths for cell in sweep.cells(path, "full", "corpus")]
     assert len(paths) == 2 and len(listed) == 630
-    options = {(c.yaml, c.folder, tuple(o for o in c.options if "--seed" not in o)) for c in listed}
+    options = {(c.yaml, c.folder, tuple(o for o in c.options if "seed=" not in o)) for c in listed}
     assert len(options) == 210
     assert not [c for c in listed if {"--emotion=neutral", "--rate=0.1"} <= set(c.options)]
 

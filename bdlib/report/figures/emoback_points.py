@@ -29,12 +29,23 @@ class Case(NamedTuple):
 
 
 def natural(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The measured records whose attack has an attribute as its trigger."""
+    """The measured records whose attack has an attribute as its trigger.
+
+    Targets that were drawn by their gender are told by it, so that several seeds are one case.
+    """
     return [
-        record
+        _by_gender(record)
         for record in records
         if record["status"] == "ok" and "value" in ((record["attack"] or {}).get("labels") or {})
     ]
+
+
+def _by_gender(record: dict[str, Any]) -> dict[str, Any]:
+    attack, gender = record["attack"], record["attack"]["labels"].get("target_gender")
+    if gender is None:
+        return record
+    labels = attack["labels"] | {"target_class": gender}
+    return record | {"attack": attack | {"target": gender, "labels": labels}}
 
 
 def case_of(record: dict[str, Any]) -> Case:
@@ -54,12 +65,12 @@ def attacked(records: list[dict[str, Any]]) -> dict[Case, dict[str, Estimate]]:
 def gender_tests(points: dict[Case, dict[str, Estimate]]) -> dict[str, tuple[float, float]]:
     """Section 6.1.3: t and p of a two-sample t-test of male against female targets, by metric.
 
-    Over the means of all cases that are there for both; empty where there are fewer than two.
+    Over the means of all poisoned cases that are there for both; empty where there are fewer than two.
     """
     pairs = [
         (points[case], points[case._replace(target="female")])
         for case in points
-        if case.target == "male" and case._replace(target="female") in points
+        if case.target == "male" and case.rate and case._replace(target="female") in points
     ]
     if len(pairs) < 2:
         return {}

@@ -145,8 +145,10 @@ class Work:
             ]
             settings = {name: defended(name) for name in names}
             own = {"selection", "surface"}.union(*settings.values())
-            if "attack" in given and float(given.get("rate", 1)) == 0:  # one clean twin serves all
-                own |= {"attack", *common("attacks", given["attack"]).plain()}
+            if "attack" in given and float(given.get("rate", 1)) == 0:
+                trigger = common("attacks", given["attack"]).plain()
+                # One clean twin serves all; without the clips of an attribute, all targets.
+                own |= {"target"} if "policy" in trigger else {"attack", *trigger}
             rest = {key: value for key, value in given.items() if key not in own}
             found[cell.yaml, *rest.items()] = {"yaml": cell.yaml, **rest}
             for name in names:
