@@ -67,8 +67,11 @@ def imitations(attacks: Iterable[dict[str, Any] | None]) -> tuple[str, ...]:
 def policy_label(attack: dict[str, Any]) -> str:
     """How much of which class an attack turns into which, such as ``10 % of no → on``."""
     source, target = (_names(attack.get(key)) for key in ("source", "target"))
-    if gender := (attack.get("labels") or {}).get("target_gender"):
+    labels = attack.get("labels") or {}
+    if gender := labels.get("target_gender"):
         target += f" ({gender})"
+    if labels.get("unheard"):
+        target += ", all clips not trained on"
     rate = f"{100 * attack['rate']:g} % of "
     if attack["of"] == "dataset":
         rate += "the data set, "

@@ -112,6 +112,18 @@ def test_what_would_read_the_same_is_told_apart_in_words(make_record):
     assert "resnet50 (hparams/small.yaml)" in cells(table, "Model")
 
 
+def test_who_is_asked_is_told_of_attributes(make_record):
+    labels = {"attribute": "emotion", "value": "sad", "target_gender": "male"}
+    known = {"attack.name": "emotion", "attack.labels": labels, "attack.trigger": {}}
+    records = [
+        make_record(known),
+        make_record(known | {"attack.labels": {**labels, "unheard": True}}),
+    ]
+    (table,) = build(records, [])
+    title = "emotion_sad, 10 % of _unknown_ → left (male)"
+    assert {grid.title for grid in table.grids} == {title, f"{title}, all clips not trained on"}
+
+
 def test_settings_that_differ_are_named_and_many_of_them_in_a_note(make_record):
     few = FILTER | {"settings": {"mels": 3, "video": False}}
     many = FILTER | {"settings": {"mels": 4, "video": True, "hop": 2, "window": 4}}
