@@ -11,6 +11,8 @@ from bdlib.report.table import SCALES, Grid, Table, markdown, percent
 
 HALVES = ("development", "confirmation")
 LEAST = 3  # attacks that an interval wants
+AFFORDABLE = 0.02  # clean accuracy that the recommended default may cost on either task
+NO_DEFENSE = {"none", "perfect_filter_oracle", "random_filter"}
 SECONDS = ("train_s", "repair_s", "filter_s")
 COLUMNS = (
     *("Defense", "Clean accuracy [%]", "ASR [%]", "Worst [%]", "Robust accuracy [%]", "AUROC"),
@@ -180,6 +182,32 @@ def _over_attacks(means: dict[str, float]) -> Estimate | None:
     return Estimate(mean, max(0.0, low), min(1.0, high), over="attacks")
 
 
+def recommended(some: Iterable[Board]) -> str | None:
+    """The defense that the rule of the protocol takes, from the development half alone.
+
+    Of those that exist on every task, met all attacks there and cost at most `AFFORDABLE` of the
+    clean accuracy of the undefended nets, the one of the least mean ASR over the tasks; of equals
+    that of the lower worst ASR, and of fewer clean clips. None while a cell of the half has no
+    record, and where no defense is affordable.
+    """
+    halves = [board for board in some if board.half == HALVES[0]]
+    if not halves or any(_counts(board)[-1] for board in halves):
+        return None
+    by_task = [{row.defense: row for row in board.rows if row.measured} for board in halves]
+    fit = {}
+    for name in set.intersection(*map(set, by_task)) - NO_DEFENSE:
+        rows = [(known[name], known["none"]) for known in by_task]
+        if all(
+            row.attacks == base.attacks
+            and round(base.accuracy.mean - row.accuracy.mean, 9) <= AFFORDABLE
+            for row, base in rows
+        ):
+            own = [row for row, _ in rows]
+            mean = fmean(row.success.mean for row in own)
+            fit[name] = mean, max(row.worst[0] for row in own), sum(row.clean for row in own), name
+    return min(fit, key=fit.get, default=None)
+
+
 def tables(some: Iterable[Board]) -> list[Table]:
     """A table a board that has a record."""
     return [_table(board) for board in some if board.data]
@@ -239,6 +267,10 @@ def page(some: Sequence[Board], picture: str | None = None) -> str:
     if not made:
         refused = f" Refused: {'; '.join(reasons)}." if reasons else ""
         lines.append(f"No cell has been measured yet: there is nothing to compare.{refused}\n")
+    if name := recommended(some):
+        lines.append(
+            f"Recommended, by the rule of the protocol on the development half: **{name}**.\n"
+        )
     if picture:
         lines.append(f"![Clean accuracy against attack success rate]({picture})\n")
     return "\n".join([*lines, *(markdown(table, level=2) for table in made)])

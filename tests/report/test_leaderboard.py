@@ -1,12 +1,13 @@
 """Rows of the leaderboard by hand: means over attacks, worst attacks, cells that are missing."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from bdlib.cli.render import planned
 from bdlib.report.figures import board_figure
-from bdlib.report.leaderboard import Planned, boards, page, tables
+from bdlib.report.leaderboard import Planned, boards, page, recommended, tables
 from bdlib.report.render import render
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,33 @@ def test_an_interval_by_hand(make_record, asked):
     ]
     (table,) = tables(boards(some, asked))
     assert table.grids[0].rows[0][2:4] == ("30.0 [5.2, 54.8]", "40.0 (tempo)")
+
+
+def test_the_recommendation_by_hand(make_record):
+    """Of six on two tasks: the best costs too much on one, the next has an attack less, the third is the oracle."""
+    success = {"none": 1.0, "dear": 0.0, "partial": 0.1, "perfect_filter_oracle": 0.0,
+               "worse": 0.3, "good": 0.2}  # fmt: skip
+    asked, records = [], []
+    for task in ("SpeechCommands", "RAVDESS"):
+        for half in ("development", "confirmation"):
+            for attack, name in product(("clap", "room"), success):
+                command = f"{task} {half} {attack} {name}"
+                asked.append(Planned(task, half, attack, name, command, "subset"))
+                if half == "confirmation":
+                    continue  # which is not looked at
+                accuracy = 0.779 if name == "dear" and task == "RAVDESS" else 0.78
+                rates = {"clean_accuracy": 0.8 if name == "none" else accuracy,
+                         "attack_success_rate": success[name]}  # fmt: skip
+                changes = {"command": command, "dataset.name": task, "dataset.scale": "subset",
+                           "metrics": {k: {"value": value} for k, value in rates.items()}}  # fmt: skip
+                record = make_record(changes)
+                if name == "partial" and attack == "room" and task == "RAVDESS":
+                    record |= {"status": "failed", "error": "no clip is left"}
+                records.append(record)
+    assert recommended(boards(records, asked)) == "good"
+    assert "half: **good**" in page(boards(records, asked))
+    assert recommended(boards(records[1:], asked)) is None
+    assert "ecommended" not in page(boards(records[1:], asked))
 
 
 def test_what_is_missing_is_counted(records, asked):
