@@ -189,13 +189,15 @@ def recommended(some: Iterable[Board]) -> str | None:
     Of those that exist on every task, met all attacks there and cost at most `AFFORDABLE` of the
     clean accuracy of the undefended nets, the one of the least mean ASR over the tasks; of equals
     that of the lower worst ASR, and of fewer clean clips. None while a cell of the half has no
-    record, and where no defense is affordable.
+    record, where all undefended nets failed, and where no defense is affordable.
     """
     halves = [board for board in some if board.half == HALVES[0]]
     if not halves or any(_counts(board)[-1] for board in halves):
         return None
     by_task = [{row.defense: row for row in board.rows if row.measured} for board in halves]
     fit = {}
+    if not all("none" in known for known in by_task):
+        return None
     for name in set.intersection(*map(set, by_task)) - NO_DEFENSE:
         rows = [(known[name], known["none"]) for known in by_task]
         if all(

@@ -106,6 +106,8 @@ def test_the_recommendation_by_hand(make_record):
     assert recommended(boards(records, asked)) == "good"
     assert "half: **good**" in page(boards(records, asked))
     assert recommended(boards(records[1:], asked)) is None
+    bare = [r | {"status": "failed"} if r["command"].endswith(" none") else r for r in records]
+    assert recommended(boards(bare, asked)) is None  # nothing to compare with
     assert "ecommended" not in page(boards(records[1:], asked))
 
 
