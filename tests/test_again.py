@@ -74,11 +74,11 @@ def test_its_own_command_is_run_in_a_folder_of_its_own(tool, make_record, monkey
 @pytest.mark.parametrize(
     "changes",
     [
-        {"command": "python /tmp/evil.py x"},
+        {"command": "python /mnt/evil.py x"},
         {"command": "python ../../tools/gpu.py"},
-        {"command": "python train.py /tmp/evil.yaml"},
+        {"command": "python train.py /mnt/evil.yaml"},
         {"command": "python train.py hparams/../../x.yaml"},
-        {"command": "python train.py hparams/smallcnn.yaml --attack=/tmp/evil.yaml"},
+        {"command": "python train.py hparams/smallcnn.yaml --attack=/mnt/evil.yaml"},
         {"command": "python"},
         {"dataset.name": "../tools"},
     ],
