@@ -139,7 +139,8 @@ def _looked_up(
             raise InputError(f"{where}: no row of {table} for '{told}'; correct the comment")
         firsts = [{column: found[0] for column, found in row.numbers.items()} for row in some]
         if kind == "mean":
-            shared = set.intersection(*map(set, firsts))
+            firsts = [row for row in firsts if row]  # less the names of the columns
+            shared = set.intersection(*map(set, firsts)) if firsts else set()
             firsts = [{m: sum(row[m] for row in firsts) / len(firsts) for m in shared}]
         sets.append(firsts)
     if len(sets) > 1:
