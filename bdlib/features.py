@@ -13,6 +13,7 @@ from torchaudio.functional import melscale_fbanks
 from torchaudio.transforms import MFCC
 
 from bdlib.corpus import Batch
+from bdlib.making import Remembering
 
 
 def summed(values: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
-class FrontEnd(nn.Module, ABC):
+class FrontEnd(Remembering, nn.Module, ABC):
     """Waveforms (B, samples) in [-1, 1] and relative lengths (B,) to features (B, T, F).
 
     `size` is F. Computed in float32 whatever the precision of the training.

@@ -24,15 +24,17 @@ from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics, scores
 from bdlib.files import alone, digest, folder_digest
+from bdlib.making import NEW
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.stages import corpus as stages
 from bdlib.stages import fitting
 from bdlib.stages.blind import Blinded, Defender, unnamed
 from bdlib.stages.compute import run_options
-from bdlib.stages.corpus import Poisoned, corpus_key
+from bdlib.stages.corpus import CLEAN, Poisoned, corpus_key
 from bdlib.stages.defend import kept_rows
 from bdlib.stages.pack import Audio
+from bdlib.stages.recipe import TYPE
 from bdlib.stages.train import check_classes
 from bdlib.training import classifier_brain, log
 from bdlib.training.classifier_brain import Training
@@ -193,7 +195,7 @@ def train(
     with alone(folder):
         if (folder / "done.json").exists():
             return classifier_brain.load(net, folder).to(options["device"])
-        fitting.describe(folder, settings, poisoned.classes)
+        fitting.describe(folder, _told(net, poisoned, settings), poisoned.classes)
         started = time.monotonic() - sum(line["seconds"] for line in log.read_log(folder))
         batches = (
             unnamed(poisoned, "train", rows, batch_size, options["device"], seed),
@@ -326,6 +328,23 @@ def _defender(net: SpeechClassifier, seed: int) -> Defender:
 
 def _device(net: SpeechClassifier) -> str:
     return str(next(net.parameters()).device)
+
+
+def _told(net: SpeechClassifier, poisoned: Poisoned, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe's training tells of itself, by which `Checkpoint.open` makes the net again.
+
+    There is no classifier of a net that is not of this library, or wraps a module.
+    """
+    made, audio, name = net.made_with, poisoned.corpus.audio, poisoned.trained_on
+    if made:  # the number of classes is that of the labels
+        made = {key: value for key, value in made.items() if key != "n_classes"}
+        made[TYPE] = made[TYPE].replace(NEW, "!name:")
+    return {
+        "corpus": {"sample_rate": audio.sample_rate, "seconds": float(audio.seconds)},
+        "poison": {"attack": "none" if name == CLEAN else name},
+        "model": {"classifier": made},
+        "train": settings,
+    }
 
 
 def _weights(net: SpeechClassifier) -> str:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = (  # each imports only from those before it, and what stands beside it is not before it
     ("errors",),
     ("files", "sampling"),
-    ("audio", "embed", "seals", "sheets"),
+    ("audio", "embed", "making", "seals", "sheets"),
     ("manifest", "mini"),
     ("pack",),
     ("corpus",),

@@ -12,6 +12,7 @@ from bdlib.attacks.flowmur import FlowMur
 from bdlib.attacks.labels import CleanLabelHard
 from bdlib.attacks.opportunistic import Opportunistic
 from bdlib.attacks.trigger import from_dict
+from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.errors import InputError
 from bdlib.mini import make
 
@@ -101,6 +102,22 @@ def test_what_stands_is_not_made_twice(walked, capsys):
     assert rate(net, again) == rate(walked["net"], again)
     after = {path: path.stat().st_mtime_ns for path in (walked["folder"] / "exp").rglob("*.i16")}
     assert before == after and "epoch" not in capsys.readouterr().out
+
+
+def test_a_training_is_opened_as_a_checkpoint(walked):
+    """It says of what it was trained on; a module of one's own is not made again from a file."""
+    folders = sorted((walked["folder"] / "exp" / "train").glob("small*"))
+    opened = [Checkpoint.open(path) for path in folders]
+    assert [one.backdoored for one in opened] == ["-clean-" not in path.name for path in folders]
+    assert {one.backdoored for one in opened} == {True, False}
+    assert {(one.classes, one.seconds) for one in opened} == {(WORDS, 1.0)}
+    wavs, whole = 0.1 * torch.randn(2, 16000), torch.ones(2)
+    with torch.no_grad():
+        logits = walked["net"].cpu()(wavs, whole)
+        assert sum(torch.equal(one.net(wavs, whole), logits) for one in opened) == 1
+    (path,) = (walked["folder"] / "exp" / "train").glob("wrapped-*")
+    with pytest.raises(InputError, match="none of bdlib's own"):
+        Checkpoint.open(path)
 
 
 def test_every_name_is_there_and_unknown_ones_are_errors():

@@ -155,6 +155,11 @@ def _of_training(folder: Path) -> Checkpoint:
         attack = (settings.get("poison") or {}).get("attack")
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / 'hyperparams.yaml'}: no recipe ({error}); {REMEDY}") from error
+    if classifier is None:
+        raise InputError(
+            f"{folder}: its net is none of bdlib's own, and its weights do not say how it is made; load "
+            "save/CKPT+*/classifier.ckpt in your own code"
+        )
     path = min(_kept(folder / "save", model.get("keep", "best")))[1] / "classifier.ckpt"
     classes = _checked(label_order(folder / LABELS, REMEDY), folder / LABELS)
     net = architecture.build(classifier, len(classes), weights.read(path), path)

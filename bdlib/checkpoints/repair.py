@@ -6,18 +6,18 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bdlib.checkpoints import card
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import Clips, clean_clips, parts_of
 from bdlib.checkpoints.collection import of_stage
 from bdlib.checkpoints.moved import answers, moved
+from bdlib.checkpoints.repaired import BEFORE, Repaired, Tried
 from bdlib.defenses.base import RepairDefense
 from bdlib.defenses.repair.tuning import affordable
 from bdlib.errors import InputError, within
@@ -26,108 +26,6 @@ from bdlib.stages.recipe import common
 
 PARTS = {"train": 0.5, "valid": 0.2, "judge": 0.3}
 """Of the clean clips: what a repair learns from, what it stops by, and what is judged by here."""
-BEFORE = "as it was"
-
-
-@dataclass(frozen=True)
-class Tried:
-    """What clean clips that no repair has seen say of a net.
-
-    Arguments
-    ---------
-    name : str
-        Of the repair's yaml, or `BEFORE`.
-    correct, total : int
-        Of the clips that judge.
-    moved : float
-        How far its answers to them are from those of the net before, see `moved.moved`.
-    seconds : float
-        What the repair took.
-    why : str
-        Why it is out of the question; empty if it is not.
-    """
-
-    name: str
-    correct: int = 0
-    total: int = 0
-    moved: float = math.nan
-    seconds: float = 0.0
-    why: str = ""
-
-    @property
-    def accuracy(self) -> float:
-        """Share of correct clips."""
-        return self.correct / self.total if self.total else math.nan
-
-
-@dataclass(frozen=True)
-class Repaired:
-    """A repaired checkpoint, and what was tried.
-
-    Arguments
-    ---------
-    checkpoint : Checkpoint
-        Repaired; as it was, if no repair was chosen.
-    before : Tried
-        Of the undefended net.
-    tried : tuple[Tried, ...]
-        Of each repair.
-    chosen : str | None
-        One of them.
-    """
-
-    checkpoint: Checkpoint
-    before: Tried
-    tried: tuple[Tried, ...]
-    chosen: str | None
-
-    def rows(self) -> list[list[str]]:
-        """What was tried as a table of text, the first row its head."""
-        head = ["repair", "correct", "moved", "seconds", ""]
-        return [head, *(_row(tried, self.chosen) for tried in (self.before, *self.tried))]
-
-    def __str__(self) -> str:
-        rows = self.rows()
-        wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)) for row in rows
-        ]
-        end = (
-            f"chosen: {self.chosen}" if self.chosen else "no repair was chosen; nothing is written"
-        )
-        return "\n".join([*(line.rstrip() for line in lines), end])
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        tried = [
-            {
-                "name": one.name,
-                "correct": one.correct,
-                "total": one.total,
-                "moved": round(one.moved, 3) if math.isfinite(one.moved) else None,
-                "seconds": round(one.seconds, 1),
-                "refused": one.why or None,
-            }
-            for one in (self.before, *self.tried)
-        ]
-        return {"chosen": self.chosen, "tried": tried, "digest": self.checkpoint.digest}
-
-    def save(self, output: str | Path) -> Path:
-        """Write the repaired checkpoint with its card (`card.save`), and `repair.json`."""
-        told = [
-            f"Repaired by `{self.chosen}`, chosen among {len(self.tried)} repairs by clean clips alone: "
-            "of those that keep the accuracy, the one whose answers to clean clips moved furthest from "
-            "those before, as the net forgot most. That a backdoor is gone is not proved by it.",
-            card.table(self.rows()),
-        ]
-        return card.save(self.checkpoint, output, told, {"repair.json": self.to_dict()})
-
-
-def _row(tried: Tried, chosen: str | None) -> list[str]:
-    correct = f"{tried.correct} of {tried.total}" if tried.total else "-"
-    far = f"{tried.moved:.2f}" if math.isfinite(tried.moved) else "-"
-    what = "chosen" if tried.name == chosen else tried.why
-    return [tried.name, correct, far, f"{tried.seconds:.0f}", what]
 
 
 def repair(
@@ -220,7 +118,8 @@ def _try(
             net = defense.repair(copy.deepcopy(checkpoint.net), clean).eval()
     except InputError as error:
         return None, Tried(name, why=str(error))
-    told = Tried(name, seconds=time.monotonic() - started)
+    suspicion = dict(zip(checkpoint.classes, clean.suspicion, strict=False))
+    told = Tried(name, seconds=time.monotonic() - started, suspicion=suspicion)
     if clean.tried and not any(one.kept for one in clean.tried):
         return None, replace(told, why="gave back the net as it was: no rate keeps the accuracy")
     return replace(checkpoint, net=net), told

@@ -4,6 +4,7 @@ import importlib
 import sys
 
 COMMANDS = {  # what is typed: the module whose `main` reads the rest of the line, and what it does
+    "export": ("bdlib.cli.export", "write a checkpoint as safetensors with a model card"),
     "guard": ("bdlib.cli.guard", "classify clips with a checkpoint, and reject suspicious ones"),
     "mini": ("bdlib.mini.__main__", "make an offline corpus of synthetic speech"),
     "render": ("bdlib.cli.render", "render records into tables, figures and report.html"),

@@ -170,6 +170,8 @@ class RepairDefense(Defense):
     stage = "repair"
     selection = "validation"
     clean_share: float = 0.05
+    calls_above: float = 1.0
+    """Of repairs that judge classes (`CleanData.suspicion`): above it a class is called a target."""
 
     @abstractmethod
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:

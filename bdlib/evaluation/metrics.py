@@ -242,7 +242,7 @@ def separation(rows: pd.DataFrame, kept: pd.Index, truth: pd.DataFrame) -> dict[
 
 
 def classes(scores: dict[str, float], truth: pd.DataFrame) -> dict[str, Any]:
-    """Whether a filter told the target class.
+    """Whether a defense that judges classes told the target class.
 
     Arguments
     ---------
@@ -256,16 +256,20 @@ def classes(scores: dict[str, float], truth: pd.DataFrame) -> dict[str, Any]:
     dict[str, Any]
         `class_auc`: share of pairs of a target and a benign class in which the target scores
         higher. `target_class_found`: share of the targets that are called poisoned and score
-        higher than all benign classes. `class_false_alarms`: share of the benign ones called so.
+        higher than all benign classes. `class_false_alarms`: share of the benign ones called so,
+        all that there is where nothing was poisoned.
     """
     targets = set(truth.loc[truth["split"] == "train", "label_after"])
     benign = np.array([score for name, score in scores.items() if name not in targets])
     target = np.array([scores.get(name, -np.inf) for name in sorted(targets)])
-    above = (target > 1) & (target > benign.max(initial=-np.inf))
-    measured: dict[str, Any] = {"target_class_found": rate(pd.Series(above))}
-    if len(benign):
+    measured: dict[str, Any] = {}
+    if len(target):
+        above = (target > 1) & (target > benign.max(initial=-np.inf))
+        measured["target_class_found"] = rate(pd.Series(above))
+    if len(target) and len(benign):
         pairs = (target[:, None] > benign) + 0.5 * (target[:, None] == benign)
         measured["class_auc"] = {"value": float(pairs.mean())}
+    if len(benign):
         measured["class_false_alarms"] = rate(pd.Series(benign > 1))
     return measured
 

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from bdlib.corpus import Batch
 from bdlib.features import FrontEnd
+from bdlib.making import Remembering
 
 
-class SpeechClassifier(nn.Module, ABC):
+class SpeechClassifier(Remembering, nn.Module, ABC):
     """Waveforms to logits, in three steps that attacks and defenses can look into.
 
     Arguments

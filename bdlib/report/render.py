@@ -137,12 +137,16 @@ def _pictures(
         board_figure,
         emoback_figure,
         filter_figure,
+        neuron_figure,
         noise_figure,
         overview_figure,
         pls_figure,
     )
 
-    modules = (overview_figure, noise_figure, emoback_figure, pls_figure, filter_figure)
+    modules = (
+        *(overview_figure, noise_figure, emoback_figure, pls_figure, filter_figure),
+        neuron_figure,
+    )
     records = ablations.compared(records)
     drawn = {k: v for module in modules for k, v in module.draw(records, published).items()}
     return drawn | board_figure.draw(boards)

@@ -23,16 +23,25 @@ def noise_stem(record: dict[str, Any]) -> str:
 
 
 def filter_key(record: dict[str, Any]) -> str:
-    """What filters share that are drawn in one figure, as text."""
+    """What filters, or repairs, share that are drawn in one figure, as text."""
     about = [record["dataset"]["digest"], record["attack"], record["model"]["name"]]
     return json.dumps(about, sort_keys=True)
 
 
 def filter_stem(record: dict[str, Any]) -> str:
     """Of the filters of one attack."""
+    return f"filters-{_attack_stem(record)}"
+
+
+def neuron_stem(record: dict[str, Any]) -> str:
+    """Of the repairs of one attack whose neurons are drawn."""
+    return f"neurons-{_attack_stem(record)}"
+
+
+def _attack_stem(record: dict[str, Any]) -> str:
     data = record["dataset"]
     parts = data["name"], data["variant"] or "all", data["scale"], record["attack"]["name"]
-    return f"filters-{'-'.join(parts)}-{digest(filter_key(record), 6)}"
+    return f"{'-'.join(parts)}-{digest(filter_key(record), 6)}"
 
 
 def of_section(section: Section, figures: Iterable[Path]) -> list[Path]:
@@ -43,7 +52,7 @@ def of_section(section: Section, figures: Iterable[Path]) -> list[Path]:
         for record in records
         if (record["defense"] or {}).get("name") == "feature_noise"
     }
-    stems = noises | {filter_stem(record) for record in records}
+    stems = noises | {stem(record) for record in records for stem in (filter_stem, neuron_stem)}
     # Two attacks of one stem are told apart by a digest behind it.
     return [
         path for path in figures if path.stem in stems or path.stem.rpartition("-")[0] in noises

@@ -28,6 +28,9 @@ ABOUT = {
 }
 """Keys of `manifest.json`, with their types."""
 
+CLEAN = "clean"
+"""What a training set is called that nothing was poisoned in."""
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -232,13 +235,13 @@ class Poisoned:
 
     @property
     def attack_name(self) -> str:
-        """Name of the attack, or `clean`."""
-        return self.attack["name"] if self.attack else "clean"
+        """Name of the attack, or `CLEAN`."""
+        return self.attack["name"] if self.attack else CLEAN
 
     @property
     def trained_on(self) -> str:
         """Name of what is in the training set; one clean twin serves all triggers at test time."""
-        return self.attack_name if self.attack and self.attack["poisoned"] else "clean"
+        return self.attack_name if self.attack and self.attack["poisoned"] else CLEAN
 
     @property
     def tests(self) -> tuple[str, ...]:

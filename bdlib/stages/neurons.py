@@ -15,6 +15,7 @@ CLIPS = 256  # at most, on which gradients are taken
 FILE = "neurons.json"
 KEYS = dict.fromkeys(("clean clips", "triggered clips"), dict)
 """Of `FILE`: ``{data: {"before": norms, "after": norms}}``, see `neurons.Norms`."""
+SHOWN = "triggered clips"  # whose norms go into a record
 
 
 def compared(after: Trained) -> dict[str, Any]:
@@ -60,11 +61,23 @@ def measure(after: Trained) -> dict[str, Metric]:
     """Whether backdoored neurons have larger gradients, as GN-FT's abstract says, on either set.
 
     `neuron_ratio_clean`, `neuron_ratio_triggered`: see `neurons.contrast`; the value is that
-    before the repair, and `after` is the same after it.
+    before the repair, and `after` is the same after it. With the latter go the `norms` by layer and
+    group, from which a figure is drawn.
     """
     measured = {}
     for data, norms in compared(after).items():
         before, later = (neurons.contrast(norms[when]) for when in ("before", "after"))
         if before:
-            measured[f"neuron_ratio_{data.partition(' ')[0]}"] = {**before, "after": later}
+            told = {**before, "after": later}
+            if data == SHOWN:
+                told["norms"] = {when: _rounded(norms[when]) for when in ("before", "after")}
+            measured[f"neuron_ratio_{data.partition(' ')[0]}"] = told
     return measured
+
+
+def _rounded(norms: neurons.Norms) -> neurons.Norms:
+    """To four digits, as a figure needs no more."""
+    return {
+        group: [value if value is None else float(f"{value:.4g}") for value in layers]
+        for group, layers in norms.items()
+    }

@@ -55,7 +55,7 @@ def parts(defended: Defended) -> dict[str, Any]:
 
 
 def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str, Any]:
-    """Metrics of the defense itself, beside those of every classifier."""
+    """Metrics of the defense itself, beside those of every classifier; of two that judge classes, the last."""
     defense, measured = defended.defense, {}
     for part in filter(None, (defended.first, defended)):
         if poisoned.attack and part.kept is not None:
@@ -68,6 +68,7 @@ def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str,
     for part in filter(None, (defended.first, defended)):
         if part.defense.stage == "repair":
             measured |= _repaired_or_not(part.trained) | _parameters_left(part.trained)
+            measured |= _classes_told(part, poisoned)
             measured |= neurons.measure(part.trained)
     return measured
 
@@ -91,6 +92,15 @@ def _repaired_or_not(trained: Trained) -> dict[str, Any]:
     told = {key: about[key] for key in ("clips_a_class", "tried")}
     judged = {"suspicion": about["suspicion"]} if about["suspicion"] else {}
     return {"repaired": {"value": int(about["repaired"]), **told, **judged}}
+
+
+def _classes_told(defended: Defended, poisoned: Poisoned) -> dict[str, Any]:
+    """Whether a repair that judges classes told the target class."""
+    suspicion = read_json(defended.trained.shown / "repair.json", REPAIRED)["suspicion"]
+    if not suspicion or not poisoned.attack:
+        return {}
+    limit = defended.defense.calls_above
+    return metrics.classes({name: s / limit for name, s in suspicion.items()}, poisoned.truth())
 
 
 def _parameters_left(trained: Trained) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from speechbrain.lobes.models import ECAPA_TDNN, ResNet, Xvector
 
 from bdlib.checkpoints import architecture, card, speechbrain
 from bdlib.checkpoints.checkpoint import Checkpoint
+from bdlib.cli import export as program
 from bdlib.errors import InputError
 from bdlib.features import NormalizedFbank
 from bdlib.models.keyword import SmallResNet
@@ -145,3 +146,18 @@ def test_weights_alone_need_a_name_of_what_they_are_of(tmp_path):
         Checkpoint.open(path, "smallcnn", ["a", "b"])
     fitting.write_labels("dcba", tmp_path / "label_encoder.txt")
     assert Checkpoint.open(path, "smallcnn").classes == ("d", "c", "b", "a")
+
+
+def test_the_program_that_exports(tmp_path, capsys):
+    """What is written is read again, and no folder is overwritten."""
+    trained(tmp_path / "t")
+    given = [str(tmp_path / "t"), str(tmp_path / "out")]
+    assert program.main(given) == 0
+    assert capsys.readouterr().out == f"written: {tmp_path / 'out'}\n"
+    assert Checkpoint.open(tmp_path / "out").backdoored
+    assert program.main(given) == 2
+    said = capsys.readouterr()
+    assert said.err == f"error: {tmp_path / 'out'}: already there; give a new folder\n"
+    assert program.main([given[0], str(tmp_path / "again"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["backdoored"] is True and (tmp_path / "again" / "README.md").exists()

@@ -67,13 +67,14 @@ def test_it_is_written_with_a_card_and_read_again(repaired):
 
 
 class Wreck(RepairDefense):
-    """Takes every clip for the first class."""
+    """Takes every clip for the first class, and suspects others."""
 
     def repair(self, classifier, clean):
         """See the class."""
         with torch.no_grad():
             classifier.head.weight.zero_()
             classifier.head.bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
+        clean.suspicion.extend((0.5, 4.25, float("inf")))
         return classifier
 
 
@@ -104,7 +105,13 @@ def test_what_costs_too_much_is_refused_and_nothing_written(repaired, wrecked, t
     after = repair(net, folder / "clean", tmp_path / "out")
     assert after.chosen is None and "points of accuracy" in after.tried[0].why
     assert not (tmp_path / "out").exists() and after.checkpoint.net is net.net
-    assert repair(net, folder / "clean", max_drop=1).chosen == "clp"
+    chosen = repair(net, folder / "clean", tmp_path / "out", max_drop=1)
+    assert chosen.chosen == "clp"
+    told = "clp: class middle stands out most, anomaly index inf"
+    assert told in str(after) and told in (tmp_path / "out" / "README.md").read_text()
+    before, tried = json.loads((tmp_path / "out" / "repair.json").read_text())["tried"]
+    assert tried["suspicion"] == {"high": 0.5, "low": 4.25, "middle": None}
+    assert "suspicion" not in before
 
 
 def test_a_net_that_answers_no_numbers_is_no_choice(repaired, wrecked, monkeypatch):

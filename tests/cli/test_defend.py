@@ -13,6 +13,8 @@ import soundfile
 
 from bdlib import manifest
 from bdlib.cli import defend
+from bdlib.defenses.repair.mask_inversion import MaskInversion
+from bdlib.evaluation.neurons import GROUPS
 from bdlib.manifest import SPLITS
 from bdlib.records import provenance
 from bdlib.records.record import read
@@ -202,6 +204,7 @@ def test_a_repair_on_another_budget_is_another_repair(corpus, tmp_path, monkeypa
     (path,) = (tmp_path / "results").glob("*.jsonl")
     ratios = [json.loads(line)["metrics"]["neuron_ratio_clean"] for line in path.open()]
     after = [ratio.pop("after") for ratio in ratios]
+    assert not any("norms" in ratio for ratio in ratios)
     assert ratios[0] == pytest.approx(ratios[1], rel=1e-4)  # before: the same classifier
     assert after[0]["value"] != pytest.approx(after[1]["value"], rel=1e-4)
     ids, budgets, sizes = zip(*(
@@ -256,9 +259,34 @@ def test_a_repair_that_is_refused_says_so(corpus, tmp_path, monkeypatch):
     assert told["value"] == 0
     for data in ("clean", "triggered"):
         ratio = metrics[f"neuron_ratio_{data}"]
+        norms = ratio.pop("norms", None)
+        assert (norms is None) == (data == "clean")
         assert ratio.pop("after") == pytest.approx(ratio, rel=1e-4)
         assert ratio["layers"] > 0
+    assert norms["before"] == norms["after"] and set(norms["before"]) == set(GROUPS)
+    most, least = norms["before"]["backdoored"], norms["before"]["clean"]
+    quotients = [m / n for m, n in zip(most, least, strict=True)]
+    assert np.median(quotients) == pytest.approx(ratio["value"], rel=1e-3)
     assert [(each["rate"], each["kept"]) for each in told["tried"]] == [(0.1, False), (0.2, False)]
+
+
+def test_an_inversion_tells_the_target_class(corpus, tmp_path, monkeypatch):
+    """By its indices, against its own limit."""
+    found = {"a": 0.4, "b": 3.5}
+
+    def judge(self, classifier, clean):
+        clean.suspicion.extend(found.values())
+        return classifier
+
+    monkeypatch.setattr(MaskInversion, "repair", judge)
+    options = ("--defense=mask_inversion", "--anomaly=4.0", "--clean_share=0.2")
+    command(monkeypatch, corpus, tmp_path, *options)
+    defend.main(split)
+    (record,) = read(tmp_path / "results" / "RAVDESS.jsonl")
+    metrics = record["metrics"]
+    assert metrics["repaired"]["suspicion"] == found and metrics["class_auc"]["value"] == 1
+    assert metrics["target_class_found"]["value"] == 0  # its index is below 4
+    assert metrics["class_false_alarms"] == {"value": 0, "count": 0, "total": 1}
 
 
 def test_one_defense_after_another(corpus, tmp_path, monkeypatch, capsys):

@@ -251,5 +251,7 @@ def test_target_class_among_the_others():
     assert tied["class_auc"]["value"] == (0.5 + 1) / 3 and tied["target_class_found"]["value"] == 0
     below = metrics.classes({"left": 0.9, "no": 0.5}, poison)
     assert below["target_class_found"]["value"] == 0 and below["class_auc"]["value"] == 1
+    clean = metrics.classes({"left": 2.0, "no": 0.5}, poison[:0])
+    assert clean == {"class_false_alarms": {"value": 0.5, "count": 1, "total": 2}}
     unjudged = metrics.classes({"no": 0.5, "yes": 0.1}, poison)
     assert unjudged["target_class_found"]["value"] == 0 and unjudged["class_auc"]["value"] == 0

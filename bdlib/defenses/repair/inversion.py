@@ -90,6 +90,11 @@ class TriggerInversion(RepairDefense):
         for name in ("success", "stamped_share"):
             share(name, getattr(self, name))
 
+    @property
+    def calls_above(self) -> float:
+        """See `RepairDefense`: `anomaly`."""
+        return self.anomaly
+
     @abstractmethod
     def blank(self, classifier: SpeechClassifier, batch: Batch) -> tuple[Tensor, ...]:
         """A change to start from, as leaves that the search moves."""

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bdlib.report.figures.figure import Picture, new
+from bdlib.report.figures.panels import heading, panels
 from bdlib.report.groups import Records
-from bdlib.report.labels import attack_label, flat, named_apart
 from bdlib.report.published import Published
-from bdlib.report.stems import filter_key, filter_stem
+from bdlib.report.stems import filter_stem
 
 CELLS = (("filter_tn", "filter_fp"), ("filter_fn", "filter_tp"))  # clean above, poisoned below
 IN_A_ROW = 4
@@ -32,27 +32,17 @@ def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
     dict[str, Picture]
         By the stem of a file, made of corpus, attack and a digest of it.
     """
-    attacks: dict[str, Records] = {}
-    for record in records:
-        if (
-            record["status"] == "ok"
-            and "filter_tp" in record["metrics"]
-            and "classes" not in record
-        ):
-            attacks.setdefault(filter_key(record), []).append(record)
+    filters = [
+        record
+        for record in records
+        if record["status"] == "ok" and "filter_tp" in record["metrics"] and "classes" not in record
+    ]
     drawn = {}
-    for judged in attacks.values():
-        lowest = min(record["seed"] for record in judged)
-        shown = [record for record in judged if record["seed"] == lowest]
-        settings = [(r["defense"]["name"], flat(r["defense"].get("settings") or {})) for r in shown]
-        filters: dict[str, dict[str, Any]] = {}
-        for label, record in zip(named_apart(settings), shown, strict=True):
-            filters[label] = record["metrics"]
-        if len(filters) > len(CONTROLS.intersection(filters)) + 1:
-            data, attack, model = (shown[0][key] for key in ("dataset", "attack", "model"))
-            name = "-".join([data["name"], data["variant"] or "all", data["scale"], attack["name"]])
-            title = f"{name.replace('-', ' ')}, {model['name']}: {attack_label(attack)}"
-            drawn[filter_stem(shown[0])] = Picture(confusions, (filters,), title)
+    for judged in panels(filters):
+        if len(judged) > len(CONTROLS.intersection(judged)) + 1:
+            metrics = {name: record["metrics"] for name, record in judged.items()}
+            first = next(iter(judged.values()))
+            drawn[filter_stem(first)] = Picture(confusions, (metrics,), heading(first))
     return drawn
 
 
