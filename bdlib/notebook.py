@@ -29,7 +29,7 @@ from bdlib.models.classifier import SpeechClassifier
 from bdlib.stages import corpus as stages
 from bdlib.stages import fitting
 from bdlib.stages.blind import Blinded, Defender, unnamed
-from bdlib.stages.compute import run_options
+from bdlib.stages.compute import exact_float32, run_options
 from bdlib.stages.corpus import Poisoned, corpus_key
 from bdlib.stages.defend import kept_rows
 from bdlib.stages.pack import Audio
@@ -215,6 +215,7 @@ def measure(net: SpeechClassifier, poisoned: Poisoned) -> Measured:
     poisoned : Poisoned
         The corpus, or what a filter left of it.
     """
+    exact_float32()  # a net from elsewhere may be on a GPU that nothing here has set yet
     tables = {
         split: pd.DataFrame(
             scores.answers(net, _batches(net, poisoned, split), poisoned.classes)

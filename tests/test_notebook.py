@@ -46,9 +46,11 @@ def rate(net, poisoned, name="attack_success_rate"):
 
 
 def test_the_walk_of_the_page(walked):
-    """Poison takes hold, a filter finds some of it, a repair weakens it."""
+    """Poison takes hold, a filter finds some of it, a repair weakens it; nets are asked in float32."""
     net, poisoned = walked["net"], walked["poisoned"]
-    assert rate(net, poisoned) >= 0.8 and rate(net, poisoned, "clean_accuracy") > 0.6
+    torch.backends.cuda.matmul.allow_tf32 = True  # as SpeechBrain leaves it
+    assert rate(net, poisoned) >= 0.8 and not torch.backends.cuda.matmul.allow_tf32
+    assert rate(net, poisoned, "clean_accuracy") > 0.6
     assert rate(walked["fixed"], poisoned) < rate(net, poisoned)
     told = bdlib.measure(walked["filtered"], walked["kept"])
     assert told["filter_tpr"]["value"] > 0.5 and told["filter_tpr"]["total"] == len(
