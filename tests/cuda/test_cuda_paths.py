@@ -128,8 +128,13 @@ def test_a_step_of_every_yaml(cuda, clips, tmp_path, path):
     waiting(cuda, "a step of any training", lambda: brain.fit_batch(batch))
     brain.on_stage_start(sb.Stage.VALID, 1)
     brain.modules.eval()
+    seen = set()
+    brain.classifier.head.register_forward_pre_hook(
+        lambda head, inputs: seen.add((inputs[0].dtype, torch.is_autocast_enabled("cuda")))
+    )
     with torch.no_grad():
         waiting(cuda, "a batch of validation", lambda: brain.evaluate_batch(batch, sb.Stage.VALID))
+    assert seen == {(torch.float32, False)}, "logits in bf16"
 
 
 def drawn(cuda, height=lambda logits: logits, chance=0.5, place=DEVICE):
