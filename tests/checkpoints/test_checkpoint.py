@@ -91,11 +91,11 @@ def test_a_folder_of_speechbrain_says_what_it_says_there(theirs, tmp_path):
         assert [CLASSES[n] for n in logits.argmax(1)] == names
 
 
-def trained(folder, poisoned=True, keep="best"):
+def trained(folder, attack="clap", rate=0.1, keep="best"):
     """The folder of a training here, of an untrained net."""
     settings = architecture.named("keyword_resnet")
     settings["model"]["classifier"] |= {"channels": [8, 8], "blocks": 1}
-    settings["poison"]["attack"] = "clap" if poisoned else "none"
+    settings["poison"] |= {"attack": attack, "rate": rate}
     settings["model"]["keep"] = keep
     classes = ("left", "no", "yes")
     fitting.describe(folder, settings, classes)
@@ -125,8 +125,9 @@ def test_a_training_is_exported_with_a_warning(tmp_path, keep):
         card.save(read, tmp_path / "out")
 
 
-def test_a_clean_training_has_no_warning(tmp_path):
-    trained(tmp_path / "t", poisoned=False)
+@pytest.mark.parametrize("poison", [("none", 0.1), ("clap", 0)], ids=["clean", "clean twin"])
+def test_a_clean_training_has_no_warning(tmp_path, poison):
+    trained(tmp_path / "t", *poison)
     card.save(Checkpoint.open(tmp_path / "t"), tmp_path / "out")
     assert "purpose" not in (tmp_path / "out" / "README.md").read_text()
 
