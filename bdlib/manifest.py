@@ -294,7 +294,7 @@ def from_folder(folder: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the folder is missing or a class has no audio.
+        If the folder is missing, a class has no audio, or two files differ in their endings alone.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -308,7 +308,9 @@ def from_folder(folder: str | Path) -> pd.DataFrame:
             {"path": file.relative_to(folder).as_posix(), "label": class_folder.name}
             for file in files
         ]
-    return from_files(folder, entries)
+    rows = from_files(folder, entries)
+    validate(rows, folder)
+    return rows
 
 
 def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:

@@ -152,6 +152,13 @@ def test_a_folder_is_read_in_order_and_hidden_things_are_not(tmp_path):
     assert rows["wav"].tolist()[2] == "$data_root/b/deep/1.FLAC"
 
 
+def test_files_that_differ_in_their_endings_alone_are_told(tmp_path):
+    for name in ("a/x.wav", "a/x.flac", "b/y.wav"):
+        sound(tmp_path / name)
+    with pytest.raises(InputError, match="a/x"):
+        manifest.from_folder(tmp_path)
+
+
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
 def test_headers_of_all_kinds_and_their_ends(tmp_path, subtype):
     path = tmp_path / "a.wav"

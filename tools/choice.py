@@ -33,8 +33,11 @@ HEARD = 24  # clips on which the pull is measured
 def success(folder: Path, target: str) -> float:
     """Share of the triggered clips in the scores of a folder that are classified as the target."""
     paths = sorted(folder.glob("scores/triggered-*.jsonl"))
-    if not paths:
-        raise InputError(f"{folder}: no scores of triggered clips; run defend.py again")
+    if len(paths) != 1:
+        raise InputError(
+            f"{folder}: {len(paths)} files of scores of triggered clips; with none run defend.py "
+            "again, of several leave that of one attack"
+        )
     return float((scores.read(paths[0])["predicted"] == target).mean())
 
 
@@ -58,11 +61,15 @@ def measured(training: Path, data: Path, target: str, seed: int) -> dict[str, An
         for folder in [training, *sorted(training.glob("guarded/*"))]:
             net = copy.deepcopy(checkpoint.net)
             if folder != training:
+                if not (folder / "model.ckpt").exists():
+                    continue  # a guard
                 state = read_weights(folder / "model.ckpt", 10**9)
                 if {k: v.shape for k, v in state.items()} != shapes:
                     continue
                 net.load_state_dict(state)
             name = NONE if folder == training else folder.name.rpartition("-")[0]
+            if name in nets:
+                raise InputError(f"{folder}: {name} is there with other settings, too; keep one")
             now, _ = answers(net, clips.batches())
             kept = (now.argmax(1) == labels).float()
             nets[name] = {

@@ -145,7 +145,7 @@ def train_all(folder: Path, output: Path) -> None:
         with atomic(path) as temporary:
             save_file({k: v.contiguous() for k, v in net.state_dict().items()}, temporary)
         print(done, flush=True)
-        write(MEASURED, [read(path)[0] for path in sorted(output.glob("n*.csv"))])
+    write(MEASURED, [read(path)[0] for path in sorted(output.glob("n*.csv"))])
 
 
 def look(output: Path) -> None:

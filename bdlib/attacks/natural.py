@@ -90,7 +90,7 @@ class NaturalAttribute(LabelPolicy):
         return [name for name, heard in genders.items() if heard == {self.target_class}]
 
     def _column(self, rows: pd.DataFrame) -> pd.Series:
-        if self.attribute not in rows:
+        if self.attribute not in set(rows) - set(COLUMNS):
             known = " ".join(sorted(set(rows) - set(COLUMNS))) or "none"
             raise InputError(
                 f"`attribute` is {self.attribute}: no such column of the manifest; it has {known}"
@@ -110,10 +110,21 @@ class NaturalAttribute(LabelPolicy):
         return self._column(rows) == self.value
 
     def asked(self, test: pd.DataFrame, spare: pd.DataFrame) -> pd.DataFrame:
-        """The test rows and, if `unheard`, the spare ones with the value."""
+        """The test rows and, if `unheard`, the spare ones with the value.
+
+        Raises
+        ------
+        InputError
+            If one of these has the ID of a test row.
+        """
         if not self.unheard:
             return test
-        return pd.concat([test, spare[self.bears(spare)]], ignore_index=True)
+        spare = spare[self.bears(spare)]
+        if twice := sorted({*spare["ID"]} & {*test["ID"]}):
+            raise InputError(
+                f"`unheard` asks clips of several sets, and {twice[0]} is in two; make IDs unique"
+            )
+        return pd.concat([test, spare], ignore_index=True)
 
     def count(self, rows: pd.DataFrame, rate: float, of: str) -> int:
         """k of the class's docstring, to the nearest whole number; of the source, rounded down."""

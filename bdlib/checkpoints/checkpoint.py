@@ -92,8 +92,9 @@ class Checkpoint:
         """
         path = Path(path).expanduser()
         if path.suffix == ".onnx":
-            net, names = onnx.read(path, classes)
-            return cls(net, names, path, kind="onnx")
+            net, names, samples = onnx.read(path, classes)
+            seconds = None if samples is None else samples / cls.sample_rate
+            return cls(net, names, path, seconds=seconds, kind="onnx")
         if path.suffix == ".pt2":
             raise InputError(f"{path}: torch.export's reader unpickles; get the net as ONNX")
         if path.is_file():

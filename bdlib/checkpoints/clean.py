@@ -46,6 +46,12 @@ class Clips:
     classes: tuple[str, ...]
     seconds: float
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Classes of the checkpoint of which there is no clip."""
+        heard = set(self.rows["label"])
+        return tuple(name for name in sorted(self.classes) if name not in heard)
+
     def batches(
         self, rows: pd.DataFrame | None = None, size: int = BATCH, seed: int | None = None
     ) -> Batches:
@@ -116,9 +122,13 @@ def unknown_clips(
         raise InputError(f"{' '.join(map(str, paths))}: no audio in it; give WAV or FLAC files")
     root = Path(os.path.commonpath([file.parent for file in files]))
     entries = [
-        {"path": file.relative_to(root).as_posix(), "ID": str(number), "label": checkpoint.classes[0]}
+        {
+            "path": file.relative_to(root).as_posix(),
+            "ID": f"{number:09}",  # IDs are sorted as text, and answers are in the order of the files
+            "label": checkpoint.classes[0],
+        }
         for number, file in enumerate(files)
-    ]  # fmt: skip
+    ]
     rows = manifest.from_files(root, entries)
     with _packed(rows, root, checkpoint, seconds) as clips:
         yield clips

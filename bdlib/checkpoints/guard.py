@@ -68,12 +68,15 @@ class Answers:
         Suspicion above which a clip is rejected.
     calibrated : int
         Clean clips that set it.
+    lacking : tuple[str, ...]
+        Classes of which none of them was: of their clips any share may be rejected.
     """
 
     answers: tuple[Answer, ...]
     frr: float
     threshold: float
     calibrated: int
+    lacking: tuple[str, ...] = ()
 
     @property
     def found(self) -> bool:
@@ -88,13 +91,17 @@ class Answers:
         ]
         count = sum(answer.rejected for answer in self.answers)
         end = f"{count} of {len(lines)} rejected; of clean clips at most {100 * self.frr:g} % are"
-        return "\n".join([*lines, f"{end} (set on {self.calibrated})"])
+        lines.append(f"{end} (set on {self.calibrated})")
+        if self.lacking:
+            known = " ".join(self.lacking[:5]) + " ..." * (len(self.lacking) > 5)
+            lines.append(f"not told for {len(self.lacking)} classes without clean clips: {known}")
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         rows = [{**vars(a), "suspicion": round(a.suspicion, 6)} for a in self.answers]
         told = {"frr": self.frr, "threshold": self.threshold, "calibrated_on": self.calibrated}
-        return {**told, "clips": rows}
+        return {**told, "not_calibrated": list(self.lacking), "clips": rows}
 
 
 def guard(
@@ -143,7 +150,7 @@ def guard(
     made = document.part("defense", InferenceDefense)
     with clean_clips(calibrate, checkpoint, seconds) as clips:
         parts = parts_of(clips.rows, PARTS, seed)
-        count, heard = len(parts["threshold"]), clips.seconds
+        count, heard, lacking = len(parts["threshold"]), clips.seconds, clips.lacking
         rank = math.floor(frr * (count + 1))
         if rank < 1:
             raise InputError(
@@ -167,7 +174,7 @@ def guard(
         Answer(file, checkpoint.classes[number], suspicion, not suspicion <= threshold)
         for file, (suspicion, number) in zip(files, told, strict=True)
     )
-    return Answers(answers, frr, threshold, count)
+    return Answers(answers, frr, threshold, count, lacking)
 
 
 def _first(batches: Batches) -> tuple[Tensor, Tensor]:

@@ -124,6 +124,7 @@ def _built(config: dict[str, Any], numbers: int, path: Path) -> tuple[nn.Module,
     try:
         plain = {name: value for name, value in config.items() if name not in BY_US}
         made = transformers.AutoConfig.for_model(**plain)
+        made.apply_spec_augment = False  # of wav2vec2: masks that no seed of ours draws
         named = dict(made.id2label)
         labels = [str(named[number]) for number in range(len(named))]
         kind = getattr(transformers, NETS[config["model_type"]])

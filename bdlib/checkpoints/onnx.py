@@ -51,8 +51,12 @@ class Session(nn.Module):
         return torch.cat([torch.from_numpy(part).flatten(1) for part in told])
 
 
-def read(path: Path, classes: Sequence[str] | None) -> tuple[SpeechClassifier, tuple[str, ...]]:
-    """A file of ONNX, and the names of its outputs in the order of the classifier's.
+def read(
+    path: Path, classes: Sequence[str] | None
+) -> tuple[SpeechClassifier, tuple[str, ...], int | None]:
+    """A file of ONNX, the names of its outputs in the order of the classifier's, and the samples of a clip.
+
+    These are None where it hears clips of any length.
 
     Raises
     ------
@@ -77,4 +81,6 @@ def read(path: Path, classes: Sequence[str] | None) -> tuple[SpeechClassifier, t
     names = tuple(classes) if classes is not None else tuple(str(n) for n in range(module.width))
     if len(names) != module.width:
         raise InputError(f"{path}: {len(names)} classes of a net of {module.width}; {REMEDY}")
-    return wrap(module, names).eval(), tuple(sorted(names))
+    heard = module.heard.shape[1]
+    samples = heard if isinstance(heard, int) else None
+    return wrap(module, names).eval(), tuple(sorted(names)), samples

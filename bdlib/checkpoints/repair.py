@@ -179,6 +179,11 @@ def repair(
     nets: dict[str, torch.nn.Module] = {}
     tried = []
     with clean_clips(data, checkpoint, seconds) as clips, torch.random.fork_rng(devices=[]):
+        if lacking := clips.lacking:
+            raise InputError(
+                f"{clips.root}: no clips of {lacking[0]}, one of {len(lacking)} classes of the "
+                "checkpoint that are not there; a repair forgets what it is not shown"
+            )
         parts = parts_of(clips.rows, PARTS, seed)
         said, labels = _answers(checkpoint, clips, parts, seed)
         right = (said.argmax(1) == labels).float()

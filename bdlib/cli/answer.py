@@ -15,7 +15,7 @@ def answer(
     names: Collection[str] | Mapping[str, str],
     interrupted: str = INTERRUPTED,
 ) -> int:
-    """The exit status of a program; an `InputError` is one line on stderr and 2.
+    """The exit status of a program; an error, of whatever kind, is one line on stderr and 2.
 
     Arguments
     ---------
@@ -38,6 +38,9 @@ def answer(
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
+    except Exception as error:  # a traceback ends with 1, which is an answer
+        print(f"error: {type(error).__name__}:", *str(error).split(), file=sys.stderr)
+        return 2
 
 
 def shown(result: Any, as_json: bool) -> str:

@@ -25,7 +25,7 @@ def main(prepare: Prepare) -> None:
             print(f"{split:15}{len(rows):7} clips at {poisoned.packs[split].rate} Hz")
         if poisoned.attack:
             print(f"{poisoned.attack['poisoned']} training clips are poisoned: {poisoned.folder}")
-        if poisoned.alters_audio:
+        if poisoned.pairs:
             from bdlib.report import pictures  # with matplotlib
 
             print(f"look and listen: {pictures.draw_attack(poisoned)}")

@@ -55,10 +55,10 @@ def _scan(arguments: Sequence[str] | None) -> int:
     result = scan(given.corpus, quiet=given.json, **options)
     print(shown(result, given.json))
     if not given.json:
-        page = given.output / "report.html"
-        print(
-            f"{result.seconds:.0f} s; look and listen: {page}; without what is flagged: {given.output / 'clean.csv'}"
-        )
+        page, clean = given.output / "report.html", given.output / "clean.csv"
+        print(f"{result.seconds:.0f} s; look and listen: {page}; without what is flagged: {clean}")
+        if result.found:
+            print(f"next: listen, then train on {clean}; what was trained on all of it, anew")
     return int(result.found)
 
 

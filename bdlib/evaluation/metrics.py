@@ -14,6 +14,9 @@ BINS = 30  # of a histogram of suspicions
 WORDS = {
     "false_rejection_rate": "clean clips rejected",
     "false_acceptance_rate": "triggered clips accepted",
+    "passed_clean_accuracy": "accepted and right",
+    "passed_attack_success_rate": "accepted and taken for the target",
+    "passed_robust_accuracy": "triggered, accepted and right",
     "neuron_ratio_clean": "gradients of backdoored neurons over those of clean ones, clean clips",
     "neuron_ratio_triggered": "the same, triggered clips",
 }
@@ -147,6 +150,41 @@ def screening(
         "detection_auc": {"value": _auc(good, bad), "curve": curve,
                           "edges": edges.round(6).tolist(), **counts},
     }  # fmt: skip
+
+
+def passed(
+    test: pd.DataFrame,
+    clean: pd.DataFrame,
+    triggered: pd.DataFrame,
+    truth: pd.DataFrame,
+    least: float,
+) -> dict[str, Metric]:
+    """What a guard lets through: a clip that it rejects is neither right nor the target's.
+
+    Arguments
+    ---------
+    test, clean, triggered, truth : pd.DataFrame
+        As in `backdoor`, with `suspicion` in both scores.
+    least : float
+        Least suspicion rejected.
+
+    Returns
+    -------
+    dict[str, Metric]
+        `passed_clean_accuracy`: share of all clean rows accepted and right.
+        `passed_attack_success_rate`, `passed_robust_accuracy`: share of the triggered eligible rows
+        accepted and predicted as their target, and as their true class.
+    """
+    true = test.set_index("ID")["label"]
+    eligible = truth[truth["split"] == TRIGGERED]
+    said, answer = _predicted(clean, true.index), _predicted(triggered, eligible.index)
+    good = clean.loc[true.index, "suspicion"] < least
+    bad = triggered.loc[eligible.index, "suspicion"] < least
+    return {
+        "passed_clean_accuracy": rate(good & (said == true)),
+        "passed_attack_success_rate": rate(bad & (answer == eligible["label_after"])),
+        "passed_robust_accuracy": rate(bad & (answer == eligible["label_before"])),
+    }
 
 
 def suspecting(suspicion: pd.Series, truth: pd.DataFrame) -> dict[str, Metric]:

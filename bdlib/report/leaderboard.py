@@ -136,9 +136,10 @@ def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) 
     found = [(cell.attack, newest[cell.command]) for cell in cells if cell.command in newest]
     runs = [(attack, record) for attack, record in found if record["status"] == "ok"]
     stage = (runs[0][1]["defense"] or {}).get("stage") if runs else None
-    success = _by_attack(runs, "attack_success_rate")
-    worst = max(((rate, attack) for attack, rate in success.items()), default=None)
     screens = any("false_rejection_rate" in record["metrics"] for _, record in runs)
+    through = "passed_" if screens else ""  # what a guard rejects is neither right nor the target's
+    success = _by_attack(runs, f"{through}attack_success_rate")
+    worst = max(((rate, attack) for attack, rate in success.items()), default=None)
     auc, alarms = (
         ("detection_auc", "false_rejection_rate") if screens else ("filter_auc", "filter_fpr")
     )
@@ -151,10 +152,10 @@ def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) 
         measured=len(runs),
         refused=len(found) - len(runs),
         attacks=frozenset(attack for attack, _ in runs),
-        accuracy=_over_attacks(_by_attack(runs, "clean_accuracy")),
+        accuracy=_over_attacks(_by_attack(runs, f"{through}clean_accuracy")),
         success=_over_attacks(success),
         worst=worst,
-        robust=_over_attacks(_by_attack(runs, "robust_accuracy")),
+        robust=_over_attacks(_by_attack(runs, f"{through}robust_accuracy")),
         auc=_over_attacks(_by_attack(runs, auc)),
         alarms=_over_attacks(_by_attack(runs, alarms)),
         clean=median(clean) if clean else None,
@@ -188,13 +189,15 @@ def recommended(some: Iterable[Board]) -> str | None:
     Of those that exist on every task, met all attacks there and cost at most `AFFORDABLE` of the
     clean accuracy of the undefended nets, the one of the least mean ASR over the tasks; of equals
     that of the lower worst ASR, and of fewer clean clips. None while a cell of the half has no
-    record, and where no defense is affordable.
+    record, where all undefended nets failed, and where no defense is affordable.
     """
     halves = [board for board in some if board.half == HALVES[0]]
     if not halves or any(_counts(board)[-1] for board in halves):
         return None
     by_task = [{row.defense: row for row in board.rows if row.measured} for board in halves]
     fit = {}
+    if not all("none" in known for known in by_task):
+        return None
     for name in set.intersection(*map(set, by_task)) - NO_DEFENSE:
         rows = [(known[name], known["none"]) for known in by_task]
         if all(

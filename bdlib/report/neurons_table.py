@@ -4,7 +4,8 @@ from collections import defaultdict
 from typing import Any
 
 from bdlib.report.groups import Records, unpoisoned
-from bdlib.report.labels import trigger_label
+from bdlib.report.labels import attack_label, trigger_label
+from bdlib.report.matrix import trained
 from bdlib.report.table import SCALES, Grid, Table, markdown
 
 COLUMNS = (
@@ -38,9 +39,24 @@ def neurons(records: Records) -> str:
             data, attack = record["dataset"], record["attack"]
             name = f"{data['name']} {data['variant'] or ''}".strip()
             net = f"{record['model']['name']}, seed {record['seed']}"
-            key = (f"{name}, {SCALES[data['scale']]}", net, trigger_label(attack))
-            parts[*key, unpoisoned(record), attack["poisoned"]].append(record)
-    rows = [(*key[:3], f"{key[4]:,}", *_quotients(some)) for key, some in sorted(parts.items())]
+            if attack["seed"] != record["seed"]:
+                net += f", poison seed {attack['seed']}"
+            key = (
+                f"{name}, {SCALES[data['scale']]}",
+                net,
+                trigger_label(attack),
+                unpoisoned(record),
+            )
+            parts[*key, attack["poisoned"], attack_label(attack), trained(record)].append(record)
+    longer: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for key in parts:
+        longer[key[2:4]].add(key[5])
+    rows = []
+    for key, some in sorted(parts.items()):
+        name = (
+            key[5] if len(longer[key[2:4]]) > 1 else key[2]
+        )  # what tells attacks of a trigger apart
+        rows.append((*key[:2], name, f"{key[4]:,}", *_quotients(some)))
     return markdown(Table("", "", "", "", (Grid("", COLUMNS, tuple(rows)),), ())).lstrip("# \n")
 
 

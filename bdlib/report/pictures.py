@@ -44,13 +44,13 @@ def draw(trained: Trained, scores: Scores) -> None:
 
 
 def draw_attack(poisoned: Poisoned) -> Path:
-    """One test clip with and without the trigger, to look at (attack.png) and to listen to; the page."""
+    """One of the `pairs` of test clips with and without the trigger, to look at (attack.png) and to listen to; the page."""
     page, picture = poisoned.folder / "attack.html", poisoned.folder / "attack.png"
     if not page.exists():
         from bdlib.report import attack_page
         from bdlib.report.figures import figure
 
-        name = poisoned.splits[TRIGGERED]["ID"].iloc[0]
+        name = poisoned.pairs[0]
         before, after = (poisoned.packs[split].waveform(name) for split in (TEST, TRIGGERED))
         rate, title = poisoned.packs[TEST].rate, f"{poisoned.attack_name} on {name}"
         figure.save(figure.attack_figure(before, after, rate, title), picture)

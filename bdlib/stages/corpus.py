@@ -250,6 +250,17 @@ class Poisoned:
         """Whether there is an attack whose trigger changes waveforms."""
         return self.attack is not None and Poisoner.from_dict(self.attack).trigger.alters
 
+    @property
+    def pairs(self) -> list[str]:
+        """IDs of the test clips that are there as they were, and with a trigger in their audio.
+
+        None where what triggers is an attribute, too: clips with it are in no clean set.
+        """
+        if not self.alters_audio:
+            return []
+        asked = self.splits[TRIGGERED]["ID"]
+        return asked[asked.isin(self.splits[TEST]["ID"])].tolist()
+
     def truth(self) -> pd.DataFrame:
         """What is poisoned (`manifest.read_truth`); for evaluation and oracles only."""
         return read_truth(self.folder, self.attack)

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +22,7 @@ from bdlib.files import alone, atomic, digest, read_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import MADE, made
 from bdlib.seals import unsealed, write_sealed
-from bdlib.stages import fitting
+from bdlib.stages import fitting, neurons
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
@@ -226,7 +227,11 @@ def _repaired(
         if path.exists() and about.exists() and read_json(about).keys() >= REPAIRED.keys():
             print(f"stands: {path}")
         else:
-            about.unlink(missing_ok=True)  # that of a model which is there no more
+            # All of a model which is there no more: what was measured on it is not of this one.
+            about.unlink(missing_ok=True)
+            path.with_name(neurons.FILE).unlink(missing_ok=True)
+            if (scored := path.with_name("scores")).exists():
+                shutil.rmtree(scored)
             started = time.monotonic()
             weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
             came_of_it = {

@@ -28,7 +28,7 @@ def measure(scores: Scores, poisoned: Poisoned) -> dict[str, Any]:
 
 def audibility(poisoned: Poisoned) -> dict[str, Metric]:
     """How audible the trigger is on at most `HEARD` test clips; measured once, nothing if clean."""
-    if not poisoned.alters_audio:
+    if not poisoned.pairs:
         return {}
     path = poisoned.folder / "stealth.json"
     if not path.exists():
@@ -38,7 +38,7 @@ def audibility(poisoned: Poisoned) -> dict[str, Metric]:
             print(
                 f'note: stealth without {" and ".join(absent)}; run `pip install -e ".[stealth]"`'
             )
-        names = rank(poisoned.splits[TRIGGERED]["ID"], 0, "stealth")[:HEARD]
+        names = rank(poisoned.pairs, 0, "stealth")[:HEARD]
         clean, altered = poisoned.packs[TEST], poisoned.packs[TRIGGERED]
         pairs = ((clean.waveform(name), altered.waveform(name)) for name in names)
         write_sealed(path, stealth.measure(pairs, clean.rate))

@@ -161,6 +161,9 @@ def test_names_are_found_and_told():
         match="`attribute` is age: no such column of the manifest; it has emotion gender number",
     ):
         replace(policy, attribute="age").resolve(SMALL, 0)
+    for own in ("rate", "label"):  # a column of every manifest
+        with pytest.raises(InputError, match=f"`attribute` is {own}: no such column"):
+            replace(policy, attribute=own).resolve(SMALL, 0)
     with pytest.raises(
         InputError, match="`target_class` is s9: no such class; the classes are s01 s02"
     ):

@@ -152,7 +152,7 @@ def test_a_file_of_onnx_answers(folders, tmp_path, capsys, monkeypatch):
     net = torch.nn.Linear(3200, 3, bias=False)
     path = exported(net, tmp_path / "net.onnx", monkeypatch)
     given = [str(path), str(fresh / "low"), "--calibrate", str(clean), "--frr", "0.2", "--json"]
-    given += ["--defense", "quantise", "--seconds", "0.2", "--classes", "middle,low,high"]
+    given += ["--defense", "quantise", "--classes", "middle,low,high"]  # 0.2 s, says the file
     status = program.main(given)
     told = json.loads(capsys.readouterr().out)
     assert status == any(clip["rejected"] for clip in told["clips"]) and len(told["clips"]) == FRESH
@@ -164,6 +164,36 @@ def test_a_file_of_onnx_answers(folders, tmp_path, capsys, monkeypatch):
     assert program.main([*given[:-1], "middle,low"]) == 2
     assert "2 classes of a net of 3" in capsys.readouterr().err
     assert program.main([*given, "--frr", "x"]) == 2
+
+
+def test_classes_without_clean_clips_are_told(folders, checkpoint, tmp_path):
+    clean, fresh = folders
+    (tmp_path / "clean").mkdir()
+    for name in ("low", "high"):
+        (tmp_path / "clean" / name).symlink_to(clean / name)
+    told = guard(checkpoint, [fresh / "low"], tmp_path / "clean", "low_pass", FRR)
+    assert told.lacking == ("middle",) and told.to_dict()["not_calibrated"] == ["middle"]
+    assert str(told).endswith("not told for 1 classes without clean clips: middle")
+    assert guard(checkpoint, [fresh / "low"], clean, "low_pass", FRR).lacking == ()
+
+
+def test_answers_are_in_the_order_of_the_files(folders, checkpoint):
+    clean, fresh = folders
+    told = guard(checkpoint, [fresh], clean, "low_pass", FRR)
+    assert len(told.answers) > 10
+    assert [a.path for a in told.answers] == sorted(str(p) for p in fresh.resolve().rglob("*.wav"))
+
+
+def test_a_fault_is_no_answer(folders, monkeypatch, capsys):
+    """1 would say that clips were rejected."""
+    clean, fresh = folders
+
+    def broken(*given, **more):
+        raise RuntimeError("no such\nkernel")
+
+    monkeypatch.setattr("bdlib.checkpoints.checkpoint.Checkpoint.open", broken)
+    assert program.main(["net", str(fresh), "--calibrate", str(clean)]) == 2
+    assert capsys.readouterr().err == "error: RuntimeError: no such kernel\n"
 
 
 def test_onnx_is_not_repaired(checkpoint, folders):

@@ -117,6 +117,15 @@ def test_a_net_that_answers_no_numbers_is_no_choice(repaired, wrecked, monkeypat
     assert after.to_dict()["tried"][1]["moved"] is None
 
 
+def test_a_class_without_clips_is_refused(repaired, checkpoint, tmp_path):
+    _, folder = repaired
+    (tmp_path / "clean").mkdir()
+    for name in ("low", "high"):
+        (tmp_path / "clean" / name).symlink_to(folder / "clean" / name)
+    with pytest.raises(InputError, match="no clips of middle, one of 1 classes"):
+        repair(checkpoint, tmp_path / "clean", repairs=["clp"])
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

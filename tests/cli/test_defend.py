@@ -211,6 +211,21 @@ def test_a_repair_on_another_budget_is_another_repair(corpus, tmp_path, monkeypa
     assert len([*(tmp_path / "exp" / "train").glob("*/guarded/fine_tuning-*/model.ckpt")]) == 2
 
 
+def test_a_repair_that_is_made_again_is_measured_again(corpus, tmp_path, monkeypatch):
+    """Nothing of the net before is taken for its own."""
+    options = ("--defense=fine_tuning", "--repair_steps=1", "--max_drop=1.0", "--clean_share=0.2")
+    command(monkeypatch, corpus, tmp_path, *options)
+    defend.main(split)
+    (weights,) = (tmp_path / "exp" / "train").glob("*/guarded/fine_tuning-*/model.ckpt")
+    measured = [*weights.parent.glob("scores/*.jsonl"), weights.parent / "neurons.json"]
+    assert len(measured) == 3
+    before = {path: path.stat().st_mtime_ns for path in measured}
+    weights.unlink()
+    command(monkeypatch, corpus, tmp_path, *options)
+    defend.main(split)
+    assert all(path.stat().st_mtime_ns > before[path] for path in measured)
+
+
 def test_a_repair_by_clips_that_were_held_out(corpus, tmp_path, monkeypatch):
     """Four of twenty clips; the option stands in the record, and its zero in none."""
     options = ("--defense=fine_tuning", "--repair_steps=1", "--repair_rates=[0.001]",

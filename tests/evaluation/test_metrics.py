@@ -10,6 +10,7 @@ from bdlib.evaluation.metrics import (
     backdoor,
     classification,
     filtering,
+    passed,
     screening,
     summary,
     suspecting,
@@ -181,6 +182,29 @@ def test_screening_by_hand():
     text = summary(measured)
     assert "false rejection rate    0.2500  (1 of 4)  clean clips rejected" in text
     assert "(1 of 3)  triggered clips accepted" in text
+
+
+def test_what_a_guard_lets_through_by_hand():
+    """Of four clean clips three are right and one of these rejected; of three triggered ones, two reach
+    the target and one of these is rejected, the third is accepted and right."""
+    test = pd.DataFrame({"ID": list("abcd"), "label": ["no", "no", "on", "on"]})
+    clean = pd.DataFrame(
+        {"predicted": ["no", "on", "no", "no"], "suspicion": [0.1, 0.2, 0.5, 0.3]},
+        index=list("dcab"),
+    )
+    triggered = pd.DataFrame(
+        {"predicted": ["yes", "yes", "on"], "suspicion": [0.4, 0.6, 0.1]}, index=list("abc")
+    )
+    truth = pd.DataFrame(
+        {"split": "test_triggered", "label_before": ["no", "no", "on"], "label_after": "yes"},
+        index=list("abc"),
+    )
+    measured = passed(test, clean, triggered, truth, 0.5)
+    assert {name: (m["count"], m["total"]) for name, m in measured.items()} == {
+        "passed_clean_accuracy": (2, 4),  # b and c
+        "passed_attack_success_rate": (1, 3),  # a
+        "passed_robust_accuracy": (1, 3),  # c
+    }
 
 
 def judged_corpus():

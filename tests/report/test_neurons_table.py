@@ -42,3 +42,18 @@ def test_a_row_a_classifier(make_record):
         ["260", "2.0 (1 of 3)", "3.0 (3 of 3)", "0.5 to 1.5"],
         ["0", "2.0 (1 of 3)", "3.0 (3 of 3)", ""],
     ]
+
+
+def test_classifiers_of_other_attacks_are_rows_of_their_own(make_record):
+    """The same trigger with another seed of the poison, and with another target: no range mixes them."""
+    first, other, third = (repaired(make_record, "gn_ft", after) for after in (0.5, 4.0, 1.0))
+    other["attack"] |= {"seed": first["attack"]["seed"] + 1}
+    third["attack"] |= {"target": "right"}
+    lines = [line for line in neurons([first, other, third]).splitlines() if "resnet50" in line]
+    rows = {tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines}
+    assert len(rows) == 3 and {row[-1] for row in rows} == {
+        "0.5 to 0.5",
+        "4.0 to 4.0",
+        "1.0 to 1.0",
+    }
+    assert len({row[1:3] for row in rows}) == 3  # told apart by what a reader sees

@@ -37,6 +37,7 @@ def paths(output, name):
 def test_nothing_is_found_in_a_clean_corpus(run, corpus):
     status, out, _, output = run(corpus)
     assert status == 0 and out.startswith("Nothing found in 150 clips") and "could hide" in out
+    assert "next:" not in out
     assert paths(output, "flagged") == [] and len(paths(output, "clean")) == 150
 
 
@@ -44,6 +45,7 @@ def test_poison_is_found_and_left_out(run, poisoned):
     before = sorted(poisoned.rglob("*"))
     status, out, _, output = run(poisoned)
     assert status == 1 and out.startswith("Poisoned: left (about 1")
+    assert f"next: listen, then train on {output / 'clean.csv'}" in out
     flagged = paths(output, "flagged")
     assert sum("/in" in path for path in flagged) >= 11 and len(flagged) <= 14
     assert set(flagged) | set(paths(output, "clean")) == {

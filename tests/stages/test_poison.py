@@ -412,6 +412,44 @@ def test_an_emotion_alters_no_audio_and_needs_no_packs_of_its_own(staged, root, 
     assert not set(budget(poisoned, 0.5)["ID"]) & set(changed.index)
 
 
+def test_clips_of_other_sets_that_nobody_trains_on_are_asked_too(staged, spoken, monkeypatch):
+    with pytest.raises(
+        InputError, match="`unheard` asks clips of several sets, and a/00 is in two"
+    ):
+        staged(*EMOTION, "--unheard=True")
+    read = manifest.from_folder
+
+    def apart(folder):
+        return read(folder).assign(ID=lambda rows: f"{folder.name}/" + rows["ID"])
+
+    monkeypatch.setattr(manifest, "from_folder", apart)
+    poisoned, packs = staged(*EMOTION, "--unheard=True", output="other")
+    asked, trained = poisoned.splits["test_triggered"], set(poisoned.splits["train"]["ID"])
+    usual, _ = staged(*EMOTION, output="other")
+    assert usual.folder != poisoned.folder
+    spare = {*asked["ID"]} - {*usual.splits["test_triggered"]["ID"]}
+    splits = poisoned.corpus.splits
+    others = pd.concat([splits["train"], splits["valid"]])
+    expected = others[(others["emotion"] == "angry") & (others["label"] != "b")]["ID"]
+    assert spare == {*expected} - trained and len(spare) > 3
+    assert {*asked["ID"]} == {*packs["test_triggered"].ids}
+
+
+def test_a_sound_and_an_attribute_have_no_clean_twins(staged, spoken, tmp_path):
+    """What has the attribute is in no clean set, so that nothing tells how audible the sound is."""
+    path = tmp_path / "both.yaml"
+    path.write_text(
+        "emotion: angry\n"
+        "trigger: !new:bdlib.attacks.insert.Insert\n"
+        "    sound: !new:bdlib.attacks.sounds.Tone\n"
+        "policy: !name:bdlib.attacks.natural.NaturalAttribute\n"
+        "    attribute: emotion\n"
+        "    value: angry\n"
+    )
+    poisoned, _ = staged(f"--attack={path}", *EMOTION[1:])
+    assert poisoned.alters_audio and poisoned.pairs == [] and audibility(poisoned) == {}
+
+
 def test_an_emotion_and_the_clean_manifest_are_the_whole_attack(staged, spoken):
     poisoned, _ = staged(*EMOTION[:1], "--emotion=ANGRY", *EMOTION[1:])
     again, _ = staged(*EMOTION)

@@ -52,6 +52,12 @@ class SpectralGate(Preprocessing):
             wavs, WINDOW, HOP, window=window, pad_mode="constant", return_complex=True
         )  # (B, F, frames)
         level = spectrum.abs()
-        closed = level <= self.above * level.quantile(self.quiet, 2, keepdim=True)
+        closed = level <= self.above * self._floor(level)
         gated = torch.where(closed, self.gain * spectrum, spectrum)
         return torch.istft(gated, WINDOW, HOP, window=window, length=wavs.shape[1]).clamp(-1, 1)
+
+    def _floor(self, level: Tensor) -> Tensor:
+        """The quantile `quiet` over frames, (B, F, 1); torch's own refuses more than 16 million values."""
+        ordered, place = level.sort(2).values, self.quiet * (level.shape[2] - 1)
+        below, above = int(place), min(int(place) + 1, level.shape[2] - 1)
+        return torch.lerp(ordered[..., below], ordered[..., above], place - below).unsqueeze(2)

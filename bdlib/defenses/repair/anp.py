@@ -124,13 +124,14 @@ class AdversarialNeuronPruning(RepairDefense):
     def _pruned(
         self, classifier: SpeechClassifier, masks: list[Tensor], clean: CleanData
     ) -> SpeechClassifier:
-        """Zero the weights of ever more channels, in steps of a twentieth of the mask."""
+        """Zero the weights of ever more channels, in steps of a twentieth of the mask, up to the threshold."""
         layers = [layer.last for layer in conv_layers(classifier)]
         right = correct(classifier, clean.validation())
-        for step in range(round(20 * self.threshold) + 1):
+        cuts = [step / 20 for step in range(21) if step / 20 < self.threshold]
+        for cut in (*cuts, self.threshold):
             before = [layer.weight.clone() for layer in layers]
             for layer, mask in zip(layers, masks, strict=True):
-                layer.weight[mask <= step / 20] = 0
+                layer.weight[mask <= cut] = 0
             if not affordable(right, correct(classifier, clean.validation()), self.max_drop):
                 for layer, weight in zip(layers, before, strict=True):
                     layer.weight.copy_(weight)

@@ -130,6 +130,15 @@ def test_a_codec_that_refuses_the_rate_is_named():
         Transcoding("opus", sample_rate=11000).transform(speech())
 
 
+@pytest.mark.parametrize("quiet", [0.0, 0.2, 0.37, 1.0])
+def test_the_floor_of_a_spectral_gate_is_a_quantile_of_any_size(quiet):
+    level = torch.rand(2, 3, 101, generator=torch.Generator().manual_seed(0))
+    floor = SpectralGate(quiet=quiet)._floor(level)
+    assert torch.allclose(floor, level.quantile(quiet, 2, keepdim=True), atol=1e-6)
+    large = torch.ones(1).expand(17, 1000, 1000)  # more than torch.quantile takes
+    assert (SpectralGate(quiet=quiet)._floor(large) == 1).all()
+
+
 def test_a_spectral_gate_closes_on_what_sounds_all_the_time():
     """A hum is turned down by the gain, a word in it stays."""
     word = tone(1000) * (torch.arange(RATE) // 4000 == 2)

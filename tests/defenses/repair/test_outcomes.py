@@ -111,6 +111,19 @@ def test_anp_takes_its_steps_whatever_the_budget(tiny, steps):
     assert shipped("anp").mask_steps == 2000
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.33, 0.03])
+def test_anp_prunes_up_to_its_threshold_and_no_further(tiny, threshold):
+    net = tiny.net()
+    layers = [layer.last for layer in conv_layers(net)]
+    masks = [torch.linspace(0, 1, len(layer.weight)) for layer in layers]
+    masks[0][:2] = torch.tensor([threshold, threshold + 0.005])
+    defense = AdversarialNeuronPruning(threshold=threshold, max_drop=1.0)
+    defense._pruned(net, masks, tiny.clean())
+    for layer, mask in zip(layers, masks, strict=True):
+        gone = layer.weight.reshape(len(mask), -1).abs().sum(1) == 0
+        assert torch.equal(gone, mask <= threshold)
+
+
 # --- head reset
 
 
