@@ -5,6 +5,7 @@ What is made goes below one output folder, as the recipes' runs do, and is not m
 
 import copy
 import hashlib
+import re
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bdlib import manifest, sampling
@@ -30,7 +31,7 @@ from bdlib.models.classifier import SpeechClassifier
 from bdlib.stages import corpus as stages
 from bdlib.stages import fitting
 from bdlib.stages.blind import Blinded, Defender, unnamed
-from bdlib.stages.compute import run_options
+from bdlib.stages.compute import exact_float32, run_options
 from bdlib.stages.corpus import CLEAN, Poisoned, corpus_key
 from bdlib.stages.defend import kept_rows
 from bdlib.stages.pack import Audio
@@ -186,7 +187,7 @@ def train(
     options, rows = run_options({"device": device}), poisoned.splits["train"]
     adam = partial(torch.optim.Adam, lr=lr, fused=True)
     training = Training(epochs, batch_size, adam, epochs, 0, 5.0, OneCycle(lr), loss)
-    settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": str(loss)}
+    settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": _named(loss)}
     packs = [poisoned.packs[split].digest for split in ("train", "valid")]
     key = digest([rows.to_dict("list"), packs, settings, seed, str(net), _weights(net)], 8)
     name = f"{type(net).__name__}-{poisoned.trained_on}-s{seed}-{key}".lower()
@@ -217,6 +218,7 @@ def measure(net: SpeechClassifier, poisoned: Poisoned) -> Measured:
     poisoned : Poisoned
         The corpus, or what a filter left of it.
     """
+    exact_float32()  # a net from elsewhere may be on a GPU that nothing here has set yet
     tables = {
         split: pd.DataFrame(
             scores.answers(net, _batches(net, poisoned, split), poisoned.classes)
@@ -347,7 +349,20 @@ def _told(net: SpeechClassifier, poisoned: Poisoned, settings: dict[str, Any]) -
     }
 
 
-def _weights(net: SpeechClassifier) -> str:
+def _named(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """A loss by its name and what it is made of, the same in every process: no address in memory."""
+    if isinstance(loss, partial):
+        return f"{_named(loss.func)} {loss.args} {sorted(loss.keywords.items())}"
+    made_of: Any = getattr(loss, "__dict__", {})
+    if isinstance(loss, nn.Module):
+        made_of = (str(loss), _weights(loss))
+    elif code := getattr(loss, "__code__", None):
+        made_of = (code.co_code, code.co_names, code.co_consts)
+    name = getattr(loss, "__qualname__", type(loss).__qualname__)
+    return f"{loss.__module__}.{name} {digest(re.sub(' at 0x[0-9a-f]+', '', str(made_of)), 6)}"
+
+
+def _weights(net: nn.Module) -> str:
     """Digest of all parameters and buffers."""
     total = hashlib.sha256()
     for name, value in net.state_dict().items():

@@ -2,12 +2,14 @@
 
 import doctest
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 import bdlib
+from bdlib import notebook
 from bdlib.attacks.flowmur import FlowMur
 from bdlib.attacks.labels import CleanLabelHard
 from bdlib.attacks.opportunistic import Opportunistic
@@ -47,9 +49,11 @@ def rate(net, poisoned, name="attack_success_rate"):
 
 
 def test_the_walk_of_the_page(walked):
-    """Poison takes hold, a filter finds some of it, a repair weakens it."""
+    """Poison takes hold, a filter finds some of it, a repair weakens it; nets are asked in float32."""
     net, poisoned = walked["net"], walked["poisoned"]
-    assert rate(net, poisoned) >= 0.8 and rate(net, poisoned, "clean_accuracy") > 0.6
+    torch.backends.cuda.matmul.allow_tf32 = True  # as SpeechBrain leaves it
+    assert rate(net, poisoned) >= 0.8 and not torch.backends.cuda.matmul.allow_tf32
+    assert rate(net, poisoned, "clean_accuracy") > 0.6
     assert rate(walked["fixed"], poisoned) < rate(net, poisoned)
     told = bdlib.measure(walked["filtered"], walked["kept"])
     assert told["filter_tpr"]["value"] > 0.5 and told["filter_tpr"]["total"] == len(
@@ -125,3 +129,14 @@ def test_every_name_is_there_and_unknown_ones_are_errors():
         assert getattr(bdlib, name) is not None and name in dir(bdlib)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         bdlib.nothing  # noqa: B018
+
+
+def test_a_loss_is_known_again_by_what_it_does_and_not_by_where_it_lies():
+    def made():
+        kept = [lambda a, b: (a - 1).sum(), lambda a, b: (a - 2).sum()]
+        kept += [torch.nn.CrossEntropyLoss(), torch.nn.CrossEntropyLoss(torch.tensor([1.0, 2.0]))]
+        functional = torch.nn.functional.cross_entropy
+        return [*kept, functional, partial(functional, label_smoothing=0.1)]
+
+    told = [[*map(notebook._named, losses)] for losses in (made(), made())]
+    assert told[0] == told[1] and len({*told[0]}) == 6 and "0x" not in str(told)

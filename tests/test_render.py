@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from bdlib.attacks.natural import NaturalAttribute
 from bdlib.cli.render import main
 from bdlib.errors import InputError
 from bdlib.files import digest
+from bdlib.report import coverage
 from bdlib.report.blocks import EMPTY
 from bdlib.report.render import MADE, render
+from bdlib.stages.recipe import common
 
 ROOT = Path(__file__).parents[1]
 README = """# Title
@@ -301,7 +304,8 @@ def test_a_page_tells_what_was_measured_on_real_speech(root):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     mini = record(scale="mini", model={"name": "mvd", "yaml": "x.yaml"})
-    write(root / "results" / "SpeechCommands.jsonl", record(attack=CLAP), mini)
+    policy = {"labels": {"type": "bdlib.attacks.labels.OneToOne", "source": "no"}}
+    write(root / "results" / "SpeechCommands.jsonl", record(attack=CLAP | policy), mini)
     page = root / "docs" / "fidelity.md"
     page.parent.mkdir()
     page.write_text("<!-- results:begin coverage -->\n<!-- results:end -->\n")
@@ -311,3 +315,17 @@ def test_a_page_tells_what_was_measured_on_real_speech(root):
     attacks = len(list((ROOT / "recipes/common/attacks").glob("*.yaml")))
     assert f"| 1 of {attacks} | clap | " in rows["Attacks"]
     assert "| 0 of " in rows["Defenses"]
+    lacking = (
+        "all\\_to\\_all, all\\_to\\_one, clean\\_label, clean\\_label\\_hard, natural\\_attribute"
+    )
+    assert rows["Labels"].endswith(f"| 1 of 6 | one\\_to\\_one | {lacking} |")
+
+
+def test_policies_are_called_as_their_yaml():
+    for path in (ROOT / "recipes/common/labels").glob("*.yaml"):
+        kind = common("labels", path.stem).build()["policy"]
+        kind = getattr(kind, "func", kind)
+        told = {"attack": {"labels": {"type": f"{kind.__module__}.{kind.__name__}"}}}
+        assert coverage._policy(told) == path.stem
+    told = {"attack": {"labels": {"type": f"{NaturalAttribute.__module__}.NaturalAttribute"}}}
+    assert coverage._policy(told) == coverage.NATURAL

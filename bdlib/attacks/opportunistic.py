@@ -116,12 +116,12 @@ class Opportunistic(LearnedTrigger):
 def _entropy(surrogate: "SpeechClassifier", heard: np.ndarray, clips: "Batches") -> np.ndarray:
     """How unsure a classifier is of each of these waveforms, (N, T) to (N,) nats."""
     from torch import from_numpy
-    from torch.distributions import Categorical
+    from torch.special import entr
 
     from bdlib.attacks.surrogate import answers
 
     probabilities = answers(surrogate, from_numpy(heard).to(clips.device))
-    return Categorical(probs=probabilities).entropy().cpu().numpy()
+    return entr(probabilities).sum(1).cpu().numpy()
 
 
 def daba(

@@ -152,7 +152,9 @@ def _of_training(folder: Path) -> Checkpoint:
         rate, seconds, classifier = corpus["sample_rate"], corpus["seconds"], model["classifier"]
         if not fits([rate], list[int]) or not fits(seconds, float):
             raise TypeError("its corpus has no sampling rate or length")
-        attack = (settings.get("poison") or {}).get("attack")
+        poison = settings.get("poison") or {}
+        # At a rate of 0 an attack names the trigger of the test clips alone: a clean twin.
+        backdoored = poison.get("attack") not in (None, "none") and poison.get("rate") != 0
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / 'hyperparams.yaml'}: no recipe ({error}); {REMEDY}") from error
     if classifier is None:
@@ -163,7 +165,6 @@ def _of_training(folder: Path) -> Checkpoint:
     path = min(_kept(folder / "save", model.get("keep", "best")))[1] / "classifier.ckpt"
     classes = _checked(label_order(folder / LABELS, REMEDY), folder / LABELS)
     net = architecture.build(classifier, len(classes), weights.read(path), path)
-    backdoored = attack not in (None, "none")
     return Checkpoint(net, classes, folder, rate, seconds, classifier, backdoored, "training")
 
 

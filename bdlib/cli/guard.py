@@ -25,9 +25,6 @@ def parser() -> argparse.ArgumentParser:
         "--frr", type=float, default=0.03, help="share of clean clips that may be rejected"
     )
     clip_options(made)
-    made.add_argument(
-        "--classes", type=lambda text: text.split(","), help="of a file without names"
-    )
     return made
 
 

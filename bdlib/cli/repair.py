@@ -19,6 +19,9 @@ def checkpoint_parser(name: str, description: str) -> argparse.ArgumentParser:
         "checkpoint", help="a folder of bdlib, SpeechBrain or Hugging Face, or a file"
     )
     made.add_argument("--model", help="of a file of weights: smallcnn, or the path of a yaml")
+    made.add_argument(
+        "--classes", type=lambda text: text.split(","), help="of a file without names: no,yes"
+    )
     made.add_argument("--json", action="store_true", help="print JSON, and nothing else")
     return made
 
@@ -48,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Repair, and say what was tried; returns the exit status."""
-    return answer(lambda: _repair(arguments), (*NAMES, "model", "data"))
+    return answer(lambda: _repair(arguments), (*NAMES, "model", "classes", "data"))
 
 
 def _repair(arguments: Sequence[str] | None) -> int:
@@ -57,7 +60,7 @@ def _repair(arguments: Sequence[str] | None) -> int:
     from bdlib.checkpoints.repair import repair
 
     options = {name: getattr(given, name) for name in NAMES}
-    checkpoint = Checkpoint.open(given.checkpoint, given.model)
+    checkpoint = Checkpoint.open(given.checkpoint, given.model, given.classes)
     result = repair(checkpoint, given.data, **options)
     print(shown(result, given.json))
     if given.output and result.chosen and not given.json:

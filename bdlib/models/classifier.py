@@ -1,7 +1,7 @@
 """What everything else sees of a classifier."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,20 @@ from torch import Tensor, nn
 from bdlib.corpus import Batch
 from bdlib.features import FrontEnd
 from bdlib.making import Remembering
+
+
+def in_float32(head: Callable[[Tensor], Tensor], embeddings: Tensor) -> Tensor:
+    """What a head says of embeddings; in float32 under autocast, too.
+
+    Its products are a small part of a net's, and bf16 has 8 bits: too few for cosines, for log-sums,
+    and to tell two sure answers apart.
+    """
+    kind = embeddings.device.type
+    available = torch.amp.is_autocast_available(kind)  # not on "meta", where operations are counted
+    if not (available and torch.is_autocast_enabled(kind)):
+        return head(embeddings)
+    with torch.autocast(kind, enabled=False):
+        return head(embeddings.float())
 
 
 class SpeechClassifier(Remembering, nn.Module, ABC):
@@ -37,16 +51,16 @@ class SpeechClassifier(Remembering, nn.Module, ABC):
         """Features (B, T, F) to the last hidden representation (B, D)."""
 
     def classify(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (B, D) to true logits (B, C), by the module `head`.
+        """Embeddings (B, D) to true logits (B, C), by the module `head`, in float32.
 
         Scaled cosines for cosine heads, and never log-probabilities, whose log-sum-exp would always
         be zero.
         """
-        return self.head(embeddings)
+        return in_float32(self.head, embeddings)
 
     def logits(self, features: Tensor, lens: Tensor) -> Tensor:
         """Features (B, T, F) to logits (B, C), float32."""
-        return self.classify(self.embed(features, lens)).float()
+        return self.classify(self.embed(features, lens))
 
     def forward(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """Waveforms (B, samples) and relative lengths (B,) to logits (B, C), float32."""
@@ -135,7 +149,4 @@ class CosineHead(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """(B, D) to (B, C), within plus and minus `scale`."""
         normalize = nn.functional.normalize
-        with torch.autocast(
-            embeddings.device.type, enabled=False
-        ):  # bf16 is too coarse for cosines
-            return self.scale * normalize(embeddings.float()) @ normalize(self.weight).T
+        return self.scale * normalize(embeddings) @ normalize(self.weight).T

@@ -1,7 +1,5 @@
 """Wide residual net that sees a clip as overlapping views (MVJ section 3; JEM's network)."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
@@ -100,13 +98,6 @@ class WideResNet(SpeechClassifier):
                 f"{self.view_frames}; raise `seconds`"
             )
         return features
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """See `SpeechClassifier`; float32 under autocast, too, for the sake of all logsumexps."""
-        kind = embeddings.device.type
-        casts = torch.amp.is_autocast_available(kind)  # on "meta", to count operations, none is
-        with torch.autocast(kind, enabled=False) if casts else nullcontext():
-            return self.head(embeddings.float())
 
     def view_embeddings(self, features: Tensor) -> Tensor:
         """(B, T, F) to (B, views, D)."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd, Waveform
-from bdlib.models.classifier import SpeechClassifier
+from bdlib.models.classifier import SpeechClassifier, in_float32
 
 
 class Wrapped(SpeechClassifier):
@@ -58,11 +58,15 @@ class Wrapped(SpeechClassifier):
 
     def classify(self, embeddings: Tensor) -> Tensor:
         """See `SpeechClassifier`."""
-        return self.head(embeddings)[:, self.order]
+        return super().classify(embeddings)[:, self.order]
 
     def logits(self, features: Tensor, lens: Tensor) -> Tensor:
         """See `SpeechClassifier`; the answer of the whole module."""
-        return self._answer(features)[:, self.order].float()
+        hook = self.head.register_forward_hook(_finely)
+        try:
+            return self._answer(features)[:, self.order].float()
+        finally:
+            hook.remove()
 
     def _answer(self, features: Tensor) -> Tensor:
         heard = features.squeeze(2) if isinstance(self.front_end, Waveform) else features
@@ -73,6 +77,11 @@ class Wrapped(SpeechClassifier):
                 f"it must give ({len(features)}, {self.width})"
             )
         return logits
+
+
+def _finely(head: nn.Module, inputs: tuple[Tensor], made: Tensor) -> Tensor:
+    """What a head within a module makes; again in float32, if autocast made it in bf16."""
+    return in_float32(head.forward, *inputs) if made.dtype.itemsize < 4 else made
 
 
 def wrap(

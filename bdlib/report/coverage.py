@@ -1,5 +1,6 @@
-"""Which attacks, defenses and nets were measured on real speech, and which have no number yet."""
+"""Which attacks, label policies, defenses and nets were measured on real speech, and which not yet."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,10 +9,13 @@ from bdlib.report.groups import Records
 from bdlib.report.table import Grid, Table, markdown
 
 COLUMNS = ("", "Of all", "With a record on real speech", "Without")
+NATURAL = (
+    "natural_attribute"  # the policy of `emotion` and `attribute`, which has no yaml of its own
+)
 
 
 def coverage(records: Records, root: Path) -> str:
-    """A table as Markdown, a row each for attacks, defenses and nets.
+    """A table as Markdown, a row each for attacks, label policies, defenses and nets.
 
     Arguments
     ---------
@@ -23,6 +27,7 @@ def coverage(records: Records, root: Path) -> str:
     real = [r for r in records if r["status"] == "ok" and r["dataset"]["scale"] != "mini"]
     rows = [
         _row("Attacks", _names(COMMON.glob("attacks/*.yaml")), {_name(r, "attack") for r in real}),
+        _row("Labels", sorted([*_names(COMMON.glob("labels/*.yaml")), NATURAL]), {_policy(r) for r in real}),
         _row("Defenses", _names(COMMON.glob("defenses/*.yaml")), {_name(r, "defense") for r in real}),
         *(
             _row(f"Nets, {path.name}", _names(path.glob("hparams/*.yaml")), {
@@ -47,3 +52,9 @@ def _names(paths: Iterable[Path]) -> list[str]:
 
 def _name(record: dict, part: str) -> str:
     return (record[part] or {}).get("name", "")
+
+
+def _policy(record: dict) -> str:
+    """Its label policy as its yaml is called: after the class."""
+    kind = ((record["attack"] or {}).get("labels") or {}).get("type", "")
+    return re.sub(r"\B(?=[A-Z])", "_", kind.rpartition(".")[2]).lower()

@@ -26,6 +26,7 @@ def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     from speechbrain.utils.run_opts import RunOptions  # with torch, which takes seconds
 
+    exact_float32()
     for name in REFUSED:
         if given.get(name):
             raise InputError(f"`{name}`: not with these recipes; try `number_of_epochs` 1")
@@ -38,6 +39,18 @@ def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
         options |= {name: "bf16" for name in ("precision", "eval_precision") if name not in given}
         _tune_convolutions()
     return options
+
+
+def exact_float32() -> None:
+    """Let float32 be float32 on a GPU, in matrix products and convolutions.
+
+    Importing SpeechBrain switches TensorFloat32 on, whose products have 10 bits of mantissa instead of
+    23: `precision` fp32 would be no float32, nor would the heads that are kept in it under bf16.
+    """
+    import speechbrain  # noqa: F401  # first, as a later import would switch it on again
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def _tune_convolutions() -> None:

@@ -100,7 +100,10 @@ class AntiBackdoorBrain(ClassifierBrain):
         losses = nn.functional.cross_entropy(logits, batch.labels.to(self.device), reduction="none")
         if self.isolated is None:
             return ((losses - self.gamma).sign() * losses).mean()
-        apart = torch.tensor([name in self.isolated for name in batch.ids], device=self.device)
+        apart = [name in self.isolated for name in batch.ids]
+        count = {part: apart.count(part) for part in (True, False)}
+        # Of the mean over the rest, minus that over the isolated; to choose by a mask would wait for a GPU.
+        weights = [-1 / count[part] if part else 1 / count[part] for part in apart]
+        weights = torch.tensor(weights, device=self.device)
         unlearned = losses.clamp(max=math.log(logits.shape[1]))
-        parts = [losses[~apart], -unlearned[apart]]
-        return sum(part.mean() for part in parts if len(part))
+        return weights @ torch.where(weights < 0, unlearned, losses)

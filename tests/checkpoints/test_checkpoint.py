@@ -9,16 +9,17 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.lobes.models import ECAPA_TDNN, ResNet, Xvector
 
-from bdlib.checkpoints import architecture, card, speechbrain
+from bdlib.checkpoints import architecture, card, repair, speechbrain
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.cli import export as program
 from bdlib.errors import InputError
 from bdlib.features import NormalizedFbank
 from bdlib.models.keyword import SmallResNet
 from bdlib.stages import fitting
+from bdlib.stages.recipe import common
 from bdlib.training.checkpoints import WholeCheckpointer
 
-CLASSES = ("yes", "no", "left")  # in no order, as SpeechBrain numbers them as they come
+CLASSES = ("middle", "low", "high")  # in no order, as SpeechBrain numbers them as they come
 MELS = 24
 
 
@@ -73,9 +74,18 @@ def told_by_speechbrain(folder, wavs):
     return scores.squeeze(1), names
 
 
+@torch.no_grad()
+def told_here(checkpoint, wavs):
+    """As SpeechBrain tells it: log-probabilities of an x-vector, cosines of others; and names."""
+    logits = checkpoint.net(wavs, torch.ones(len(wavs)))
+    xvector = type(checkpoint.net).__name__ == "XVectorClassifier"
+    scores = logits.log_softmax(1) if xvector else logits / speechbrain.SCALE
+    return scores, [checkpoint.classes[n] for n in logits.argmax(1)]
+
+
 def test_a_folder_of_speechbrain_says_what_it_says_there(theirs, tmp_path):
     """Before and after it is written again; dilations and strides are those of its yaml."""
-    wavs, whole = 0.1 * torch.randn(4, 12000), torch.ones(4)
+    wavs = 0.1 * torch.randn(4, 12000)
     expected, names = told_by_speechbrain(theirs, wavs)
     read = Checkpoint.open(theirs)
     assert (read.kind, read.classes, read.sample_rate) == ("speechbrain", CLASSES, 16000)
@@ -85,18 +95,35 @@ def test_a_folder_of_speechbrain_says_what_it_says_there(theirs, tmp_path):
     near = {"atol": 1e-3 if xvector else 1e-6, "rtol": 1e-3}  # its pooling adds faint noise
     torch.testing.assert_close(again, expected, **near)
     for checkpoint in (read, written):
-        with torch.no_grad():
-            logits = checkpoint.net(wavs, whole)
-        ours = logits.log_softmax(1) if xvector else logits / speechbrain.SCALE
+        ours, named = told_here(checkpoint, wavs)
         torch.testing.assert_close(ours, expected, **near)
-        assert [CLASSES[n] for n in logits.argmax(1)] == names
+        assert named == names
 
 
-def trained(folder, poisoned=True, keep="best"):
+def shorter(kind, name):
+    """A repair's yaml with three steps."""
+    document = common(kind, name)
+    assert document.place("repair_steps", 3)
+    return document
+
+
+@pytest.mark.parametrize("theirs", ["xvector", "ecapa"], indirect=True)
+def test_a_repaired_folder_is_loaded_by_speechbrain(theirs, tones, tmp_path, monkeypatch):
+    monkeypatch.setattr(repair, "common", shorter)
+    clean, out = tones(tmp_path / "clean", 6), tmp_path / "out"
+    result = repair.repair(Checkpoint.open(theirs), clean, out, ["fine_tuning"], max_drop=1)
+    wavs = 0.1 * torch.randn(4, 3200)
+    (before, _), (after, names) = (told_by_speechbrain(folder, wavs) for folder in (theirs, out))
+    ours, named = told_here(result.checkpoint, wavs)
+    torch.testing.assert_close(ours, after, atol=1e-3, rtol=1e-3)
+    assert named == names and (after - before).abs().max() > 0.01
+
+
+def trained(folder, attack="clap", rate=0.1, keep="best"):
     """The folder of a training here, of an untrained net."""
     settings = architecture.named("keyword_resnet")
     settings["model"]["classifier"] |= {"channels": [8, 8], "blocks": 1}
-    settings["poison"]["attack"] = "clap" if poisoned else "none"
+    settings["poison"] |= {"attack": attack, "rate": rate}
     settings["model"]["keep"] = keep
     classes = ("left", "no", "yes")
     fitting.describe(folder, settings, classes)
@@ -126,8 +153,9 @@ def test_a_training_is_exported_with_a_warning(tmp_path, keep):
         card.save(read, tmp_path / "out")
 
 
-def test_a_clean_training_has_no_warning(tmp_path):
-    trained(tmp_path / "t", poisoned=False)
+@pytest.mark.parametrize("poison", [("none", 0.1), ("clap", 0)], ids=["clean", "clean twin"])
+def test_a_clean_training_has_no_warning(tmp_path, poison):
+    trained(tmp_path / "t", *poison)
     card.save(Checkpoint.open(tmp_path / "t"), tmp_path / "out")
     assert "purpose" not in (tmp_path / "out" / "README.md").read_text()
 

@@ -5,7 +5,9 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from bdlib.checkpoints import architecture
 from bdlib.checkpoints import repair as repairs
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.repair import repair
@@ -170,3 +172,15 @@ def test_the_program(repaired, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr()
     assert said.err.startswith("error: --repairs nothing") and not said.out
     assert program.main([str(folder / "out")]) == 2
+
+
+def test_classes_of_a_file_without_names(repaired, tmp_path, capsys):
+    """By default they are numbers, of which there are no folders."""
+    model = architecture.Document(architecture.HPARAMS / "smallcnn.yaml").build()["model"]
+    state = model["classifier"](n_classes=3).state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "w.safetensors")
+    given = [str(tmp_path / "w.safetensors"), "--model=smallcnn", "--repairs=clp"]
+    given += ["--data", str(repaired[1] / "clean")]
+    assert program.main(given) == 2 and "no class of the checkpoint" in capsys.readouterr().err
+    assert program.main([*given, "--classes=low,middle,high"]) < 2  # it may find nothing to prune
+    assert " of 13 " in capsys.readouterr().out

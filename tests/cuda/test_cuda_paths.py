@@ -8,11 +8,15 @@ import pytest
 import speechbrain as sb
 import torch
 
+from bdlib.attacks.flowmur import FlowMur
+from bdlib.attacks.opportunistic import Opportunistic
+from bdlib.attacks.surrogate import sureness
 from bdlib.corpus import Batches
 from bdlib.defenses.base import BlindView, CleanData, FilterDefense, InferenceDefense, RepairDefense
 from bdlib.defenses.filters.vae_pls import encoder
 from bdlib.defenses.inference.transcoding import Transcoding
 from bdlib.defenses.inference.vad_trim import VadTrim
+from bdlib.evaluation import neurons
 from bdlib.features import NormalizedFbank
 from bdlib.files import COMMON
 from bdlib.models.keyword import SmallResNet
@@ -33,6 +37,7 @@ WAITS = {  # of the CPU for a value of the device, at most
     "the samples of a step, all Langevin steps of them": 0,
     "a step of a repair": 0,
     "a batch behind a guard": 1,  # where torch looks at the window of an inverse transform
+    "a sound learned or chosen": 3,  # one in all, or one a recording
     "the overlays of a batch of clips": 0,
     "the profiles of a batch of clips": 4,  # two inverse transforms, and labels for two models on the CPU
 }
@@ -128,8 +133,21 @@ def test_a_step_of_every_yaml(cuda, clips, tmp_path, path):
     waiting(cuda, "a step of any training", lambda: brain.fit_batch(batch))
     brain.on_stage_start(sb.Stage.VALID, 1)
     brain.modules.eval()
+    seen = set()
+    brain.classifier.head.register_forward_pre_hook(
+        lambda head, inputs: seen.add((inputs[0].dtype, torch.is_autocast_enabled("cuda")))
+    )
     with torch.no_grad():
         waiting(cuda, "a batch of validation", lambda: brain.evaluate_batch(batch, sb.Stage.VALID))
+    assert seen == {(torch.float32, False)}, "logits in bf16"
+
+
+def test_the_second_phase_of_abl(cuda, clips, tmp_path):
+    settings = Document(SMALL / "smallcnn_abl.yaml").build()
+    brain = trainer(settings, clips(8, 0, clips.rows[:16]), tmp_path)
+    batch = next(iter(brain.train))
+    brain.isolated = frozenset(batch.ids[:2])
+    waiting(cuda, "a step of any training", lambda: brain.fit_batch(batch))
 
 
 def drawn(cuda, height=lambda logits: logits, chance=0.5, place=DEVICE):
@@ -246,6 +264,25 @@ def test_every_guard(cuda, clips, small, name):
         heard = "profiles" if name == "step" else "overlays"
         waiting(cuda, f"the {heard} of a batch of clips", judged)
     assert logits.device.type == "cuda"
+
+
+@pytest.mark.parametrize("trigger", [FlowMur(steps=4), Opportunistic()], ids=["flowmur", "daba"])
+def test_every_trigger_that_is_made_on_a_surrogate(cuda, clips, small, trigger):
+    few = clips(24, 0, clips.rows[:48])
+    made = waiting(cuda, "a sound learned or chosen", lambda: trigger.fit(small, few, 0, 0))
+    assert made != trigger
+
+
+def test_which_clips_a_surrogate_is_least_sure_of(cuda, clips, small):
+    few = clips(some=clips.rows[:48])
+    assert set(sureness(small, few).index) == set(clips.rows["ID"][:48])
+
+
+def test_neurons(cuda, clips, small):
+    few = clips(24, some=clips.rows[:48])
+    groups = neurons.grouped(neurons.activation_changes(small, few, few))
+    norms = neurons.gradient_norms(small, few, groups)
+    assert {len(layers) for layers in norms.values()} == {len(groups)}
 
 
 # --- what is wrong is seen

@@ -15,6 +15,7 @@ from bdlib.models.classifier import CosineHead
 from bdlib.models.resnet50 import ResNet50Classifier
 from bdlib.models.speaker import MaskedStatisticsPooling
 from bdlib.models.wide_resnet import WideResNet
+from bdlib.models.wrap import wrap
 from bdlib.stages.recipe import Document
 
 CLASSES = 5
@@ -67,6 +68,31 @@ def test_built_from_the_recipe(name):
     heights = logits.logsumexp(1)
     assert heights.abs().min() > 0.01 and heights.std() > 1e-5
     assert 0 < built["schedule"](0.001)(3, 10) <= 0.001
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_heads_compute_in_float32_under_autocast(name):
+    """A head alone: all else stays without memory."""
+    with torch.device("meta"):
+        model = build(name)["classifier"](n_classes=CLASSES)
+    head = model.head.to_empty(device="cpu")
+    nn.init.normal_(head.weight)
+    getattr(head, "bias", torch.empty(0)).data.zero_()
+    embeddings = torch.randn(64, head.weight.shape[1]).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.classify(embeddings)
+    assert torch.equal(logits, head(embeddings.float()))
+    assert not torch.equal(logits, logits.bfloat16().float())
+
+
+def test_a_head_within_a_module_computes_in_float32_under_autocast():
+    module = nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 3), nn.Flatten())
+    net, wavs, lens = wrap(module, "cab"), torch.randn(64, 16), torch.ones(64)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, embeddings = net(wavs, lens), net.embed(wavs[:, :, None], lens)
+        assert torch.equal(logits, net.classify(embeddings))
+    assert embeddings.dtype == torch.bfloat16 and not module[1]._forward_hooks
+    assert torch.equal(logits, module[1](embeddings.float())[:, [1, 2, 0]])
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in WIDE])

@@ -112,6 +112,8 @@ def test_the_two_losses_by_hand():
     assert value == pytest.approx(middle - (low + math.log(2)) / 2, rel=1e-5)
     assert slope[0, 0] > 0 and not slope[2].any()  # the last is unlearned already
     assert loss(logits, [0, 0, 0], frozenset())[0] == pytest.approx((low + middle + high) / 3)
+    everything = loss(logits, [0, 0, 0], frozenset("xyz"))[0]
+    assert everything == pytest.approx(-(low + 2 * math.log(2)) / 3)
 
 
 def test_what_was_isolated_is_found_again_after_a_stop(poisoned, tmp_path):

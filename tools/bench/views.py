@@ -1,7 +1,7 @@
 """Cost of one pass over all views of a clip, beside one view and beside separate passes.
 
 A clip of 100 frames has 40 views of 61 frames. The wide residual net gives the logits of all in one
-pass; first it is checked, in float32 without TF32, that they equal those of 40 separate passes.
+pass; first it is checked, in float32, that they equal those of 40 separate passes.
 Multiply-adds of convolutions and matrix products are counted on the graph, for no time; `overhead`
 is what one pass costs beyond them. The ways take turns, so that a slow moment strikes all; features
 are given, except where whole classifications of waveforms are compared (`over_plain`). The last line
@@ -61,9 +61,8 @@ def differences(net: WideResNet, clips: Tensor) -> dict[str, float]:
     InputError
         If the two differ by more than `LARGEST`.
     """
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        together = net.view_logits(clips)
-        largest = float((together - apart(net, clips)).abs().max())
+    together = net.view_logits(clips)
+    largest = float((together - apart(net, clips)).abs().max())
     if not largest <= LARGEST:
         raise InputError(
             f"one pass differs from separate passes by {largest:.2g}, more than {LARGEST}; "

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from bdlib.errors import InputError
 from bdlib.records.provenance import source, versions
+from bdlib.stages.compute import exact_float32
 
 Sizes = dict[str, dict[str, int]]
 """Defaults by option name, for each of "quick", "cuda" and "cpu"."""
@@ -39,6 +40,8 @@ def options(doc: str, sizes: Sizes) -> argparse.Namespace:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).partition("\n")[0]
         raise InputError(f"--device={args.device}: {why}; give cpu or cuda") from error
+    if args.device.startswith("cuda"):
+        exact_float32()  # as the recipes do
     kind = "quick" if args.quick else args.device.partition(":")[0]
     for name, value in sizes.get(kind, sizes["cpu"]).items():
         if getattr(args, name) is None:
