@@ -7,6 +7,7 @@ choice_tables.py --check    # fails where the page says something else
 
 import json
 import sys
+from statistics import fmean
 
 from blocks import ROOT, Blocks, main
 
@@ -25,10 +26,15 @@ def choices() -> str:
         attack, nets = training.split("-")[1], told["nets"]
         fit = {k: net for k, net in nets.items() if net["affordable"] and net["moved"] > 0}
         left = {name: 100 * net["attack_success_rate"] for name, net in fit.items()}
+        shown = [
+            left[told["chosen"]],
+            min(left.values()),
+            fmean(left.values()),
+            left[told["by_pull"]],
+        ]
         lines.append(
             f"| {attack.replace('_', ' ')} | {'yes' if attack in DEVELOPMENT else 'no'} | {len(fit)} | "
-            f"`{told['chosen']}` | {left[told['chosen']]:.0f} | {min(left.values()):.0f} | "
-            f"{sum(left.values()) / len(left):.0f} | {left[told['by_pull']]:.0f} | "
+            f"`{told['chosen']}` | {' | '.join(f'{value:.0f}' for value in shown)} | "
             f"{told['rank_correlation']['moved']:.2f} |"
         )
     return "\n\n" + "\n".join(lines) + "\n\n"
