@@ -147,11 +147,18 @@ def _defense(record: dict[str, Any]) -> str | None:
 
 
 def _undefended(records: list[dict[str, Any]]) -> dict[Case, Runs]:
-    """Of groups that differ in their settings alone, the one with most seeds stands for all."""
+    """Of groups that differ in their settings alone, one stands for all.
+
+    It is the one whose test asked most clips, and of these the one with most seeds.
+    """
+
+    def weight(group: Runs) -> tuple[int, int]:
+        return group.record["attack"].get("eligible", 0), len(group.runs)
+
     by_case: dict[Case, Runs] = {}
     for group in _groups(records, None):
         case = case_of(group.record)
-        if case not in by_case or len(group.runs) > len(by_case[case].runs):
+        if case not in by_case or weight(group) > weight(by_case[case]):
             by_case[case] = group
     return by_case
 

@@ -46,6 +46,24 @@ def test_points_are_means_over_seeds_and_of_natural_triggers_alone(spoken, make_
     assert points.case_of(spoken(gender=None)).target == "0011"
 
 
+def test_targets_of_a_gender_are_one_case_and_most_clips_stand_for_it(spoken):
+    """Two seeds with a man each are pooled; the test that asked more clips counts, though of fewer seeds."""
+    few = [spoken(success=0.9, seed=seed) for seed in (0, 1, 2)]
+    more = [spoken(success=0.6), spoken(success=0.8, seed=1)]
+    for record, target in zip(more, ("0011", "0013"), strict=True):
+        record["attack"] |= {"target": target, "eligible": 1000, "seed": record["seed"]}
+        record["attack"]["labels"] |= {"unheard": True, "target_class": target}
+    found = points.attacked(points.natural([*few, *more]))
+    (success,) = (estimates["attack_success_rate"] for estimates in found.values())
+    assert success.mean == pytest.approx(0.7) and success.over == "pair"
+    floor = [spoken(gender=gender, rate=0.0, success=0.1) for gender in ("male", "female")]
+    both = [spoken(emotion=e, gender=g) for e in ("Sad", "Happy") for g in ("male", "female")]
+    plain, floored = (
+        points.gender_tests(points.attacked(some)) for some in (both, [*both, *floor])
+    )
+    assert plain == floored  # nothing was poisoned there
+
+
 def test_two_sample_tests_of_the_genders(spoken):
     """Over cases that both genders have; the paper's are over all of its configurations."""
     rates = {"male": [0.5, 0.6, 0.9], "female": [0.4, 0.7, 0.6]}
