@@ -337,7 +337,7 @@ def _told(net: SpeechClassifier, poisoned: Poisoned, settings: dict[str, Any]) -
 
     There is no classifier of a net that is not of this library, or wraps a module.
     """
-    made, audio, name = net.made_with, poisoned.corpus.audio, poisoned.trained_on
+    made, audio, name = getattr(net, "made_with", None), poisoned.corpus.audio, poisoned.trained_on
     if made:  # the number of classes is that of the labels
         made = {key: value for key, value in made.items() if key != "n_classes"}
         made[TYPE] = made[TYPE].replace(NEW, "!name:")
