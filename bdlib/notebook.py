@@ -236,8 +236,7 @@ def measure(net: SpeechClassifier, poisoned: Poisoned) -> Measured:
         measured |= metrics.filtering(pd.Index(everyone["ID"]), kept, truth)
     if thresholds := getattr(net, "thresholds", None):
         measured |= metrics.screening(clean, tables[TRIGGERED], thresholds)
-        least = next(iter(thresholds.values()))
-        measured |= metrics.passed(test, clean, tables[TRIGGERED], truth, least)
+        measured |= metrics.passed(test, clean, tables[TRIGGERED], truth, thresholds)
     return measured
 
 

@@ -66,6 +66,9 @@ def test_its_own_command_is_run_in_a_folder_of_its_own(tool, make_record, monkey
         *(sys.executable, "train.py", "hparams/smallcnn.yaml", "--seed=1", "--data_folder=/data"),
         *(f"--output_folder={tmp_path}", f"--results_folder={tmp_path}"),
     ]
+    mini = "python train.py hparams/smallcnn.yaml --data_folder=mini"
+    tool.again(known(make_record, command=mini), "/data", tmp_path)
+    assert asked["line"][3] == "--data_folder=mini"  # synthetic speech is no other corpus
     asked["status"] = 1
     with pytest.raises(InputError, match="failed: no such clip"):
         tool.again(known(make_record), "/data", tmp_path)

@@ -27,6 +27,7 @@ from bdlib.sampling import rank
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {"train.py", "defend.py"}
+MINI = "--data_folder=mini"
 METRICS = ("clean_accuracy", "attack_success_rate")
 
 
@@ -46,13 +47,14 @@ def again(record: dict[str, Any], data_folder: str, folder: Path) -> dict[str, A
     """
     program, yaml, *given = [*shlex.split(record["command"])[1:], "", ""]
     recipe = ROOT / "recipes" / record["dataset"]["name"]
+    synthetic = MINI in given
     given = [option for option in given if option and not option.startswith("--data_folder=")]
     # A yaml builds what it names: none but those of the recipe is read.
     own = program in PROGRAMS and re.fullmatch(r"hparams/\w+\.yaml", yaml)
     if not own or not recipe.is_dir() or "/" in "".join([record["dataset"]["name"], *given]):
         raise InputError(f"{record['id']}: {record['command']} is no run of a recipe alone")
     places = (
-        f"--data_folder={data_folder}",
+        MINI if synthetic else f"--data_folder={data_folder}",
         f"--output_folder={folder}",
         f"--results_folder={folder}",
     )
@@ -86,7 +88,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     line.add_argument("records", type=Path, help="results/<Dataset>.jsonl")
-    line.add_argument("--data_folder", required=True, help="the corpus that they were made on")
+    line.add_argument(
+        "--data_folder", required=True, help="the corpus of those that are of real speech"
+    )
     line.add_argument("--experiment", help="draw among its records (default: among all)")
     line.add_argument("--cells", type=int, default=10, help="how many (default: %(default)s)")
     line.add_argument("--seed", type=int, default=0, help="of the lot (default: %(default)s)")

@@ -157,7 +157,7 @@ def passed(
     clean: pd.DataFrame,
     triggered: pd.DataFrame,
     truth: pd.DataFrame,
-    least: float,
+    thresholds: Mapping[float, float],
 ) -> dict[str, Metric]:
     """What a guard lets through: a clip that it rejects is neither right nor the target's.
 
@@ -165,8 +165,8 @@ def passed(
     ---------
     test, clean, triggered, truth : pd.DataFrame
         As in `backdoor`, with `suspicion` in both scores.
-    least : float
-        Least suspicion rejected.
+    thresholds : Mapping[float, float]
+        As in `screening`; the first one is in use.
 
     Returns
     -------
@@ -177,6 +177,7 @@ def passed(
     """
     true = test.set_index("ID")["label"]
     eligible = truth[truth["split"] == TRIGGERED]
+    least = next(iter(thresholds.values()))
     said, answer = _predicted(clean, true.index), _predicted(triggered, eligible.index)
     good = clean.loc[true.index, "suspicion"] < least
     bad = triggered.loc[eligible.index, "suspicion"] < least

@@ -9,9 +9,8 @@ from bdlib.report.groups import Records
 from bdlib.report.table import Grid, Table, markdown
 
 COLUMNS = ("", "Of all", "With a record on real speech", "Without")
-NATURAL = (
-    "natural_attribute"  # the policy of `emotion` and `attribute`, which has no yaml of its own
-)
+NATURAL = "natural_attribute"
+"""The policy of `emotion` and `attribute`, which has no yaml of its own."""
 
 
 def coverage(records: Records, root: Path) -> str:

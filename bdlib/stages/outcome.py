@@ -63,8 +63,8 @@ def measure(defended: Defended, scores: Scores, poisoned: Poisoned) -> dict[str,
     if poisoned.attack and defense.thresholds:
         good, bad = scores.read(TEST), scores.read(TRIGGERED)
         measured |= metrics.screening(good, bad, defense.thresholds)
-        least = next(iter(defense.thresholds.values()))
-        measured |= metrics.passed(poisoned.splits[TEST], good, bad, poisoned.truth(), least)
+        own = (poisoned.splits[TEST], good, bad, poisoned.truth())
+        measured |= metrics.passed(*own, defense.thresholds)
     for part in filter(None, (defended.first, defended)):
         if part.defense.stage == "repair":
             measured |= _repaired_or_not(part.trained) | _parameters_left(part.trained)

@@ -199,7 +199,7 @@ def test_what_a_guard_lets_through_by_hand():
         {"split": "test_triggered", "label_before": ["no", "no", "on"], "label_after": "yes"},
         index=list("abc"),
     )
-    measured = passed(test, clean, triggered, truth, 0.5)
+    measured = passed(test, clean, triggered, truth, {0.25: 0.5, 0.5: 0.0})
     assert {name: (m["count"], m["total"]) for name, m in measured.items()} == {
         "passed_clean_accuracy": (2, 4),  # b and c
         "passed_attack_success_rate": (1, 3),  # a
