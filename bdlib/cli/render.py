@@ -22,7 +22,7 @@ SUBSETS = {"SpeechCommands"}  # recipes whose cells are of a subset (docs/leader
 
 
 def planned(root: Path) -> list[Planned]:
-    """The cells of docs/leaderboard.md: of each recipe one grid for each half of the attacks."""
+    """The cells of docs/leaderboard.md: the grids of a recipe are of the halves of the attacks in turn."""
     return [
         cell
         for path in sorted(root.glob("recipes/*/experiments/leaderboard.yaml"))
@@ -35,20 +35,16 @@ def _planned(path: Path) -> Iterator[Planned]:
 
     grids = yaml.safe_load(path.read_text("utf-8"))["grid"]
     listed = iter(cells(path, "full", "data"))
-    halves = [itertools.islice(listed, math.prod(map(len, grid.values()))) for grid in grids]
-    for half, some in zip(HALVES, halves, strict=True):
-        parts = [(cell, dict(_pairs(cell))) for cell in some]
-        # A net without the control that all victims have is a defense itself.
-        nets = {c.yaml for c, given in parts if given.get("defense") == "perfect_filter_oracle"}
-        for cell, given in parts:
-            steps = [given[key] for key in ("after", "defense") if key in given]
-            own = [] if cell.yaml in nets else [Path(cell.yaml).stem]
-            defense = " + ".join([*own, *steps]) or "none"
+    for half, grid in zip(itertools.cycle(HALVES), grids, strict=False):
+        for cell in itertools.islice(listed, math.prod(map(len, grid.values()))):
+            given = dict(_pairs(cell))
+            defense = " + ".join(given[key] for key in ("after", "defense") if key in given)
             labels = given.get("labels", "").replace("_", " ")
             attack = ", ".join(filter(None, (given.get("emotion") or given["attack"], labels)))
             name = cell.folder.name
             scale = "subset" if name in SUBSETS else "full"
-            yield Planned(name, half, attack, defense, cell.told, scale)
+            seed = int(given["seed"])
+            yield Planned(name, half, attack, defense or "none", cell.told, scale, seed)
 
 
 def _pairs(cell: "Cell") -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from bdlib.report.table import SCALES, Grid, Table, markdown, percent
 
 HALVES = ("development", "confirmation")
 LEAST = 3  # attacks that an interval wants
+FIRST = 0  # seed of the cells from which the recommended default is chosen
 AFFORDABLE = 0.02  # clean accuracy that the recommended default may cost on either task
 NO_DEFENSE = {"none", "perfect_filter_oracle", "random_filter"}
 SECONDS = ("train_s", "repair_s", "filter_s")
@@ -20,7 +21,7 @@ COLUMNS = (
 )
 OTHER = " *"
 NOTES = (
-    "Mean over attacks, of each the mean over nets and seeds; brackets: 95 % t-interval over attacks. "
+    "Mean over attacks, of each the mean over seeds; brackets: 95 % t-interval over attacks. "
     "Worst: the attack of the highest ASR. Medians of clean clips and seconds.",
     "*: met other attacks than the undefended nets; its numbers do not compare with theirs.",
 )
@@ -38,11 +39,13 @@ class Planned:
     half : str
         `development` or `confirmation`.
     attack, defense : str
-        What a reader calls them; of a defense that is a net of its own, this net.
+        What a reader calls them.
     command : str
         As its record tells it.
     scale : str
         Of its data: a subset is not the whole.
+    seed : int
+        Of the poison and the training.
     """
 
     dataset: str
@@ -51,6 +54,7 @@ class Planned:
     defense: str
     command: str
     scale: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) 
 
 
 def _by_attack(runs: Iterable[tuple[str, dict[str, Any]]], metric: str) -> dict[str, float]:
-    """Mean over nets and seeds, by attack."""
+    """Mean over seeds, by attack."""
     values: dict[str, list[float]] = defaultdict(list)
     for attack, record in runs:
         if metric in record["metrics"]:
@@ -183,15 +187,16 @@ def _over_attacks(means: dict[str, float]) -> Estimate | None:
     return Estimate(mean, max(0.0, low), min(1.0, high), over="attacks")
 
 
-def recommended(some: Iterable[Board]) -> str | None:
-    """The defense that the rule of the protocol takes, from the development half alone.
+def recommended(records: Records, planned: Iterable[Planned]) -> str | None:
+    """The defense that the rule of the protocol takes, from seed `FIRST` of the development half alone.
 
     Of those that exist on every task, met all attacks there and cost at most `AFFORDABLE` of the
     clean accuracy of the undefended nets, the one of the least mean ASR over the tasks; of equals
-    that of the lower worst ASR, and of fewer clean clips. None while a cell of the half has no
+    that of the lower worst ASR, and of fewer clean clips. None while one of these cells has no
     record, where all undefended nets failed, and where no defense is affordable.
     """
-    halves = [board for board in some if board.half == HALVES[0]]
+    asked = [cell for cell in planned if (cell.half, cell.seed) == (HALVES[0], FIRST)]
+    halves = boards(records, asked)
     if not halves or any(_counts(board)[-1] for board in halves):
         return None
     by_task = [{row.defense: row for row in board.rows if row.measured} for board in halves]
@@ -258,8 +263,18 @@ def _missing(board: Board) -> str:
     return f"Missing: {missing:,} of {planned:,} cells."
 
 
-def page(some: Sequence[Board], picture: str | None = None) -> str:
-    """`results/leaderboard.md` below its first line: what is there, the tables, what is missing."""
+def page(some: Sequence[Board], chosen: str | None = None, picture: str | None = None) -> str:
+    """`results/leaderboard.md` below its first line: what is there, the tables, what is missing.
+
+    Arguments
+    ---------
+    some : sequence of Board
+        Of both halves.
+    chosen : str | None
+        The recommended default.
+    picture : str | None
+        Its path.
+    """
     counted = [
         (board.dataset, board.half, *(f"{count:,}" for count in _counts(board))) for board in some
     ]
@@ -270,10 +285,9 @@ def page(some: Sequence[Board], picture: str | None = None) -> str:
     if not made:
         refused = f" Refused: {'; '.join(reasons)}." if reasons else ""
         lines.append(f"No cell has been measured yet: there is nothing to compare.{refused}\n")
-    if name := recommended(some):
-        lines.append(
-            f"Recommended, by the rule of the protocol on the development half: **{name}**.\n"
-        )
+    if chosen:
+        rule = f"by the rule of the protocol on seed {FIRST} of the development half"
+        lines.append(f"Recommended, {rule}: **{chosen}**.\n")
     if picture:
         lines.append(f"![Clean accuracy against attack success rate]({picture})\n")
     return "\n".join([*lines, *(markdown(table, level=2) for table in made)])

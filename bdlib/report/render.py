@@ -84,7 +84,8 @@ def render(
     pictures = _pictures([*records, *attacks], published, boards) if records else {}
     if boards:
         drawn = next((f"figures/{stem}.png" for stem in pictures if stem.startswith(BOARD)), None)
-        wanted[folder / "leaderboard.md"] = MADE + leaderboard.page(boards, drawn)
+        chosen = leaderboard.recommended(records, planned)
+        wanted[folder / "leaderboard.md"] = MADE + leaderboard.page(boards, chosen, drawn)
     if not check:
         _draw(pictures, folder / "figures")
     report = folder / "report.html"
