@@ -126,7 +126,7 @@ def test_a_clock_that_runs_backwards_changes_no_number(world, here):
     (done,) = folder.glob("exp/train/*/done.json")
     assert min(read_json(done)[key] for key in ("wall_s", "train_s")) >= 0
     lines = record.read(folder / "results" / "RAVDESS.jsonl")
-    assert lines[0]["runtime"]["wall_s"] >= 0
+    assert lines[0]["runtime"]["wall_s"] >= 0 and lines[0]["runtime"]["score_ms"] > 0
 
 
 # --- disks

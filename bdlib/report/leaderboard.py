@@ -15,14 +15,16 @@ FIRST = 0  # seed of the cells from which the recommended default is chosen
 AFFORDABLE = 0.02  # clean accuracy that the recommended default may cost on either task
 NO_DEFENSE = {"none", "perfect_filter_oracle", "random_filter"}
 SECONDS = ("train_s", "repair_s", "filter_s")
+OWN = {"repair": ("repair_s",), "inference": ()}  # by stage; of all others the training as well
+SCORED = ("clean_accuracy", "triggered_accuracy")  # rates of all clips of the two test sets
 COLUMNS = (
     *("Defense", "Clean accuracy [%]", "ASR [%]", "Worst [%]", "Robust accuracy [%]", "AUROC"),
-    *("False alarms [%]", "Clean clips", "Seconds", "Cells"),
+    *("False alarms [%]", "Clean clips", "Seconds", "ms a clip", "Cells"),
 )
 OTHER = " *"
 NOTES = (
     "Mean over attacks, of each the mean over seeds; brackets: 95 % t-interval over attacks. "
-    "Worst: the attack of the highest ASR. Medians of clean clips and seconds.",
+    "Worst: the attack of the highest ASR. Medians of clean clips, seconds and milliseconds.",
     "*: met other attacks than the undefended nets; its numbers do not compare with theirs.",
 )
 COUNTED = ("Task", "Half", "Cells", "Measured", "Refused", "Missing")
@@ -78,11 +80,15 @@ class Row:
     alarms: Estimate | None
     clean: float | None
     seconds: float | None
+    answering: float | None
 
 
 @dataclass(frozen=True)
 class Board:
-    """One half of the attacks on one task: `data` is a record's account of it, if there is a record."""
+    """One half of the attacks on one task: `data` is a record's account of it, if there is a record.
+
+    `hours` are those of all trainings, filters, repairs and answers that stand behind it.
+    """
 
     dataset: str
     half: str
@@ -90,6 +96,7 @@ class Board:
     rows: tuple[Row, ...]
     reasons: tuple[str, ...]
     devices: tuple[str, ...]
+    hours: float
 
 
 def boards(records: Records, planned: Sequence[Planned]) -> list[Board]:
@@ -133,7 +140,16 @@ def _board(
         tuple(_row(name, own, newest) for name, own in by_defense.items()),
         tuple(dict.fromkeys(line for lines in reasons for line in lines)),
         tuple(dict.fromkeys(record["runtime"]["device"] for record in good)),
+        sum(map(_own_seconds, good)) / 3600,
     )
+
+
+def _own_seconds(record: dict[str, Any]) -> float:
+    """What a cell took besides the cells that it builds upon: of a repair and a guard not the training."""
+    runtime, metrics = record["runtime"], record["metrics"]
+    keys = OWN.get((record["defense"] or {}).get("stage"), ("train_s", "filter_s"))
+    clips = sum(metrics.get(name, {}).get("total", 0) for name in SCORED)
+    return sum(runtime.get(key, 0) for key in keys) + runtime.get("score_ms", 0) * clips / 1000
 
 
 def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) -> Row:
@@ -149,6 +165,7 @@ def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) 
     )
     clean = [(record["defense"] or {}).get("clean_budget", 0) for _, record in runs]
     seconds = [sum(r["runtime"].get(key, 0) for key in SECONDS) for _, r in runs]
+    answering = [r["runtime"]["score_ms"] for _, r in runs if "score_ms" in r["runtime"]]
     return Row(
         defense,
         stage,
@@ -164,6 +181,7 @@ def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) 
         alarms=_over_attacks(_by_attack(runs, alarms)),
         clean=median(clean) if clean else None,
         seconds=median(seconds) if seconds else None,
+        answering=median(answering) if answering else None,
     )
 
 
@@ -226,7 +244,8 @@ def _table(board: Board) -> Table:
     base = next((row.attacks for row in rows if row.defense == "none"), frozenset())
     cells = tuple(_cells(row, OTHER * (row.attacks != base)) for row in rows)
     notes = [NOTES[0], *NOTES[1:] * any(row.attacks != base for row in rows)]
-    notes.append(f"Computed on: {', '.join(board.devices)}. {_missing(board)}")
+    took = f"Computed on: {', '.join(board.devices)}, in {board.hours:,.1f} hours of one process."
+    notes.append(f"{took} {_missing(board)}")
     notes += [f"Refused: {reason}" for reason in board.reasons]
     title = f"{data['name']} {data['variant'] or ''}".strip() + f", {board.half} half"
     grid = Grid("", COLUMNS, cells)
@@ -247,6 +266,7 @@ def _cells(row: Row, mark: str) -> tuple[str, ...]:
         percent(row.alarms and replace(row.alarms, over="")),
         f"{row.clean:,.0f}",
         f"{row.seconds:,.0f}",
+        "" if row.answering is None else f"{row.answering:.1f}",
         f"{row.measured} of {row.planned}",
     )
 

@@ -26,8 +26,8 @@ REPAIRED = {
     **MADE,
 }
 """Keys of the files that a training and a repair leave, with their types."""
-OWN_TIME = {"repair": "repair_s", "filter": "filter_s"}
-"""Seconds that a defense took itself, by its part of a record; trainings are told apart."""
+OWN_TIME = {"repair": "repair_s", "filter": "filter_s", "scores": "score_ms"}
+"""Time that a defense took itself, by its part of a record; trainings are told apart."""
 RECORDED = "recorded "
 """Begins the line that tells that a run has its record; a sweep counts them in a log."""
 
@@ -109,7 +109,7 @@ def entry(
         "metrics": measured,
         "runtime": {
             **{key: done[key] for key in ("wall_s", "train_s", "peak_memory_mb", "device")},
-            **{key: made[part][key] for part, key in OWN_TIME.items() if part in made},
+            **{key: made[part][key] for part, key in OWN_TIME.items() if key in made.get(part, ())},
         },
     }
 

@@ -1,5 +1,6 @@
 """Stage 5: what a classifier answers to the test sets, as files."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from bdlib.records.provenance import MADE, made, newest
 from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.train import Trained
+
+TOOK = {"score_s": float, "scored": int}
+"""Seconds that the clips of a test set took to be scored, and how many they are."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,23 @@ def score(trained: Trained, poisoned: Poisoned) -> Scores:
             if not (path.exists() and _made(path).exists()):
                 classifier = trained.classifier
                 _made(path).unlink(missing_ok=True)  # that of a file which is there no more
+                started = time.monotonic()
                 scores.score(classifier, trained.batches(split), poisoned.classes, path)
-                write_sealed(_made(path), made(), [path])
+                took = {
+                    "score_s": time.monotonic() - started,
+                    "scored": len(poisoned.splits[split]),
+                }
+                write_sealed(_made(path), made() | took, [path])
     return Scores(files)
 
 
 def provenance(trained: Trained, poisoned: Poisoned) -> dict[str, Any]:
-    """`source` and `versions` of the scoring; of several the newest."""
-    return newest(_read_made(score_file(trained, poisoned, split)) for split in poisoned.tests)
+    """`source` and `versions` of the scoring; of several test sets the newest, and `score_ms` a clip."""
+    told = [_read_made(score_file(trained, poisoned, split)) for split in poisoned.tests]
+    if not all(TOOK.keys() <= part.keys() for part in told):
+        return newest(told)  # scored by a version that did not tell
+    seconds, clips = (sum(part[key] for part in told) for key in TOOK)
+    return {**newest(told), "score_ms": round(1000 * seconds / clips, 2)}
 
 
 def score_file(trained: Trained, poisoned: Poisoned, split: str) -> Path:

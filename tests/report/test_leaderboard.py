@@ -31,8 +31,9 @@ def run(make_record, attack, defense, seed, success, **changes):
         "command": cell(attack, defense, seed).command,
         "defense": about,
         "seed": seed,
-        "metrics": {name: {"value": value} for name, value in rates.items()},
-        "runtime": {"device": "cpu", "train_s": 100.0, **({"repair_s": 7.0} if stage else {})},
+        "metrics": {name: {"value": value, "total": 2000} for name, value in rates.items()},
+        "runtime": {"device": "cpu", "train_s": 100.0, "score_ms": 1.5,
+                    **({"repair_s": 7.0} if stage else {})},
         **changes,
     })  # fmt: skip
 
@@ -66,10 +67,13 @@ def test_rows_by_hand(records, asked):
     assert none[1:4] == ("80.0 [80.0, 80.0]", "100.0 [100.0, 100.0]", "100.0 (tempo)")
     # t of 0.975 with two degrees of freedom is 4.303: 0.5 -+ 4.303 * 0.5 / sqrt(3) is cut at 0 and 1.
     assert fix == ("fix", "80.0 [80.0, 80.0]", "50.0 [0.0, 100.0]", "100.0 (clap)",
-                   "50.0 [50.0, 50.0]", "", "", "60", "107", "4 of 6")  # fmt: skip
-    assert none[-3:] == ("0", "100", "6 of 6")
+                   "50.0 [50.0, 50.0]", "", "", "60", "107", "1.5", "4 of 6")  # fmt: skip
+    assert none[-4:] == ("0", "100", "1.5", "6 of 6")
     assert ask[0] == "ask *" and ask[2] == "50.0" and ask[5:7] == ("0.750", "3.0")
     assert "Missing: 3 of 18 cells." in table.notes[2]
+    # Six trainings, four repairs, and in 14 cells 2,000 clips.
+    (board,) = boards(records, asked)
+    assert board.hours == pytest.approx((600 + 4 * 7 + 14 * 3) / 3600)
     assert table.notes[-1] == "Refused: no clip is left" and table.notes[1].startswith("*")
 
 
