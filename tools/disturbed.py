@@ -36,6 +36,8 @@ TIMES = (
     "wall_s",
     "train_s",
     "repair_s",
+    "score_s",
+    "score_ms",
     "peak_memory_mb",
     "unixtime",
     "$sealed",

@@ -33,7 +33,15 @@ from bdlib.records.provenance import source, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEP = [sys.executable, str(ROOT / "tools" / "sweep.py")]
-TIMES = {"time", "commit", "dirty", "wall_s", "train_s", "peak_memory_mb"}  # when, and how long
+TIMES = {
+    "time",
+    "commit",
+    "dirty",
+    "wall_s",
+    "train_s",
+    "score_ms",
+    "peak_memory_mb",
+}  # when, and how long
 TABLE = {
     "experiment": "lost",
     "seeds": [0, 1, 2, 3, 4],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bdlib.errors import fits
 from bdlib.evaluation import scores
 from bdlib.files import alone, digest, read_json
 from bdlib.manifest import TEST
@@ -61,10 +62,10 @@ def score(trained: Trained, poisoned: Poisoned) -> Scores:
 def provenance(trained: Trained, poisoned: Poisoned) -> dict[str, Any]:
     """`source` and `versions` of the scoring; of several test sets the newest, and `score_ms` a clip."""
     told = [_read_made(score_file(trained, poisoned, split)) for split in poisoned.tests]
-    if not all(TOOK.keys() <= part.keys() for part in told):
+    if not all(fits(part.get(key), kind) for part in told for key, kind in TOOK.items()):
         return newest(told)  # scored by a version that did not tell
     seconds, clips = (sum(part[key] for part in told) for key in TOOK)
-    return {**newest(told), "score_ms": round(1000 * seconds / clips, 2)}
+    return {**newest(told), "score_ms": round(1000 * seconds / max(clips, 1), 2)}
 
 
 def score_file(trained: Trained, poisoned: Poisoned, split: str) -> Path:
