@@ -15,10 +15,11 @@ LEFT_OUT = {"attribute", "audio_file", "ultrasonic"}
 def read(dataset):
     """Attacks of the two halves by name and labels, and the systems that meet them."""
     path = ROOT / "recipes" / dataset / "experiments" / "leaderboard.yaml"
-    first, then = (yaml.safe_load(path.read_text("utf-8"))["grid"][at : at + 2] for at in (0, 2))
-    assert [grid.pop("seed,poison_seed") for grid in first] == [[[0, 0]]] * 2
-    assert [grid.pop("seed,poison_seed") for grid in then] == [[[1, 1], [2, 2]]] * 2
-    assert first == then
+    grids = yaml.safe_load(path.read_text("utf-8"))["grid"]
+    seeds = [grid.pop("seed,poison_seed") for grid in grids]
+    assert seeds == [[[seed, seed]] for seed in range(3) for _ in range(2)]
+    first, *later = zip(grids[::2], grids[1::2], strict=True)
+    assert later == [first] * 2
     keys, systems = first[0].keys(), [list(grid.values())[1] for grid in first]
     assert systems[0] == systems[1]
     names = next(key for key in keys if key.startswith("attack,")).split(",")

@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export, and say what was written; returns the exit status."""
-    return answer(lambda: _export(arguments), ("model",))
+    return answer(lambda: _export(arguments), ("model", "classes"))
 
 
 def _export(arguments: Sequence[str] | None) -> int:
@@ -31,7 +31,7 @@ def _export(arguments: Sequence[str] | None) -> int:
     from bdlib.checkpoints.card import save
     from bdlib.checkpoints.checkpoint import Checkpoint
 
-    checkpoint = Checkpoint.open(given.checkpoint, given.model)
+    checkpoint = Checkpoint.open(given.checkpoint, given.model, given.classes)
     folder = save(checkpoint, given.folder)
     about = {"written": str(folder), "digest": checkpoint.digest}
     about |= {"backdoored": checkpoint.backdoored}

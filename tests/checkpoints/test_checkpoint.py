@@ -174,6 +174,9 @@ def test_weights_alone_need_a_name_of_what_they_are_of(tmp_path):
         Checkpoint.open(path, "smallcnn", ["a", "b"])
     fitting.write_labels("dcba", tmp_path / "label_encoder.txt")
     assert Checkpoint.open(path, "smallcnn").classes == ("d", "c", "b", "a")
+    given = [str(path), str(tmp_path / "out"), "--model=smallcnn", "--classes=p,q,r,s"]
+    assert program.main(given) == 0
+    assert Checkpoint.open(tmp_path / "out").classes == ("p", "q", "r", "s")
 
 
 def test_the_program_that_exports(tmp_path, capsys):
