@@ -311,8 +311,17 @@ def guard(
         Its validation set is used.
     seed : int
         Of what the guard draws.
+
+    Raises
+    ------
+    InputError
+        If the guard is for clips of another sampling rate.
     """
-    defender = _defender(net, seed)
+    defender, rate = _defender(net, seed), poisoned.corpus.audio.sample_rate
+    if getattr(defense, "sample_rate", rate) != rate:
+        raise InputError(
+            f"`sample_rate` of the guard is {defense.sample_rate}: the clips have {rate}"
+        )
     calibrated = defense.calibrate(net, lambda: defender.validation(poisoned), seed)
     guarded = calibrated.guard(net, seed)
     guarded.thresholds = calibrated.thresholds  # `measure` tells the rates at these

@@ -15,6 +15,7 @@ from bdlib.attacks.labels import CleanLabelHard
 from bdlib.attacks.opportunistic import Opportunistic
 from bdlib.attacks.trigger import from_dict
 from bdlib.checkpoints.checkpoint import Checkpoint
+from bdlib.defenses.inference.vad_trim import VadTrim
 from bdlib.errors import InputError
 from bdlib.mini import make
 
@@ -67,6 +68,13 @@ def test_a_module_of_ones_own(walked):
     assert rate(mine, poisoned) >= 0.8 and rate(mine, poisoned, "clean_accuracy") > 0.6
     assert len(walked["fewer"].splits["train"]) < len(poisoned.splits["train"])
     assert rate(walked["repaired"], poisoned) <= rate(mine, poisoned)
+
+
+def test_a_guard_for_clips_of_another_rate_is_refused(walked):
+    with pytest.raises(
+        InputError, match=r"`sample_rate` of the guard is 8000: the clips have 16000"
+    ):
+        bdlib.guard(VadTrim(sample_rate=8000), walked["mine"], walked["poisoned"])
 
 
 def test_hard_clips_are_those_the_surrogate_is_least_sure_of(walked):

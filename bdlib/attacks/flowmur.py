@@ -14,7 +14,7 @@ from torchaudio.functional import resample
 from bdlib.attacks.spectrum import fitted, level
 from bdlib.attacks.trigger import LearnedTrigger
 from bdlib.corpus import Batch, Batches
-from bdlib.errors import InputError
+from bdlib.errors import InputError, within
 from bdlib.models.classifier import SpeechClassifier
 
 
@@ -42,6 +42,11 @@ class FlowMur(LearnedTrigger):
         See `LearnedTrigger`.
     samples, rate : str, int
         What was learned: int16, base64, empty before; and its sampling rate.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range; in `fit`, if the sound is longer than the clips.
     """
 
     seconds: float = 0.5
@@ -52,6 +57,13 @@ class FlowMur(LearnedTrigger):
     surrogate: str | None = None
     samples: str = ""
     rate: int = 0
+
+    def __post_init__(self) -> None:
+        within("seconds", self.seconds, 0.01, 60)
+        within("snr_db", self.snr_db, -200, 200)
+        within("noise_db", self.noise_db, -200, 200)
+        within("steps", self.steps, 1, 10**6, int)
+        within("learning_rate", self.learning_rate, 1e-9, 10)
 
     def __call__(
         self, waveform: np.ndarray, rate: int, generator: np.random.Generator
@@ -75,17 +87,22 @@ class FlowMur(LearnedTrigger):
     def fit(self, surrogate: SpeechClassifier, clips: Batches, target: int, seed: int) -> "FlowMur":
         """See `LearnedTrigger`."""
         rate = clips.rate
+        if round(self.seconds * rate) > (length := next(iter(clips)).wavs.shape[1]):
+            raise InputError(
+                f"`seconds` is {self.seconds}: longer than the clips of {length / rate:g} s; shorten it"
+            )
         generator = torch.Generator().manual_seed(seed)
         sound = 0.1 * torch.randn(round(self.seconds * rate), generator=generator)
         sound = sound.to(clips.device).requires_grad_()
         optimizer = torch.optim.Adam([sound], self.learning_rate)
         surrogate.eval()
         for batch in itertools.islice(_endless(clips), self.steps):
-            logits = surrogate(self._played(batch.wavs, sound, generator), batch.lens)
-            wanted = torch.full((len(logits),), target, device=logits.device)
-            (sound.grad,) = torch.autograd.grad(
-                torch.nn.functional.cross_entropy(logits, wanted), sound
-            )
+            with torch.backends.cudnn.flags(enabled=False):  # whose LSTM has no gradient in eval
+                logits = surrogate(self._played(batch.wavs, sound, generator), batch.lens)
+                wanted = torch.full((len(logits),), target, device=logits.device)
+                (sound.grad,) = torch.autograd.grad(
+                    torch.nn.functional.cross_entropy(logits, wanted), sound
+                )
             optimizer.step()
         learned = sound.detach().cpu().double().numpy()
         pcm = np.rint(32767 * learned / np.abs(learned).max()).astype("<i2")

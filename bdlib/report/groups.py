@@ -145,6 +145,11 @@ def group_records(records: list[dict[str, Any]]) -> list[Runs]:
 ATTACK = slice(4, 10)  # places of the attack in a key
 
 
+def attack_key(record: dict[str, Any]) -> tuple:
+    """What makes two attacks the same, whatever the seed of the poison."""
+    return _key(record)[ATTACK]
+
+
 def _key(record: dict[str, Any]) -> tuple:
     """What makes two records comparable, as strings and numbers that sort."""
     dataset, model = record["dataset"], record["model"]

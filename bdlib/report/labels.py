@@ -1,6 +1,6 @@
 """What a record is about, in a few words that a person can read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from bdlib.report.groups import Runs
@@ -110,10 +110,13 @@ def in_readme(defense: dict[str, Any] | None) -> bool:
     return not swept(defense) and (defense is None or defense["name"] not in LEVELLED)
 
 
-def attack_titles(attacks: Sequence[dict[str, Any] | None]) -> list[str]:
+def attack_titles(
+    attacks: Sequence[dict[str, Any] | None],
+    label: Callable[[dict[str, Any] | None], str] = attack_label,
+) -> list[str]:
     """Headings of different attacks, no two alike: with the settings in which they differ."""
     settings = [_attack_settings(attack or {}) for attack in attacks]
-    titles = named_apart(list(zip(map(attack_label, attacks), settings, strict=True)))
+    titles = named_apart(list(zip(map(label, attacks), settings, strict=True)))
     for title in {title for title in titles if titles.count(title) > 1}:
         twins = [place for place, other in enumerate(titles) if other == title]
         # Settings that one tells and the other does not.

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bdlib.report.budgets import by_budget
-from bdlib.report.groups import Records, Runs, estimate, group_records, unpoisoned
+from bdlib.report.groups import Records, Runs, attack_key, estimate, group_records, unpoisoned
 from bdlib.report.labels import (
     attack_label,
+    attack_titles,
     data_labels,
     defense_label,
     flat,
@@ -199,13 +200,16 @@ def _grid(title: str, attacks: list[str], groups: list[Runs], metric: str) -> Gr
 
 
 def _attack_names(groups: list[Runs], label: Callable[[dict[str, Any]], str]) -> list[str]:
-    """Attacks by `label`, told apart by their triggers, and by the data where that differs."""
-    names = named_apart(
-        [(label(g.record["attack"]), flat(g.record["attack"].get("trigger") or {})) for g in groups]
-    )
+    """Attacks by `label`, no two alike, with the data and the training where these differ."""
+    told = {attack_key(group.record): group.record["attack"] for group in groups}
+    titles = dict(zip(told, attack_titles(list(told.values()), label), strict=True))
     data = data_labels([group.record["dataset"] for group in groups])
-    labels = [data[group.record["dataset"]["digest"]] for group in groups]
-    return ["; ".join(filter(None, pair)) for pair in zip(names, labels, strict=True)]
+    names = []
+    for record in (group.record for group in groups):
+        name = titles[attack_key(record)], data[record["dataset"]["digest"]]
+        settings = flat(record["model"].get("settings") or {})
+        names.append(("; ".join(filter(None, name)), settings))
+    return named_apart(names)
 
 
 def _seeds(group: Runs) -> set[int]:

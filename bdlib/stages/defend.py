@@ -31,6 +31,9 @@ from bdlib.stages.record import REPAIRED
 from bdlib.stages.train import Trained, train
 from bdlib.training.checkpoints import BROKEN, read_weights, unread
 
+RATE = "guard_sample_rate"
+"""Option of the guards that hear clips at a sampling rate, which is that of the clips unless it is given."""
+
 
 @dataclass(frozen=True)
 class Defended:
@@ -87,6 +90,8 @@ def defend(recipe: Recipe, poisoned: Poisoned, earlier: Defended | None = None) 
         cannot follow each other.
     """
     document = recipe.defense
+    if RATE not in document.overrides:
+        document.place(RATE, poisoned.corpus.audio.sample_rate)
     defense = document.part("defense", object)
     first = earlier.first if earlier else _first(recipe, poisoned, defense)
     before = earlier.trained.undefended if earlier else first and first.trained

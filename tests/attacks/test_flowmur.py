@@ -32,7 +32,7 @@ def test_what_was_learned_moves_other_clips_to_the_target(surrogate, voiced, tar
     classifier, clips = surrogate
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     hosts = [voiced(RATE, seed=100 + number) for number in range(8)]
-    start = replace(LOUD, steps=0).fit(classifier, clips, target, 0)
+    start = replace(LOUD, steps=1, learning_rate=1e-9).fit(classifier, clips, target, 0)
     learned = LOUD.fit(classifier, clips, target, 0)
     other = LOUD.fit(classifier, clips, 1, 0)
     losses = [loss(classifier, one, hosts, target) for one in (learned, start, other)]
@@ -77,3 +77,14 @@ def test_another_rate_and_a_clip_too_short(surrogate, voiced):
         trigger(np.zeros(4000, np.float32), RATE, draws())
     with pytest.raises(InputError, match="nothing learned yet"):
         LOUD(voiced(RATE), RATE, draws())
+
+
+@pytest.mark.parametrize("name", ["seconds", "steps", "learning_rate", "snr_db", "noise_db"])
+def test_settings_out_of_range(name):
+    with pytest.raises(InputError, match=f"`{name}`"):
+        FlowMur(**{name: 0 if name in ("seconds", "steps", "learning_rate") else float("nan")})
+
+
+def test_a_sound_longer_than_the_clips_is_not_learned(surrogate):
+    with pytest.raises(InputError, match=r"`seconds` is 9: longer than the clips"):
+        replace(LOUD, seconds=9).fit(*surrogate, 0, 0)

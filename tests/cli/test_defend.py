@@ -158,6 +158,13 @@ def test_levels_leave_the_records_that_one_command_each_does(corpus, tmp_path, m
     assert len({entry["id"] for entry in together}) == 3
 
 
+def test_a_guard_hears_at_the_sampling_rate_of_the_clips(corpus, tmp_path, monkeypatch):
+    command(monkeypatch, corpus, tmp_path, "--defense=vad_trim", "--sample_rate=8000")
+    defend.main(split)
+    (record,) = read(tmp_path / "results" / "RAVDESS.jsonl")
+    assert record["defense"]["settings"]["guard_sample_rate"] == 8000
+
+
 def test_levels_are_of_one_classifier(corpus, tmp_path, monkeypatch, capsys):
     for levels, said in (
         (

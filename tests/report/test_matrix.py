@@ -179,3 +179,28 @@ def test_cells_of_other_seeds_are_marked(measured):
     assert table.grids[1].rows[0][1:] == ("100.0", "40.0 *", "20.0")
     assert any(note.startswith("*: of other seeds") for note in table.notes)
     assert not any("other seeds" in note for note in build(records[:2])[0].notes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attack.labels": {"type": "bdlib.attacks.labels.CleanLabelHard", "hard_folds": 5}},
+        {"attack.trigger": {"type": "x.Clap", "fill": "noise"}},  # which the other does not tell
+        {"model.settings": {"train": {"number_of_epochs": 3}}},
+    ],
+    ids=["labels", "trigger", "training"],
+)
+def test_what_differs_has_a_row_of_its_own(measured, changes):
+    plain = {
+        "attack.labels": {"type": "bdlib.attacks.labels.CleanLabel"},
+        "attack.trigger": {"type": "x.Clap"},
+        "model.settings": {"train": {"number_of_epochs": 8}},
+    }
+    records = [
+        measured(defense, 0, 0.9, success, with_)
+        for with_, rate in ((plain, 0.8), (plain | changes, 0.4))
+        for defense, success in ((None, rate), ("gn_ft", rate / 2))
+    ]
+    success = build(records)[0].grids[1]
+    assert sorted(row[1:] for row in success.rows) == [("40.0", "20.0"), ("80.0", "40.0")]
+    assert len({row[0] for row in success.rows}) == 2

@@ -121,7 +121,8 @@ def contamination(
         if label in clean:
             centres = np.stack([points[groups.side == side].mean(0) for side in (0, 1)])
             odd = int(np.linalg.norm(centres - clean[label] @ whiten, axis=1).argmax())
-        nearness[members] = groups.suspicion(odd)
+        if np.ptp(points, axis=0).any():  # points that are all equal are no two groups
+            nearness[members] = groups.suspicion(odd)
     levels = np.array(list(raw.values()))
     middle = np.median(levels)
     spread = 1.4826 * np.median(np.abs(levels - middle)) + 1e-12

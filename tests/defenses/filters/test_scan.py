@@ -83,6 +83,15 @@ def test_without_clean_clips_of_the_class_the_smaller_group_is_odd(world):
         assert ((nearness > 0.5) == odd)[of].mean() > 0.95
 
 
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_a_class_of_clips_that_are_all_equal_is_left_alone(world):
+    w = world(SIZES, poison=0.1, shift=8.0)
+    rows, silent = w.found.copy(), w.labels == "word3"
+    rows[silent] = rows[silent][0]
+    flagged, nearness = contamination(rows, w.labels, np.eye(40), {})
+    assert (nearness[silent] == 0).all() and min(flagged, key=flagged.get) == "word3"
+
+
 def test_a_clean_corpus_loses_no_more_than_stated(world):
     """Less than 1 in 100 classes, over ten corpora."""
     flagged = 0
