@@ -63,7 +63,8 @@ def cells(
     The file holds `experiment` (its name), `program` (`pls`, or by default what a cell needs), `seeds`,
     `options` for every cell, and a `grid` of lists whose combinations are cells, or several such grids.
     A key ``model`` names the yaml of `hparams`; a key ``defense`` chooses `defend.py` (null is none); a
-    key may join options with commas, ``"source,target": [[no, on], [yes, up]]``; a grid with a key
+    key may join options with commas, ``"source,target": [["no", "on"], ["yes", up]]`` (unquoted, yaml
+    takes the first three for true and false); a grid with a key
     ``seed`` has these in place of `seeds`. Under `scales` stands what differs at ``full``, ``subset``
     or ``mini``: `seeds`, `options`, `stand_ins` for models too large there, and `counts` of clips that
     the corpus must have. `own` are further options; they win over all of the file's. Folders are seen from

@@ -88,5 +88,6 @@ def _told(recipe: Recipe, poisoned: Poisoned, defended: "Defended", stop_stage: 
         print(summary(measured))
         parts = {**outcome.parts(defended), **grid.provenance(defended, poisoned)}
         about = outcome.about(recipe, defended)
-        stages.record(recipe, defended.trained, measured, about, parts)  # 8
+        # Drawn first: a sweep counts the lines of records to tell where a program failed.
         pictures.draw(defended.trained, scores)
+        stages.record(recipe, defended.trained, measured, about, parts)  # 8

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bdlib import stages
+from bdlib.cli import pls
 from bdlib.cli.cells import SCRATCH, Cell, cells, counts
 from bdlib.cli.command import guarded, parser, read, told
 from bdlib.cli.programs import programs
@@ -71,11 +72,8 @@ def check(cell: Cell, asked: dict[str, int] | None) -> None:
     InputError
         If so.
     """
-    program = parser("")
-    program.add_argument("--defense")
-    program.add_argument("--after")
     with contextlib.chdir(cell.folder):
-        recipe, _ = read(shlex.split(cell.line)[2:], program)
+        recipe, _ = read(shlex.split(cell.line)[2:], arguments(cell))
         if asked is None:
             return
         spec = importlib.util.spec_from_file_location("prepare", Path("prepare.py"))
@@ -91,6 +89,16 @@ def check(cell: Cell, asked: dict[str, int] | None) -> None:
             f"this table is of {wanted} clips; of {about['name']} {about['variant']} there are "
             f"{'; '.join([found, *about['notes']])}; give the whole corpus, or --scale subset"
         )
+
+
+def arguments(cell: Cell) -> argparse.ArgumentParser:
+    """The options of a cell's program besides those of the recipe."""
+    if cell.program == "pls":
+        return pls.parser()
+    program = parser("")
+    program.add_argument("--defense")
+    program.add_argument("--after")
+    return program
 
 
 def command_line() -> argparse.ArgumentParser:

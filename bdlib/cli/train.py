@@ -28,7 +28,7 @@ def main(prepare: Prepare) -> None:
         if own.stop_stage >= 7:
             measured = stages.measure(scores, poisoned)  # 7
             print(summary(measured))
-            stages.record(recipe, trained, measured)  # 8
             pictures.draw(trained, scores)
+            stages.record(recipe, trained, measured)  # 8
 
     command.run(options, walk)

@@ -87,7 +87,8 @@ class Row:
 class Board:
     """One half of the attacks on one task: `data` is a record's account of it, if there is a record.
 
-    `hours` are those of all trainings, filters, repairs and answers that stand behind it.
+    `hours` are those of all trainings, filters, repairs and answers that stand behind it; `corpora` are
+    the digests of the data.
     """
 
     dataset: str
@@ -97,6 +98,7 @@ class Board:
     reasons: tuple[str, ...]
     devices: tuple[str, ...]
     hours: float
+    corpora: frozenset[str]
 
 
 def boards(records: Records, planned: Sequence[Planned]) -> list[Board]:
@@ -141,6 +143,7 @@ def _board(
         tuple(dict.fromkeys(line for lines in reasons for line in lines)),
         tuple(dict.fromkeys(record["runtime"]["device"] for record in good)),
         sum(map(_own_seconds, good)) / 3600,
+        frozenset(record["dataset"]["digest"] for record in good),
     )
 
 
@@ -246,6 +249,8 @@ def _table(board: Board) -> Table:
     notes = [NOTES[0], *NOTES[1:] * any(row.attacks != base for row in rows)]
     took = f"Computed on: {', '.join(board.devices)}, in {board.hours:,.1f} hours of one process."
     notes.append(f"{took} {_missing(board)}")
+    if len(board.corpora) > 1:
+        notes.append(f"Of {len(board.corpora)} different corpora: no number compares with another.")
     notes += [f"Refused: {reason}" for reason in board.reasons]
     title = f"{data['name']} {data['variant'] or ''}".strip() + f", {board.half} half"
     grid = Grid("", COLUMNS, cells)

@@ -18,6 +18,7 @@ from bdlib.errors import InputError
 from bdlib.files import digest, read_json
 from bdlib.sampling import rank
 from bdlib.seals import unsealed, write_sealed
+from bdlib.stages.compute import DETERMINING, run_options
 from bdlib.stages.corpus import Corpus, Poisoned
 from bdlib.stages.recipe import Document, Recipe, check
 from bdlib.stages.train import Trained, train
@@ -91,7 +92,9 @@ def _recipe(recipe: Recipe, name: str | None, seed: int) -> Recipe:
 def _digest(own: Recipe, corpus: Corpus, *parts: Any) -> str:
     """Of all that determines the surrogate, and of what is made on it."""
     made_of = [own.settings[key] for key in ("corpus", "model", "train")]
-    return digest([corpus.about["digest"], own.seed, made_of, *parts], 8)
+    data = [corpus.about["digest"], corpus.about["fingerprint"]]
+    options = run_options(own.run_options)
+    return digest([data, own.seed, [options[n] for n in DETERMINING], made_of, *parts], 8)
 
 
 def _folds(rows: pd.DataFrame, count: int, seed: int) -> list[pd.DataFrame]:

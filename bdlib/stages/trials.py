@@ -13,7 +13,7 @@ from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import Trigger
 from bdlib.defenses.filters.vae_pls.autoencoder import SequentialAutoencoder
-from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode, error_of, home, trained
+from bdlib.defenses.filters.vae_pls.encoder import AT_ONCE, Corpus, encode, error_of, home, trained
 from bdlib.defenses.filters.vae_pls.filter import VaePls, no_verdict
 from bdlib.defenses.filters.vae_pls.judge import LEAST_CLIPS
 from bdlib.errors import InputError
@@ -202,5 +202,9 @@ class Bench:
             wavs[row, : len(pcm)] = torch.from_numpy(pcm.astype(np.float32)) / 32768
             lens[row] = len(pcm) / length
         device = self.options["device"]
-        latents = self.network.latent(wavs.to(device), lens.to(device), self.defense.spectrum)
-        return latents.cpu().numpy()
+        some = zip(wavs.split(AT_ONCE), lens.split(AT_ONCE), strict=True)
+        latents = [
+            self.network.latent(few.to(device), own.to(device), self.defense.spectrum).cpu()
+            for few, own in some
+        ]
+        return torch.cat(latents).numpy()

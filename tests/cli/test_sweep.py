@@ -12,8 +12,8 @@ import pytest
 import soundfile
 import yaml
 
-from bdlib.cli import pls, sweep, workers
-from bdlib.cli.command import parser, read
+from bdlib.cli import sweep, workers
+from bdlib.cli.command import read
 from bdlib.cli.programs import programs
 from bdlib.errors import InputError
 from bdlib.records import record
@@ -155,11 +155,7 @@ def test_every_cell_is_a_command_its_recipe_understands(monkeypatch, path):
     understood = UNDERSTOOD.setdefault(path.parents[1].name, set())
     for cell in unlike(itertools.chain.from_iterable(scales), understood):
         monkeypatch.chdir(cell.folder)
-        options = pls.parser() if cell.program == "pls" else parser("")
-        if cell.program != "pls":
-            options.add_argument("--defense")
-            options.add_argument("--after")
-        recipe, _ = read(shlex.split(cell.line)[2:], options)
+        recipe, _ = read(shlex.split(cell.line)[2:], sweep.arguments(cell))
         assert recipe.settings["run"]["experiment"] == path.stem
         assert (recipe.attack is None) == ("--attack=none" in cell.options)
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from bdlib.defenses import disagreement
-from bdlib.defenses.disagreement import distances, excesses, judge, margin, nearest, votes
+from bdlib.defenses.disagreement import (
+    distances,
+    excesses,
+    judge,
+    margin,
+    nearest,
+    out_of_fold,
+    votes,
+)
 from bdlib.errors import InputError
 
 CLASSES = np.array(["a", "b", "c", "d", "e", "f", "g", "h"])
@@ -128,3 +136,12 @@ def test_small_and_large_classes_are_measured_by_their_share():
 def test_too_little_is_refused(clips, classes):
     with pytest.raises(InputError, match="give at least two classes, and more than 10 clips"):
         judge(clips.astype(np.float32), np.array(classes))
+
+
+def test_a_class_that_no_fold_can_learn_from():
+    """39 clips against one, which no model hears that is asked of it: it is taken for one of the others."""
+    embeddings = np.random.default_rng(0).standard_normal((40, 4))
+    given = np.array([0] * 39 + [1])
+    kept, rows = np.ones(40, bool), np.arange(40)
+    shares = out_of_fold(embeddings, given, 2, kept, rows)
+    assert (shares[39] == [1, 0]).all() and np.allclose(shares.sum(1), 1)

@@ -75,6 +75,10 @@ def test_rows_by_hand(records, asked):
     (board,) = boards(records, asked)
     assert board.hours == pytest.approx((600 + 4 * 7 + 14 * 3) / 3600)
     assert table.notes[-1] == "Refused: no clip is left" and table.notes[1].startswith("*")
+    assert not any("corpora" in note for note in table.notes)
+    other = {**records[1], "dataset": {**records[1]["dataset"], "digest": "another"}}
+    (table,) = tables(boards([*records, other], asked))
+    assert any(note.startswith("Of 2 different corpora") for note in table.notes)
 
 
 def test_an_interval_by_hand(make_record, asked):

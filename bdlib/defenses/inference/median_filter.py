@@ -32,5 +32,9 @@ class MedianFilter(Preprocessing):
     def transform(self, wavs: Tensor) -> Tensor:
         """See `Preprocessing`."""
         half = self.window // 2
+        if half >= wavs.shape[1]:
+            raise InputError(
+                f"`window` is {self.window}: give less than twice the {wavs.shape[1]} samples of a clip"
+            )
         padded = nn.functional.pad(wavs[:, None], (half, half), mode="reflect")[:, 0]
         return padded.unfold(1, self.window, 1).median(2).values

@@ -67,6 +67,11 @@ def test_median(window):
     assert bool(MedianFilter(window).transform(click).any()) == (window == 1)
 
 
+def test_a_median_of_more_than_the_clip_is_refused():
+    with pytest.raises(InputError, match=r"`window` is 41: give less than twice the 20 samples"):
+        MedianFilter(41).transform(torch.zeros(2, 20))
+
+
 @pytest.mark.parametrize("every", [2, 4, 8])
 def test_squeeze_as_printed(every):
     """Every nth sample exact, zeros between; the level falls by n and the spectrum is mirrored."""
