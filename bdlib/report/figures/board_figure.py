@@ -29,7 +29,7 @@ def draw(boards: list[Board]) -> dict[str, Picture]:
     for half in reversed(HALVES):
         panels = [(b.dataset, _points(b)) for b in boards if b.half == half and b.data]
         if panels := [(name, points) for name, points in panels if points]:
-            title = f"Every defense against the attacks of the {half} half"
+            title = f"Defenses against the attacks of the {half} half"
             drawn[f"leaderboard-{half}"] = Picture(board_figure, (panels,), title)
     return drawn
 

@@ -5,6 +5,7 @@ Every function takes plain data, draws without a display and returns a figure 8 
 colour-blind readers tell apart.
 """
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from bdlib.files import atomic, digest
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 WIDTH = 8.0  # inches
+LETTERS = 90  # of a heading, in a line
 DATA = "Data"  # key in a png
 FLOOR = -80.0  # dB below the loudest point, the darkest colour of a spectrogram
 
@@ -29,7 +31,7 @@ def new(height: float, title: str = "") -> Figure:
     """An empty figure of the common width and `height` in inches; an empty title is left out."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(textwrap.fill(title, LETTERS), fontsize=11)
     return figure
 
 

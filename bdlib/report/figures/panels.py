@@ -28,5 +28,5 @@ def panels(records: Records) -> list[dict[str, dict]]:
 def heading(record: dict) -> str:
     """Of a figure: data, net and attack."""
     data, attack, model = (record[key] for key in ("dataset", "attack", "model"))
-    name = "-".join([data["name"], data["variant"] or "all", data["scale"], attack["name"]])
-    return f"{name.replace('-', ' ')}, {model['name']}: {attack_label(attack)}"
+    name = " ".join([data["name"], data["variant"] or "all", data["scale"]])
+    return f"{name}, {model['name']}: {attack_label(attack)}"
