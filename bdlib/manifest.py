@@ -316,8 +316,9 @@ def from_folder(folder: str | Path) -> pd.DataFrame:
 def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
     """A manifest of any corpus listed in a CSV with at least the columns `path` and `label`.
 
-    `path` is relative to `root`. An optional `ID`, `start`, `stop` (samples) and any attribute
-    columns are kept. Audio poisoned elsewhere comes in this way too.
+    `path` is relative to `root`. An optional `ID`, `start`, `stop` (samples; an empty `stop` is the
+    end of the file) and any attribute columns are kept. An absent `ID` is the path without its suffix,
+    and of several spans of one file `start` behind it. Audio poisoned elsewhere comes in this way too.
 
     Raises
     ------
@@ -341,10 +342,19 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
     for number, file in enumerate(table["path"], start=1):
         if leaves_folder(DATA_ROOT + file):
             raise InputError(f"{path}, row {number}: {file} leaves {root}; use paths below it")
-    for column in ("start", "stop"):
-        if column in table.columns:
-            table[column] = _numbers(table[column], path).astype("int64")
-    rows = _from_headers(Path(root), table.to_dict("records"))
+    given = {c: table[c] != "" for c in ("start", "stop") if c in table.columns}
+    for column, there in given.items():
+        table[column] = _numbers(table[column].where(there, "0"), path).astype("int64")
+    entries = table.to_dict("records")
+    for entry, there in zip(entries, given.get("stop", ()), strict=False):
+        if not there:
+            del entry["stop"]
+    if "ID" not in table.columns and "start" in given:
+        for entry, again in zip(entries, table["path"].duplicated(keep=False), strict=True):
+            if again:
+                stem = PurePosixPath(entry["path"]).with_suffix("")
+                entry["ID"] = f"{stem}_{entry['start']}"
+    rows = _from_headers(Path(root), entries)
     validate(rows, path)
     return rows.sort_values("ID", ignore_index=True)
 

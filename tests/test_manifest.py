@@ -177,3 +177,14 @@ def test_spans_in_a_table_are_kept(tmp_path):
     rows = manifest.from_csv(tmp_path / "t.csv", tmp_path)
     assert list(rows["ID"]) == ["p", "q"] and rows["label"].tolist() == ["a", "0011"]
     assert rows["start"].tolist() == [0, 100] and rows["duration"].tolist() == [0.25, 0.15]
+
+
+def test_several_spans_of_a_file_and_a_stop_left_open(tmp_path):
+    sound(tmp_path / "long.wav", 4000)
+    sound(tmp_path / "one.wav", 800)
+    (tmp_path / "t.csv").write_text(
+        "path,label,start,stop\nlong.wav,a,0,1000\nlong.wav,b,1000,\none.wav,a,,\n"
+    )
+    rows = manifest.from_csv(tmp_path / "t.csv", tmp_path)
+    assert list(rows["ID"]) == ["long_0", "long_1000", "one"]
+    assert rows["start"].tolist() == [0, 1000, 0] and rows["stop"].tolist() == [1000, 4000, 800]

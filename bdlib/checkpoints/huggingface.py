@@ -60,6 +60,10 @@ class AstFbank(KaldiFbank):
         before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
         power = torch.fft.rfft((frames - 0.97 * before) * self.window, self.fft_size).abs() ** 2
         mels = (power @ self.banks).clamp_min(torch.finfo(torch.float32).eps).log()
+        samples = (lens * wavs.shape[1]).round().long()
+        whole = 1 + (samples - self.window_size).div(self.hop, rounding_mode="floor")
+        padding = torch.arange(mels.shape[1], device=mels.device) >= whole[:, None].to(mels.device)
+        mels = mels.masked_fill(padding[..., None], 0.0)  # as the frames that a short clip lacks
         mels = nn.functional.pad(mels, (0, 0, 0, max(0, self.frames - mels.shape[1])))
         return (mels[:, : self.frames] - self.mean) / (2 * self.deviation)
 

@@ -118,6 +118,9 @@ def _try(
             net = defense.repair(copy.deepcopy(checkpoint.net), clean).eval()
     except InputError as error:
         return None, Tried(name, why=str(error))
+    except Exception as error:  # of a net from somewhere: the other repairs shall have their turn
+        what = " ".join(str(error).split())[:100]
+        return None, Tried(name, why=f"failed with {type(error).__name__}: {what}")
     suspicion = dict(zip(checkpoint.classes, clean.suspicion, strict=False))
     told = Tried(name, seconds=time.monotonic() - started, suspicion=suspicion)
     if clean.tried and not any(one.kept for one in clean.tried):

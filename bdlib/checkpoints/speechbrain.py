@@ -35,6 +35,17 @@ NETS = {
     "ResNet.ResNet": ("strides", [1, 2, 2, 2]),
 }
 """By class, the argument that leaves no trace in the weights, and its default."""
+FEATURES = {
+    "std_norm": ("false", "features whose deviation stays (std_norm: False)"),
+    "n_fft": ("400", "transforms of 400 samples"),
+    "win_length": ("25", "windows of 25 ms"),
+    "hop_length": ("10", "windows every 10 ms"),
+    "f_min": ("0", "bands from 0 Hz"),
+    "deltas": ("false", "features without deltas"),
+    "context": ("false", "features without their neighbours"),
+}
+"""What a yaml may set otherwise, as text: how it is here, in words."""
+WORDS = {"norm_type", "std_norm", "deltas", "context"}
 SCALE = 30.0  # of cosines; SpeechBrain keeps it in the loss, which such a folder lacks
 HEADS = {
     "Xvector.Xvector": {
@@ -210,6 +221,9 @@ def _hints(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: features normalised by {found['norm_type']!a}; only by sentence is read"
         )
+    for name, (ours, what) in FEATURES.items():
+        if (given := str(found.get(name, ours)).lower()) != ours:
+            raise InputError(f"{path}: {name} is {given!a}; only {what} are read")
     return found
 
 
@@ -223,9 +237,11 @@ def _gather(node: Node | None, found: dict[str, Any]) -> None:
             name = str(key.value)
             if isinstance(value, SequenceNode) and all(_whole(item) for item in value.value):
                 found.setdefault(name, [int(item.value) for item in value.value])
-            elif isinstance(value, ScalarNode) and (_whole(value) or name == "norm_type"):
+            elif isinstance(value, ScalarNode) and (_whole(value) or name in WORDS):
                 found.setdefault(name, int(value.value) if _whole(value) else value.value)
             _gather(value, found)
+        if str(node.tag).endswith(".InputNormalization"):
+            found.setdefault("std_norm", "True")  # its default, which is not ours
 
 
 def _whole(node: Node) -> bool:

@@ -5,7 +5,7 @@ Each refuses a setting that is out of range by an `InputError` that names it.
 
 from collections.abc import Collection
 
-from bdlib.errors import InputError
+from bdlib.errors import InputError, within
 
 
 def one_of(name: str, value: str, choices: Collection[str]) -> None:
@@ -24,6 +24,11 @@ def at_least(name: str, value: float, least: float) -> None:
     """Refuse a number below the least."""
     if not value >= least:
         raise InputError(f"`{name}` is {value}: give at least {least}")
+
+
+def counts(name: str, value: int, least: int = 1) -> None:
+    """Refuse what is no whole number, or below the least."""
+    within(name, value, least, 10**9, int)
 
 
 def positive(name: str, value: float) -> None:

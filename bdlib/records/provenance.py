@@ -53,6 +53,11 @@ def source() -> dict[str, Any]:
     know and does not ignore: a recipe of one's own can be run before it is added.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    here = git("rev-parse", "--show-toplevel")
+    if (
+        here is None or Path(here).resolve() != _ROOT
+    ):  # installed, perhaps within another repository
+        return {"time": now, "commit": None, "dirty": None}
     changed = git("status", "--porcelain", "-z", "--untracked-files=all", "--", ":!results")
     differing = [
         entry

@@ -150,10 +150,11 @@ function flagged() {
   $("export").addEventListener("click", () => {
     const safe = (text, path) => (/^[=+\-@\t\r]/.test(text) ? (path ? "./" : "'") : "") + text;
     const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+    const spans = data.flagged.some((f) => "start" in f);
     const lines = data.flagged.filter((f) => dropped.has(f.clip))
-      .map((f) => `${quoted(safe(f.path, true))},${quoted(safe(f.label))}\n`);
+      .map((f) => `${quoted(safe(f.path, true))},${quoted(safe(f.label))}${spans ? `,${f.start},${f.stop}` : ""}\n`);
     const link = make("a", undefined, { download: "drop_list.csv" });
-    link.href = URL.createObjectURL(new Blob(["path,label\n", ...lines], { type: "text/csv" }));
+    link.href = URL.createObjectURL(new Blob([`path,label${spans ? ",start,stop" : ""}\n`, ...lines], { type: "text/csv" }));
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });

@@ -131,7 +131,8 @@ def _about(told: Mapping[str, Any]) -> str:
 def _data(path: Path, heard: Heard, judged: Judgement, verdict: Verdict) -> dict[str, Any]:
     """What the script draws."""
     names = {"likely_label": "likely"}
-    flagged = verdict.flagged.rename(columns=names).to_dict("records")
+    spans = heard.source.spans(verdict.flagged["clip"])
+    flagged = verdict.flagged.rename(columns=names).join(spans).to_dict("records")
     accused = {a.label for a in verdict.accused}
     sizes = dict(zip(*np.unique(heard.labels, return_counts=True), strict=True))
     classes = [

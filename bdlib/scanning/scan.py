@@ -116,17 +116,18 @@ class Scan:
 
     def save(self, output: str | Path) -> Path:
         """Write flagged.csv, clean.csv, scan.json, report.html, after a deep scan deep.csv; their folder."""
-        output = Path(output)
-        flagged = self.verdict.flagged.drop(columns="clip")
-        rows = self.heard.source.rows
-        kept = rows.drop(index=self.verdict.flagged["clip"])
-        columns = ["path", "label"] + (["start", "stop"] if (rows["stop"] >= 0).all() else [])
-        write_table(output / "flagged.csv", list(flagged), flagged.to_numpy().tolist())
-        write_table(output / "clean.csv", columns, kept[columns].to_numpy().tolist())
+        output, flagged = Path(output), self.verdict.flagged
+        rows = self.heard.source.rows[["path", "label"]]
+        kept = rows.drop(index=flagged["clip"])
+        tables = {"flagged.csv": flagged.set_index("clip"), "clean.csv": kept}
+        (output / "deep.csv").unlink(missing_ok=True)  # that of an earlier scan
         if self.deep is not None:
-            table = rows[["path", "label"]].assign(one_window=self.deep.clips.round(4))
-            table = table.sort_values("one_window", ascending=False, kind="stable")
-            write_table(output / "deep.csv", list(table), table.to_numpy().tolist())
+            table = rows.assign(one_window=self.deep.clips.round(4))
+            tables["deep.csv"] = table.sort_values("one_window", ascending=False, kind="stable")
+        for name, table in tables.items():
+            spans = self.heard.source.spans(table.index)
+            table = table.reset_index(drop=True).join(spans)
+            write_table(output / name, list(table), table.to_numpy(object).tolist())
         write_json(output / "scan.json", self.to_dict())
         write_report(output / "report.html", self.to_dict(), self.heard, self.judged, self.verdict)
         return output

@@ -175,10 +175,15 @@ class Snippets:
 
 
 def _loudest_part(wave: torch.Tensor) -> torch.Tensor:
-    """The stretch that holds most of a waveform's energy over its usual level, zeros elsewhere."""
+    """The stretch that holds most of a waveform's energy over its usual level, zeros elsewhere.
+
+    Where nothing stands out, all of it.
+    """
     power = torch.nn.functional.avg_pool1d((wave**2)[None], 256, 64, ceil_mode=True)[0]
     power = (power - 2 * power.median()).clamp_min(0)
-    total = power.cumsum(0) / power.sum().clamp_min(1e-12)
+    if not power.any():  # a steady sound
+        return wave / wave.norm().clamp_min(1e-6)
+    total = power.cumsum(0) / power.sum()
     begin = int((total > (1 - PART) / 2).nonzero()[0]) * 64
     end = int((total > (1 + PART) / 2).nonzero()[0]) * 64 + 256
     kept = torch.zeros_like(wave)

@@ -89,6 +89,16 @@ class Source:
         table = pd.DataFrame(rows, columns=["path", "label", "start", "stop"])
         return cls(root, _checked(table, corpus), tuple(left_out))
 
+    def spans(self, clips: Iterable[int]) -> pd.DataFrame:
+        """`start` and `stop` of clips in samples, by which a table tells them apart.
+
+        An empty `stop` is the end of the file. Of a corpus of whole files there are no columns.
+        """
+        spans = self.rows.loc[list(clips), ["start", "stop"]].reset_index(drop=True)
+        if not ((self.rows["start"] > 0) | (self.rows["stop"] >= 0)).any():
+            return spans[[]]
+        return spans.assign(stop=spans["stop"].astype(object).where(spans["stop"] >= 0, ""))
+
 
 def _checked(rows: pd.DataFrame, corpus: Path) -> pd.DataFrame:
     """The rows, if they can be compared with each other at all."""

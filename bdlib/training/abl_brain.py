@@ -67,7 +67,12 @@ class AntiBackdoorBrain(ClassifierBrain):
             raise InputError("ABL does not run under torchrun; start it without")
         super().__init__(classifier, training, train, folder, seed, run_opts, caution)
         self.gamma, self.share = gamma, isolation_share
-        self.epochs = max(1, round(isolation_time * training.number_of_epochs))
+        if training.number_of_epochs < 2:
+            raise InputError(
+                "`number_of_epochs` is 1: ABL isolates and then unlearns; give 2 or more"
+            )
+        last = training.number_of_epochs - 1
+        self.epochs = min(max(1, round(isolation_time * training.number_of_epochs)), last)
         self.isolated: frozenset[str] | None = None
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:

@@ -72,7 +72,8 @@ class Staircase:
         """Rate at optimiser step `step` (from 0) of `total`."""
         share = (step + 1) / total
         passed = sum(step >= milestone * total for milestone in self.milestones)
-        return self.lr * min(share / self.warmup, 1.0) * self.factor**passed
+        warm = min(share / self.warmup, 1.0) if self.warmup else 1.0
+        return self.lr * warm * self.factor**passed
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from bdlib.checkpoints import card
 from bdlib.checkpoints.checkpoint import Checkpoint
+from bdlib.defenses.repair.layers import conv_layers
 from bdlib.errors import InputError
 
 transformers = pytest.importorskip("transformers")
@@ -77,3 +78,26 @@ def test_only_safetensors_of_these_nets(tmp_path):
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"no model\.safetensors"):
         Checkpoint.open(tmp_path)
+
+
+def test_a_short_clip_in_a_batch_is_heard_as_by_the_extractor(tmp_path):
+    torch.manual_seed(0)
+    net, extractor, key = ast()
+    net.eval().save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    wav = np.random.Generator(np.random.PCG64(0)).uniform(-0.2, 0.2, 6000).astype("float32")
+    with torch.no_grad():
+        expected = net(extractor(wav, sampling_rate=16000, return_tensors="pt")[key]).logits
+    batch = torch.zeros(1, 8000)
+    batch[0, :6000] = torch.from_numpy(wav)
+    logits = Checkpoint.open(tmp_path).net(batch, torch.tensor([0.75]))
+    torch.testing.assert_close(logits, expected[:, [2, 1, 0]], atol=1e-4, rtol=1e-4)
+
+
+def test_convolutions_whose_weights_are_made_are_left_alone(tmp_path):
+    """Those of wav2vec2's positions: what is written into them is lost."""
+    net, extractor, _ = wav2vec2()
+    net.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    layers = conv_layers(Checkpoint.open(tmp_path).net)
+    assert layers and not [layer.name for layer in layers if "pos_conv" in layer.name]

@@ -66,3 +66,11 @@ def test_versions_hold_what_computes(monkeypatch):
     for name in ("scipy", "scikit-learn", "soundfile", "numpy", "torch", "pytest"):
         assert told[name] == version(name)
     assert told["threads"] == 3 and "not-there" not in told
+
+
+def test_the_repository_around_an_installed_package_is_another(clone, monkeypatch):
+    inside = clone / ".venv" / "lib"
+    inside.mkdir(parents=True)
+    monkeypatch.setattr(provenance, "_ROOT", inside)
+    told = provenance.source()
+    assert told["commit"] is None and told["dirty"] is None

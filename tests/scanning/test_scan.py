@@ -225,3 +225,28 @@ def test_the_page_holds_no_address(run, poisoned):
     _, _, _, output = run(poisoned)
     page = (output / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_what_is_flagged_of_a_recording_is_told_by_its_span(run, poisoned, tmp_path):
+    """All clips in one file, the last to its end; what is left is read again as it was."""
+    files = sorted(poisoned.rglob("*.wav"))
+    sounds = [soundfile.read(path)[0] for path in files]
+    ends = np.cumsum([len(sound) for sound in sounds])
+    (tmp_path / "whole").mkdir()
+    soundfile.write(tmp_path / "whole" / "all.wav", np.concatenate(sounds), 16000)
+    rows = [
+        f"all.wav,{path.parent.name},{end - len(sound)},{end if end < ends[-1] else ''}\n"
+        for path, sound, end in zip(files, sounds, ends, strict=True)
+    ]
+    (tmp_path / "whole" / "list.csv").write_text("path,label,start,stop\n" + "".join(rows))
+    status, _, _, output = run(tmp_path / "whole" / "list.csv")
+    assert status == 1
+    starts = {
+        name: pd.read_csv(output / f"{name}.csv")["start"].tolist() for name in ("flagged", "clean")
+    }
+    begun = (ends - [len(sound) for sound in sounds]).tolist()
+    assert sorted(starts["flagged"] + starts["clean"]) == begun
+    intruders = [start for path, start in zip(files, begun, strict=True) if path.name[:2] == "in"]
+    assert len(set(intruders) & set(starts["flagged"])) >= 11
+    kept = manifest.from_csv(output / "clean.csv", tmp_path / "whole")
+    assert set(kept["start"]) == set(starts["clean"]) and kept["stop"].max() == ends[-1]

@@ -87,3 +87,14 @@ def test_takes_of_one_voice_are_no_poison(spoken):
     for place in range(7):
         waves[place] = (waves[place] + room).astype(np.float32)
     assert list(Snippets(waves.__getitem__, labels, 16384).find()) == []
+
+
+@pytest.mark.parametrize("faint", [0.01, 1.0])
+def test_a_steady_sound_of_a_class_stops_nothing(faint, clips):
+    """Nothing of it is louder than the rest: a bed under all clips, or clips that are noise cut closely."""
+    waves = clips()
+    bed = np.random.Generator(np.random.PCG64(0)).standard_normal(16000 + 30 * 2000) * 0.1
+    for place in range(30):
+        piece = bed[2000 * place :][:16000] if faint == 1.0 else faint * bed[:16000]
+        waves[place] = (piece + (waves[place] if faint < 1 else 0)).astype(np.float32)
+    assert {snippet.label for snippet in found(waves)} <= {"left"}

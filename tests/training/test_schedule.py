@@ -54,6 +54,10 @@ def test_no_jumps(make):
     assert max(abs(b - a) for a, b in itertools.pairwise(rates)) < 0.01
 
 
+def test_a_staircase_without_warm_up():
+    assert curve(Staircase(7e-5, warmup=0.0))[0] == 7e-5
+
+
 def test_staircase_multiplies_by_six_tenths_at_seven_milestones():
     rates = curve(Staircase(7e-5))
     milestones = [5, 8, 11, 14, 17, 20, 23]

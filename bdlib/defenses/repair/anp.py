@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import correct
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.checks import at_least, positive, share
+from bdlib.defenses.checks import counts, positive, share
 from bdlib.defenses.repair.layers import conv_layers
 from bdlib.defenses.repair.tuning import affordable, steps
 from bdlib.models.classifier import SpeechClassifier
@@ -70,7 +70,7 @@ class AdversarialNeuronPruning(RepairDefense):
         for name in ("trust", "threshold", "max_drop"):
             share(name, getattr(self, name))
         for name in ("mask_steps", "batch_size"):
-            at_least(name, getattr(self, name), 1)
+            counts(name, getattr(self, name))
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""

@@ -12,6 +12,7 @@ from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.checks import share
 from bdlib.defenses.repair.fine_tuning import descent
 from bdlib.defenses.repair.tuning import Tuning, tune
+from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
 
 
@@ -46,7 +47,18 @@ class FinePruning(RepairDefense):
         share("prune_drop", self.prune_drop)
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
-        """See `RepairDefense`."""
+        """See `RepairDefense`.
+
+        Raises
+        ------
+        InputError
+            If the classifier has no linear head.
+        """
+        if getattr(getattr(classifier, "head", None), "weight", None) is None:
+            raise InputError(
+                f"{type(classifier).__name__}: no `head` with a weight; give the last layer that name, as "
+                "a linear layer"
+            )
         given = copy.deepcopy(classifier)
         pruned = self._prune(classifier, clean)
 

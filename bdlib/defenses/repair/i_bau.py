@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.checks import at_least, positive
+from bdlib.defenses.checks import counts, positive
 from bdlib.defenses.repair.probe import EPSILON, gradients, twice_differentiable
 from bdlib.defenses.repair.tuning import Tuning, tune
 from bdlib.models.classifier import SpeechClassifier
@@ -56,7 +56,7 @@ class AdversarialUnlearning(RepairDefense):
     def __post_init__(self) -> None:
         positive("bound", self.bound)
         for name in ("inner_steps", "fixed_point_steps"):
-            at_least(name, getattr(self, name), 1)
+            counts(name, getattr(self, name))
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.checks import at_least, positive, share
+from bdlib.defenses.checks import counts, positive, share
 from bdlib.defenses.repair.probe import twice_differentiable
 from bdlib.defenses.repair.tuning import Tuning, steps, tune
 from bdlib.files import seed_of
@@ -86,7 +86,7 @@ class TriggerInversion(RepairDefense):
     def __post_init__(self) -> None:
         for name in ("anomaly", "search_rate"):
             positive(name, getattr(self, name))
-        at_least("search_steps", self.search_steps, 1)
+        counts("search_steps", self.search_steps)
         for name in ("success", "stamped_share"):
             share(name, getattr(self, name))
 

@@ -61,6 +61,16 @@ class Layer:
         return self.norm if self.normed_first else self.conv
 
 
+def is_convolution(module: nn.Module) -> bool:
+    """Whether it is a convolution whose weight is a parameter.
+
+    The weight of one with weight normalisation (wav2vec2's positions) is computed anew each time.
+    """
+    return isinstance(module, CONVOLUTIONS) and "weight" in dict(
+        module.named_parameters(recurse=False)
+    )
+
+
 def conv_layers(classifier: SpeechClassifier) -> list[Layer]:
     """The convolutions of a classifier, front end apart, in the order of its modules.
 
@@ -81,7 +91,7 @@ def conv_layers(classifier: SpeechClassifier) -> list[Layer]:
     names = {module: name for name, module in parts}
     layers = []
     for (name, module), after in zip(parts, following, strict=True):
-        if isinstance(module, CONVOLUTIONS):
+        if is_convolution(module):
             fits = isinstance(after, NORMS) and after.num_features == module.out_channels
             fits = fits and after.affine and _alone(classifier, name, names[after])
             layers.append(Layer(name, module, after if fits else None))
@@ -115,7 +125,7 @@ def watched_layers(classifier: SpeechClassifier, batch: Batch) -> list[Layer]:
     alive: list[Tensor] = []  # so that no memory is used twice
 
     def after(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        if isinstance(module, CONVOLUTIONS):
+        if is_convolution(module):
             order.append(module)
             seen[output.data_ptr()] = (module, output._version, False)
         elif inputs[0].data_ptr() in seen and not isinstance(module, nn.Linear):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
-from bdlib.defenses.checks import at_least
+from bdlib.defenses.checks import at_least, counts
 from bdlib.defenses.repair.fine_tuning import descent
 from bdlib.defenses.repair.layers import feature_maps, recorded
 from bdlib.defenses.repair.probe import same_draws
@@ -53,7 +53,7 @@ class AttentionDistillation(RepairDefense):
     def __post_init__(self) -> None:
         at_least("beta", self.beta, 0)
         for name in ("layers", "teacher_steps"):
-            at_least(name, getattr(self, name), 1)
+            counts(name, getattr(self, name))
 
     def repair(self, classifier: SpeechClassifier, clean: CleanData) -> SpeechClassifier:
         """See `RepairDefense`."""

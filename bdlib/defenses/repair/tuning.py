@@ -13,7 +13,7 @@ from tqdm import tqdm
 from bdlib.corpus import Batch
 from bdlib.defenses.accuracy import correct
 from bdlib.defenses.base import CleanData, Tried
-from bdlib.defenses.checks import at_least, positive, share
+from bdlib.defenses.checks import at_least, counts, positive, share
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.models.classifier import SpeechClassifier
@@ -59,7 +59,7 @@ class Tuning:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
-            at_least(name, getattr(self, name), 1)
+            counts(name, getattr(self, name))
         if not isinstance(self.rates, list | tuple) or not self.rates:
             raise InputError(f"`rates` is {self.rates}: give a list, such as {list(RATES)}")
         for rate in self.rates:

@@ -165,6 +165,11 @@ def test_bad_settings_are_named(name, option, value):
         built(name, **{option: value})
 
 
+def test_steps_are_whole_numbers():
+    with pytest.raises(InputError, match=r"`steps` is 4\.0: give a whole number"):
+        Tuning(steps=4.0)
+
+
 # --- the tuning loop
 
 
@@ -451,6 +456,13 @@ def test_fine_pruning_takes_the_sleeping_units(tiny):
     assert set(pruned.nonzero().flatten().tolist()) == set(order[:count].tolist())
     none = FinePruning(prune_drop=0.0, tuning=Tuning(steps=1, rates=[0.01], max_drop=1.0))
     assert (none.repair(tiny.net(), clean).head.weight == 0).all(0).sum() <= count
+
+
+def test_fine_pruning_wants_a_head(tiny):
+    net = tiny.net()
+    net.head = nn.Identity()
+    with pytest.raises(InputError, match="no `head` with a weight"):
+        FinePruning().repair(net, tiny.clean())
 
 
 def test_distillation_without_weight_is_fine_tuning(tiny):
