@@ -73,7 +73,8 @@ def read_text(path):
 def timeless(value):
     """A record without its times."""
     if isinstance(value, dict):
-        return {key: timeless(item) for key, item in value.items() if key != "time"}
+        times = {"time", "score_ms"}
+        return {key: timeless(item) for key, item in value.items() if key not in times}
     return value
 
 
