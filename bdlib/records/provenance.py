@@ -54,9 +54,8 @@ def source() -> dict[str, Any]:
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     here = git("rev-parse", "--show-toplevel")
-    if (
-        here is None or Path(here).resolve() != _ROOT
-    ):  # installed, perhaps within another repository
+    # An installed package may lie within a repository of somebody's own.
+    if here is None or Path(here).resolve() != _ROOT:
         return {"time": now, "commit": None, "dirty": None}
     changed = git("status", "--porcelain", "-z", "--untracked-files=all", "--", ":!results")
     differing = [
