@@ -1,13 +1,12 @@
-"""Every defense against every attack of docs/leaderboard.md, from the records of its own cells."""
+"""The defenses against the attacks of docs/leaderboard.md, from the records of its own cells."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
 from bdlib.report.groups import Estimate, Records, t_interval
-from bdlib.report.table import SCALES, Grid, Table, markdown, percent
 
 HALVES = ("development", "confirmation")
 LEAST = 3  # attacks that an interval wants
@@ -17,17 +16,6 @@ NO_DEFENSE = {"none", "perfect_filter_oracle", "random_filter"}
 SECONDS = ("train_s", "repair_s", "filter_s")
 OWN = {"repair": ("repair_s",), "inference": ()}  # by stage; of all others the training as well
 SCORED = ("clean_accuracy", "triggered_accuracy")  # rates of all clips of the two test sets
-COLUMNS = (
-    *("Defense", "Clean accuracy [%]", "ASR [%]", "Worst [%]", "Robust accuracy [%]", "AUROC"),
-    *("False alarms [%]", "Clean clips", "Seconds", "ms a clip", "Cells"),
-)
-OTHER = " *"
-NOTES = (
-    "Mean over attacks, of each the mean over seeds; brackets: 95 % t-interval over attacks. "
-    "Worst: the attack of the highest ASR. Medians of clean clips, seconds and milliseconds.",
-    "*: met other attacks than the undefended nets; its numbers do not compare with theirs.",
-)
-COUNTED = ("Task", "Half", "Cells", "Measured", "Refused", "Missing")
 
 
 @dataclass(frozen=True)
@@ -99,6 +87,15 @@ class Board:
     devices: tuple[str, ...]
     hours: float
     corpora: frozenset[str]
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Cells: planned, measured, refused and missing."""
+        planned, measured, refused = (
+            sum(getattr(row, name) for row in self.rows)
+            for name in ("planned", "measured", "refused")
+        )
+        return planned, measured, refused, planned - measured - refused
 
 
 def boards(records: Records, planned: Sequence[Planned]) -> list[Board]:
@@ -218,7 +215,7 @@ def recommended(records: Records, planned: Iterable[Planned]) -> str | None:
     """
     asked = [cell for cell in planned if (cell.half, cell.seed) == (HALVES[0], FIRST)]
     halves = boards(records, asked)
-    if not halves or any(_counts(board)[-1] for board in halves):
+    if not halves or any(board.counts[-1] for board in halves):
         return None
     by_task = [{row.defense: row for row in board.rows if row.measured} for board in halves]
     fit = {}
@@ -235,84 +232,3 @@ def recommended(records: Records, planned: Iterable[Planned]) -> str | None:
             mean = fmean(row.success.mean for row in own)
             fit[name] = mean, max(row.worst[0] for row in own), sum(row.clean for row in own), name
     return min(fit, key=fit.get, default=None)
-
-
-def tables(some: Iterable[Board]) -> list[Table]:
-    """A table a board that has a record."""
-    return [_table(board) for board in some if board.data]
-
-
-def _table(board: Board) -> Table:
-    data, rows = board.data, [row for row in board.rows if row.measured]
-    base = next((row.attacks for row in rows if row.defense == "none"), frozenset())
-    cells = tuple(_cells(row, OTHER * (row.attacks != base)) for row in rows)
-    notes = [NOTES[0], *NOTES[1:] * any(row.attacks != base for row in rows)]
-    took = f"Computed on: {', '.join(board.devices)}, in {board.hours:,.1f} hours of one process."
-    notes.append(f"{took} {_missing(board)}")
-    if len(board.corpora) > 1:
-        notes.append(f"Of {len(board.corpora)} different corpora: no number compares with another.")
-    notes += [f"Refused: {reason}" for reason in board.reasons]
-    title = f"{data['name']} {data['variant'] or ''}".strip() + f", {board.half} half"
-    grid = Grid("", COLUMNS, cells)
-    told = (data["name"], data["variant"] or "", data["scale"])
-    return Table(*told, f"Leaderboard: {title}, {SCALES[data['scale']]}", (grid,), tuple(notes))
-
-
-def _cells(row: Row, mark: str) -> tuple[str, ...]:
-    worst = f"{100 * row.worst[0]:.1f} ({row.worst[1]})" if row.worst else ""
-    auc = f"{row.auc.mean:.3f}" if row.auc else ""
-    return (
-        row.defense + mark,
-        percent(row.accuracy),
-        percent(row.success),
-        worst,
-        percent(row.robust),
-        auc,
-        percent(row.alarms and replace(row.alarms, over="")),
-        f"{row.clean:,.0f}",
-        f"{row.seconds:,.0f}",
-        "" if row.answering is None else f"{row.answering:.1f}",
-        f"{row.measured} of {row.planned}",
-    )
-
-
-def _counts(board: Board) -> tuple[int, int, int, int]:
-    planned, measured, refused = (
-        sum(getattr(row, name) for row in board.rows) for name in ("planned", "measured", "refused")
-    )
-    return planned, measured, refused, planned - measured - refused
-
-
-def _missing(board: Board) -> str:
-    planned, _, _, missing = _counts(board)
-    return f"Missing: {missing:,} of {planned:,} cells."
-
-
-def page(some: Sequence[Board], chosen: str | None = None, picture: str | None = None) -> str:
-    """`results/leaderboard.md` below its first line: what is there, the tables, what is missing.
-
-    Arguments
-    ---------
-    some : sequence of Board
-        Of both halves.
-    chosen : str | None
-        The recommended default.
-    picture : str | None
-        Its path.
-    """
-    counted = [
-        (board.dataset, board.half, *(f"{count:,}" for count in _counts(board))) for board in some
-    ]
-    about = Table("", "", "", "Leaderboard", (Grid("", COUNTED, tuple(counted)),), ())
-    made, reasons = tables(some), dict.fromkeys(why for board in some for why in board.reasons)
-    said = "Protocol: [docs/leaderboard.md](../docs/leaderboard.md). Records of other experiments do not count."
-    lines = [markdown(about, level=1), said, ""]
-    if not made:
-        refused = f" Refused: {'; '.join(reasons)}." if reasons else ""
-        lines.append(f"No cell has been measured yet: there is nothing to compare.{refused}\n")
-    if chosen:
-        rule = f"by the rule of the protocol on seed {FIRST} of the development half"
-        lines.append(f"Recommended, {rule}: **{chosen}**.\n")
-    if picture:
-        lines.append(f"![Clean accuracy against attack success rate]({picture})\n")
-    return "\n".join([*lines, *(markdown(table, level=2) for table in made)])

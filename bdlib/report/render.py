@@ -12,6 +12,7 @@ from bdlib.records.record import read
 from bdlib.report import (
     ablations,
     attacks_table,
+    board_page,
     leaderboard,
     matrix,
     page,
@@ -85,14 +86,14 @@ def render(
     if boards:
         drawn = next((f"figures/{stem}.png" for stem in pictures if stem.startswith(BOARD)), None)
         chosen = leaderboard.recommended(records, planned)
-        wanted[folder / "leaderboard.md"] = MADE + leaderboard.page(boards, chosen, drawn)
+        wanted[folder / "leaderboard.md"] = MADE + board_page.page(boards, chosen, drawn)
     if not check:
         _draw(pictures, folder / "figures")
     report = folder / "report.html"
     # The report can be made at any time: one that was never made does not fail a check.
     if report.exists() or not check:
         figures = [p for p in sorted((folder / "figures").glob("**/*.png")) if p.is_file()]
-        wanted[report] = page.html(records, attacks, published, figures, leaderboard.tables(boards))
+        wanted[report] = page.html(records, attacks, published, figures, board_page.tables(boards))
     stale = [
         path for path in sorted(folder.glob("tables/*.md")) if path not in wanted and _made(path)
     ]

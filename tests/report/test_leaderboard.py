@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from bdlib.cli.render import planned
+from bdlib.report.board_page import page, tables
 from bdlib.report.figures import board_figure
-from bdlib.report.leaderboard import HALVES, Planned, boards, page, recommended, tables
+from bdlib.report.leaderboard import HALVES, Planned, boards, recommended
 from bdlib.report.render import render
 
 ROOT = Path(__file__).parents[2]

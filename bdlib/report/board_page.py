@@ -1,0 +1,93 @@
+"""The leaderboard as tables and as a page: `results/leaderboard.md`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from bdlib.report.leaderboard import FIRST, Board, Row
+from bdlib.report.table import SCALES, Grid, Table, markdown, percent
+
+COLUMNS = (
+    *("Defense", "Clean accuracy [%]", "ASR [%]", "Worst [%]", "Robust accuracy [%]", "AUROC"),
+    *("False alarms [%]", "Clean clips", "Seconds", "ms a clip", "Cells"),
+)
+OTHER = " *"
+NOTES = (
+    "Mean over attacks, of each the mean over seeds; brackets: 95 % t-interval over attacks. "
+    "Worst: the attack of the highest ASR. Medians of clean clips, seconds and milliseconds.",
+    "*: met other attacks than the undefended nets; its numbers do not compare with theirs.",
+)
+COUNTED = ("Task", "Half", "Cells", "Measured", "Refused", "Missing")
+
+
+def tables(some: Iterable[Board]) -> list[Table]:
+    """A table a board that has a record."""
+    return [_table(board) for board in some if board.data]
+
+
+def _table(board: Board) -> Table:
+    data, rows = board.data, [row for row in board.rows if row.measured]
+    base = next((row.attacks for row in rows if row.defense == "none"), frozenset())
+    cells = tuple(_cells(row, OTHER * (row.attacks != base)) for row in rows)
+    notes = [NOTES[0], *NOTES[1:] * any(row.attacks != base for row in rows)]
+    took = f"Computed on: {', '.join(board.devices)}, in {board.hours:,.1f} hours of one process."
+    notes.append(f"{took} {_missing(board)}")
+    if len(board.corpora) > 1:
+        notes.append(f"Of {len(board.corpora)} different corpora: no number compares with another.")
+    notes += [f"Refused: {reason}" for reason in board.reasons]
+    title = f"{data['name']} {data['variant'] or ''}".strip() + f", {board.half} half"
+    grid = Grid("", COLUMNS, cells)
+    told = (data["name"], data["variant"] or "", data["scale"])
+    return Table(*told, f"Leaderboard: {title}, {SCALES[data['scale']]}", (grid,), tuple(notes))
+
+
+def _cells(row: Row, mark: str) -> tuple[str, ...]:
+    worst = f"{100 * row.worst[0]:.1f} ({row.worst[1]})" if row.worst else ""
+    auc = f"{row.auc.mean:.3f}" if row.auc else ""
+    return (
+        row.defense + mark,
+        percent(row.accuracy),
+        percent(row.success),
+        worst,
+        percent(row.robust),
+        auc,
+        percent(row.alarms and replace(row.alarms, over="")),
+        f"{row.clean:,.0f}",
+        f"{row.seconds:,.0f}",
+        "" if row.answering is None else f"{row.answering:.1f}",
+        f"{row.measured} of {row.planned}",
+    )
+
+
+def _missing(board: Board) -> str:
+    planned, _, _, missing = board.counts
+    return f"Missing: {missing:,} of {planned:,} cells."
+
+
+def page(some: Sequence[Board], chosen: str | None = None, picture: str | None = None) -> str:
+    """`results/leaderboard.md` below its first line: what is there, the tables, what is missing.
+
+    Arguments
+    ---------
+    some : sequence of Board
+        Of both halves.
+    chosen : str | None
+        The recommended default.
+    picture : str | None
+        Its path.
+    """
+    counted = [
+        (board.dataset, board.half, *(f"{count:,}" for count in board.counts)) for board in some
+    ]
+    about = Table("", "", "", "Leaderboard", (Grid("", COUNTED, tuple(counted)),), ())
+    made, reasons = tables(some), dict.fromkeys(why for board in some for why in board.reasons)
+    said = "Protocol: [docs/leaderboard.md](../docs/leaderboard.md). Records of other experiments do not count."
+    lines = [markdown(about, level=1), said, ""]
+    if not made:
+        refused = f" Refused: {'; '.join(reasons)}." if reasons else ""
+        lines.append(f"No cell has been measured yet: there is nothing to compare.{refused}\n")
+    if chosen:
+        rule = f"by the rule of the protocol on seed {FIRST} of the development half"
+        lines.append(f"Recommended, {rule}: **{chosen}**.\n")
+    if picture:
+        lines.append(f"![Clean accuracy against attack success rate]({picture})\n")
+    return "\n".join([*lines, *(markdown(table, level=2) for table in made)])
