@@ -90,8 +90,6 @@ def defend(recipe: Recipe, poisoned: Poisoned, earlier: Defended | None = None) 
         cannot follow each other.
     """
     document = recipe.defense
-    if RATE not in document.overrides:
-        document.place(RATE, poisoned.corpus.audio.sample_rate)
     defense = document.part("defense", object)
     first = earlier.first if earlier else _first(recipe, poisoned, defense)
     before = earlier.trained.undefended if earlier else first and first.trained
@@ -102,6 +100,9 @@ def defend(recipe: Recipe, poisoned: Poisoned, earlier: Defended | None = None) 
     elif isinstance(defense, RepairDefense):
         defended = _repaired(recipe, poisoned, defense, defender, before)
     elif isinstance(defense, InferenceDefense):
+        rate = poisoned.corpus.audio.sample_rate
+        if RATE not in document.overrides and document.place(RATE, rate):
+            defense = document.part("defense", InferenceDefense)
         defended = _guarded(recipe, poisoned, defense, defender, before)
     else:
         raise InputError(f"{document.path}: {type(defense).__name__} is no defense of base.py")
