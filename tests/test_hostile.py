@@ -987,6 +987,8 @@ CHECKPOINTS = [
     (of_speechbrain("a: !new:speechbrain.processing.features.InputNormalization\n  norm_type: sentence\n"),
      ["std_norm is 'true'"]),
     (of_speechbrain("a: !new:speechbrain.lobes.features.Fbank\n  n_fft: 1024\n"), ["n_fft is '1024'"]),
+    (of_speechbrain("a: {f_max: 7600.0}\n"), ["f_max is '7600'", "up to 8000 Hz"]),
+    (of_speechbrain("a: {deltas: !ref <b>, win_length: 25.0}\n"), ["hidden.2.weight", "missing"]),
     (of_speechbrain("a: [\n"), ["hyperparams.yaml"]),
     (of_speechbrain("a: " + DEEP), ["hyperparams.yaml"]),
     (of_speechbrain(), ["hidden.2.weight", "missing"]),

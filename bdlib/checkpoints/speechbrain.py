@@ -45,7 +45,7 @@ FEATURES = {
     "context": ("false", "features without their neighbours"),
 }
 """What a yaml may set otherwise, as text: how it is here, in words."""
-WORDS = {"norm_type", "std_norm", "deltas", "context"}
+WORDS = {"norm_type", "f_max", *FEATURES}  # values that are read as they are written
 SCALE = 30.0  # of cosines; SpeechBrain keeps it in the loss, which such a folder lacks
 HEADS = {
     "Xvector.Xvector": {
@@ -221,8 +221,11 @@ def _hints(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: features normalised by {found['norm_type']!a}; only by sentence is read"
         )
-    for name, (ours, what) in FEATURES.items():
-        if (given := str(found.get(name, ours)).lower()) != ours:
+    rate = found.get("sample_rate")
+    most = str(rate // 2 if isinstance(rate, int) else 8000)
+    ours = {**FEATURES, "f_max": (most, f"bands up to {most} Hz")}
+    for name, (here, what) in ours.items():
+        if (given := str(found.get(name, here)).lower().removesuffix(".0")) not in (here, "null"):
             raise InputError(f"{path}: {name} is {given!a}; only {what} are read")
     return found
 
@@ -237,11 +240,16 @@ def _gather(node: Node | None, found: dict[str, Any]) -> None:
             name = str(key.value)
             if isinstance(value, SequenceNode) and all(_whole(item) for item in value.value):
                 found.setdefault(name, [int(item.value) for item in value.value])
-            elif isinstance(value, ScalarNode) and (_whole(value) or name in WORDS):
+            elif _whole(value) or (name in WORDS and _plain(value)):
                 found.setdefault(name, int(value.value) if _whole(value) else value.value)
             _gather(value, found)
         if str(node.tag).endswith(".InputNormalization"):
             found.setdefault("std_norm", "True")  # its default, which is not ours
+
+
+def _plain(node: Node) -> bool:
+    """Whether it is a value, and not a reference to one."""
+    return isinstance(node, ScalarNode) and not str(node.tag).startswith("!")
 
 
 def _whole(node: Node) -> bool:

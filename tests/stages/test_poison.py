@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -459,3 +460,15 @@ def test_an_emotion_and_the_clean_manifest_are_the_whole_attack(staged, spoken):
     rows, truth = Poisoner.from_dict(about).poison(poisoned.corpus.splits["train"])
     columns = rows[list(manifest.COLUMNS)].reset_index(drop=True)
     assert columns.equals(poisoned.splits["train"]) and len(truth) == about["poisoned"]
+
+
+def test_what_is_made_on_a_surrogate_is_named_after_its_audio_and_precision():
+    def key(fingerprint, **options):
+        settings = {"corpus": {}, "model": {}, "train": {}}
+        own = SimpleNamespace(settings=settings, seed=0, run_options=options)
+        return surrogate._digest(
+            own, SimpleNamespace(about={"digest": "d", "fingerprint": fingerprint})
+        )
+
+    assert key("f") == key("f", device="cpu")
+    assert len({key("f"), key("g"), key("f", precision="bf16")}) == 3
