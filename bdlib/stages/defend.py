@@ -33,6 +33,8 @@ from bdlib.training.checkpoints import BROKEN, read_weights, unread
 
 RATE = "guard_sample_rate"
 """Option of the guards that hear clips at a sampling rate, which is that of the clips unless it is given."""
+ENCODER = "encoder"
+"""Option of the filters that ask a pretrained encoder: of speakers where labels are, unless it is given."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +98,25 @@ def defend(recipe: Recipe, poisoned: Poisoned, earlier: Defended | None = None) 
     batch_size = recipe.settings["train"]["batch_size"]
     defender = Defender(recipe.seed, batch_size, run_options(recipe.run_options))
     if isinstance(defense, FilterDefense):
+        if recipe.settings["corpus"].get("label") == "speaker" and _placed(
+            document, ENCODER, "speakers"
+        ):
+            defense = document.part("defense", FilterDefense)
         defended = _filtered(recipe, poisoned, defense, defender)
     elif isinstance(defense, RepairDefense):
         defended = _repaired(recipe, poisoned, defense, defender, before)
     elif isinstance(defense, InferenceDefense):
-        rate = poisoned.corpus.audio.sample_rate
-        if RATE not in document.overrides and document.place(RATE, rate):
+        if _placed(document, RATE, poisoned.corpus.audio.sample_rate):
             defense = document.part("defense", InferenceDefense)
         defended = _guarded(recipe, poisoned, defense, defender, before)
     else:
         raise InputError(f"{document.path}: {type(defense).__name__} is no defense of base.py")
     return replace(_counted(defended, poisoned, first), first=first)
+
+
+def _placed(document: Document, option: str, value: Any) -> bool:
+    """Give a defense what is known of the corpus, if it has such an option and nobody gave it."""
+    return option not in document.overrides and document.place(option, value)
 
 
 def _first(recipe: Recipe, poisoned: Poisoned, defense: Any) -> Defended | None:

@@ -13,6 +13,7 @@ import soundfile
 
 from bdlib import manifest
 from bdlib.cli import defend
+from bdlib.defenses.filters.label_disagreement import LabelDisagreement
 from bdlib.defenses.repair.mask_inversion import MaskInversion
 from bdlib.evaluation.neurons import GROUPS
 from bdlib.manifest import SPLITS
@@ -164,6 +165,20 @@ def test_a_guard_hears_at_the_sampling_rate_of_the_clips(corpus, tmp_path, monke
     defend.main(split)
     (record,) = read(tmp_path / "results" / "RAVDESS.jsonl")
     assert record["defense"]["settings"]["guard_sample_rate"] == 8000
+
+
+def test_a_filter_hears_speakers_where_they_are_the_labels(corpus, tmp_path, monkeypatch):
+    """Unless somebody says otherwise; the recipe's labels are speakers, and the encoder is not asked."""
+    monkeypatch.setattr(
+        LabelDisagreement, "scores", lambda self, view: dict.fromkeys(view.rows["ID"], 0.1)
+    )
+    heard = []
+    for options in ((), ("--encoder=words",), ("--label=emotion",)):
+        command(monkeypatch, corpus, tmp_path, "--defense=label_disagreement", *options)
+        defend.main(split)
+        *_, record = read(tmp_path / "results" / "RAVDESS.jsonl")
+        heard.append(record["defense"]["settings"]["encoder"])
+    assert heard == ["speakers", "words", "words"]
 
 
 def test_levels_are_of_one_classifier(corpus, tmp_path, monkeypatch, capsys):

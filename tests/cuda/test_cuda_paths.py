@@ -174,6 +174,7 @@ def test_the_langevin_loop_never_waits(cuda, chance):
 
 ON_THE_CPU = {  # by numpy alone
     "cleanlab_issues",
+    "displaced_clips",
     "label_disagreement",
     "perfect_filter_oracle",
     "random_filter",

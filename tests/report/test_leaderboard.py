@@ -147,10 +147,10 @@ def test_the_picture_is_of_defenses_that_met_the_same_attacks(records, asked):
 
 def test_the_cells_are_those_of_the_protocol():
     cells = planned(ROOT)
-    assert len({one.command for one in cells}) == len(cells) == 1152
+    assert len({one.command for one in cells}) == len(cells) == 1224
     for dataset, half, seed in product(("SpeechCommands", "RAVDESS"), HALVES, range(3)):
         own = [c for c in cells if (c.dataset, c.half, c.seed) == (dataset, half, seed)]
-        assert len(own) == 16 * len({one.attack for one in own}) == 16 * 6
+        assert len(own) == 17 * len({one.attack for one in own}) == 17 * 6
     names = {one.defense for one in cells}
     assert names >= {"none", "gn_ft", "label_disagreement + gn_ft"}
     assert "tempo, one to one" in {one.attack for one in cells}

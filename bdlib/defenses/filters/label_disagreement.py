@@ -8,7 +8,7 @@ import numpy as np
 from bdlib.audio import resampled
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import one_of, share
-from bdlib.defenses.disagreement import CALL, judge
+from bdlib.defenses.disagreement import CALL, Judgement, judge
 from bdlib.encoders import ENCODERS, RATE
 
 
@@ -50,14 +50,18 @@ class LabelDisagreement(FilterDefense):
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """Suspicion in [0, 1]: above 0.5 for what is removed."""
-        judged = judge(embedded(view, self.encoder), view.rows["label"].to_numpy(str), view.seed)
-        flagged = judged.flagged(self.false_positive_rate)
+        heard = embedded(view, self.encoder)
+        judged = judge(heard, view.rows["label"].to_numpy(str), view.seed)
         self.class_scores = {
             name: excess / CALL if name in judged.called else min(excess / CALL, 1.0)
             for name, excess in judged.excess.items()
         }
-        suspicion = (1 + judged.score) / 4 + 0.5 * flagged
+        suspicion = (1 + judged.score) / 4 + 0.5 * self.flagged(heard, judged)
         return dict(zip(view.rows["ID"], suspicion.tolist(), strict=True))
+
+    def flagged(self, heard: np.ndarray, judged: Judgement) -> np.ndarray:
+        """Which clips (N,) are removed, of embeddings (N, D) and what their labels look like."""
+        return judged.flagged(self.false_positive_rate)
 
     def keep(self, scores: dict[str, float]) -> Collection[str]:
         """All that is not flagged."""

@@ -1,0 +1,90 @@
+"""Clips of other classes moved by one vector, in embeddings drawn here."""
+
+import numpy as np
+import pytest
+
+from bdlib.defenses.disagreement import CALL, judge
+from bdlib.defenses.displaced import DOUBT, Space
+from bdlib.defenses.filters.displaced_clips import DisplacedClips
+from bdlib.errors import InputError
+
+CLASSES, EACH, SIZE = 12, 40, 48
+
+
+def corpus(poisoned: int, move: float, seed: int = 0):
+    """Twelve classes; so many clips of the others, all moved alike, are labelled as the first."""
+    draws = np.random.Generator(np.random.PCG64(seed))
+    middles = draws.standard_normal((CLASSES, SIZE))
+    true = np.repeat(np.arange(CLASSES), EACH)
+    rows = middles[true] + draws.standard_normal((len(true), SIZE))
+    stolen = EACH + draws.permutation(len(true) - EACH)[:poisoned]
+    way = draws.standard_normal(SIZE)
+    rows[stolen] += move * way / np.linalg.norm(way)
+    given = true.copy()
+    given[stolen] = 0
+    # Axes of other lengths: the spread within a class tells how far is far.
+    return rows * np.geomspace(0.1, 10, SIZE), given, np.isin(np.arange(len(true)), stolen)
+
+
+def removed(rows, given):
+    """What the filter flags, and its score of every class."""
+    names = np.array([f"c{number:02}" for number in given])
+    judged = judge(rows, names)
+    defense = DisplacedClips()
+    defense.class_scores = dict.fromkeys(judged.classes, 0.0)
+    return defense.flagged(rows, judged), defense.class_scores, judged
+
+
+def test_most_of_a_class_is_poison_that_the_labels_do_not_tell():
+    """100 of 140 clips: learned from, the poison is its own neighbour; by the middles it is not."""
+    rows, given, poison = corpus(poisoned=100, move=6.0)
+    flags, scores, judged = removed(rows, given)
+    assert (flags & poison).sum() >= 90 and (flags & ~poison).sum() <= 4
+    assert not judged.called
+    assert [name for name, score in scores.items() if score > 1] == ["c00"]
+
+
+def test_the_move_tells_clips_that_lie_apart():
+    """Of the same clips: what the middles alone leave, as the move is not known to them."""
+    rows, given, poison = corpus(poisoned=100, move=6.0)
+    space = Space(rows, given, CLASSES)
+    own = poison[given == 0]
+    still, moved = space.margins()[given == 0] > DOUBT, space.moved(0)
+    assert (still & own).sum() <= (moved & own).sum() - 30
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_clean_corpus_loses_nothing(seed):
+    rows, given, _ = corpus(poisoned=0, move=0.0, seed=seed)
+    flags, scores, judged = removed(rows, given)
+    assert not judged.called and not flags.any() and max(scores.values()) <= 1
+
+
+def test_margins_are_those_of_the_definition():
+    """By hand, in the space: own middle without the clip, the nearest other one, sqrt(2 D)."""
+    rows, given, _ = corpus(poisoned=0, move=0.0)
+    space = Space(rows, given, CLASSES)
+    clip = int(np.flatnonzero(given == 3)[7])
+    point, own = space.points[clip], space.points[given == 3]
+    alone = (own.sum(0) - point) / (len(own) - 1)
+    others = [space.points[given == c].mean(0) for c in range(CLASSES) if c != 3]
+    nearest = min(((point - middle) ** 2).sum() for middle in others)
+    expected = (((point - alone) ** 2).sum() - nearest) / np.sqrt(2 * SIZE)
+    assert space.margins()[clip] == pytest.approx(expected)
+    spread = np.cov((space.points - space.middles[given]).T, bias=True)
+    lengths = np.linalg.eigvalsh(spread)
+    assert lengths.min() > 0.3 and lengths.max() < 2  # of the axes given, one is 100 times another
+
+
+def test_a_class_keeps_a_tenth_of_its_clips():
+    """Even where all of it is another's: a filter that empties a class leaves nothing to train."""
+    rows, given, _ = corpus(poisoned=0, move=0.0)
+    rows[given == 0] = rows[given == 5] + 0.01 * rows[given == 6]
+    assert Space(rows, given, CLASSES).moved(0, line=-9.0).sum() <= EACH - EACH // 10
+
+
+def test_settings():
+    assert DisplacedClips(line=-0.2) == DisplacedClips() and CALL > 0
+    for settings in ({"line": float("nan")}, {"line": 11}, {"encoder": "music"}):
+        with pytest.raises(InputError):
+            DisplacedClips(**settings)
