@@ -24,6 +24,8 @@ from bdlib.errors import InputError
 from bdlib.stages.recipe import Document, Recipe, check, common, parse
 
 PLACES = ("--output_folder", "--results_folder")
+RECOMMENDED = "displaced_clips"
+"""What `--defense=recommended` means: the choice of docs/leaderboard.md from its records, by its rule."""
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # what `mallopt` of glibc calls them
 LARGE, ALWAYS = 2**25, 2**30  # bytes: the largest that the second one takes, and more than is free
 
@@ -62,6 +64,7 @@ def read(
     InputError
         For an option that no yaml has, or a yaml that is not there.
     """
+    arguments = [_chosen(word) for word in arguments]
     own, rest = options.parse_known_args(arguments)
     if own.yaml is None:
         options.print_help()
@@ -97,11 +100,16 @@ def read(
     return Recipe(document, attack, labels, defense, after, run_options, line), own
 
 
+def _chosen(word: str) -> str:
+    """A word of a command line with `recommended` as what it means now, so that a record tells that."""
+    return re.sub(r"^((?:--(?:defense|after)=)?)recommended$", rf"\1{RECOMMENDED}", word)
+
+
 def told(command: str, dataset: str) -> str:
     """A command as a record tells it: where corpora and results lie is nobody else's affair.
 
     The corpus is in `data/<Dataset>` of the recipe's folder, unless it is `mini`; other folders
-    are left out.
+    are left out. A recommended defense has its name, as another may be recommended later.
 
     Example
     -------
@@ -112,7 +120,7 @@ def told(command: str, dataset: str) -> str:
     for word in given:
         option, equals, value = word.partition("=")
         if option not in ("--data_folder", *PLACES):
-            words.append(word)
+            words.append(_chosen(word))
             continue
         value = value if equals else next(given, "")  # which may be a word of its own
         if option == "--data_folder":

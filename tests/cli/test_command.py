@@ -47,6 +47,17 @@ def test_options_reach_attack_and_defense():
     assert recipe.document.overrides == {}
 
 
+def test_the_recommended_defense_goes_by_its_name():
+    """In the record's command, too: what is recommended may change, and what was run may not."""
+    recipe, own = read("--defense=recommended")
+    assert own.defense == recipe.defense.path.stem == command.RECOMMENDED
+    assert recipe.command.endswith(f"--defense={command.RECOMMENDED}")
+    line = "python defend.py a.yaml --defense recommended --after=recommended --experiment=recommended"
+    said = command.told(line, "ESD")
+    assert said.split()[3:] == ["--defense", command.RECOMMENDED,
+                                f"--after={command.RECOMMENDED}", "--experiment=recommended"]  # fmt: skip
+
+
 def test_options_follow_the_attack_that_is_asked_for():
     recipe, _ = read("--attack=six_claps", "--times=3", "--labels=all_to_one")
     assert recipe.attack.plain()["times"] == 3
