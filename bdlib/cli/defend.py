@@ -21,7 +21,10 @@ if TYPE_CHECKING:  # torch takes seconds to import
 def main(prepare: Prepare) -> None:
     """``defend.py``: a defended classifier and its record."""
     options = command.parser("Defend a classifier, with all stages before, and record its numbers.")
-    options.add_argument("--defense", help="a yaml of recipes/common/defenses, or `recommended`: what docs/leaderboard.md chose")
+    options.add_argument(
+        "--defense",
+        help="a yaml of recipes/common/defenses, or `recommended`: what docs/leaderboard.md chose",
+    )
     options.add_argument(
         "--after",
         help="a defense that comes first: a filter before a repair, a filter or a repair before a "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bdlib.defenses.disagreement import Neighbours, neighbours
+from bdlib.defenses.opinions import Neighbours, neighbours
 from bdlib.scanning.evidence import LABEL, NOTE, Evidence, Finding
 from bdlib.scanning.heard import Heard
 from bdlib.scanning.snippets import COPY, correlations, whitened

@@ -11,7 +11,7 @@ import soundfile
 from tqdm import tqdm
 
 from bdlib.audio import MOST_SAMPLES, check_rate, resampled
-from bdlib.defenses.disagreement import Neighbours, neighbours
+from bdlib.defenses.opinions import Neighbours, neighbours
 from bdlib.encoders import RATE, SECONDS, Cache, Encoder, content_digest
 from bdlib.errors import InputError
 from bdlib.files import check_regular

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdlib.defenses.disagreement import NEIGHBOURS
+from bdlib.defenses.opinions import NEIGHBOURS
 from bdlib.scanning.evidence import NOTE, Evidence, Finding
 from bdlib.scanning.heard import Heard
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 import bdlib
-from bdlib.defenses.disagreement import Judgement, Opinions, judge
+from bdlib.defenses.disagreement import Judgement, judge
+from bdlib.defenses.opinions import Opinions
 from bdlib.encoders import ENCODERS, Encoder
 from bdlib.errors import InputError
 from bdlib.files import atomic, write_json

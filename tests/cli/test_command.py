@@ -52,7 +52,9 @@ def test_the_recommended_defense_goes_by_its_name():
     recipe, own = read("--defense=recommended")
     assert own.defense == recipe.defense.path.stem == command.RECOMMENDED
     assert recipe.command.endswith(f"--defense={command.RECOMMENDED}")
-    line = "python defend.py a.yaml --defense recommended --after=recommended --experiment=recommended"
+    line = (
+        "python defend.py a.yaml --defense recommended --after=recommended --experiment=recommended"
+    )
     said = command.told(line, "ESD")
     assert said.split()[3:] == ["--defense", command.RECOMMENDED,
                                 f"--after={command.RECOMMENDED}", "--experiment=recommended"]  # fmt: skip

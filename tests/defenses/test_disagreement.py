@@ -3,16 +3,9 @@
 import numpy as np
 import pytest
 
-from bdlib.defenses import disagreement
-from bdlib.defenses.disagreement import (
-    distances,
-    excesses,
-    judge,
-    margin,
-    nearest,
-    out_of_fold,
-    votes,
-)
+from bdlib.defenses import disagreement, opinions
+from bdlib.defenses.disagreement import excesses, judge
+from bdlib.defenses.opinions import distances, margin, nearest, out_of_fold, votes
 from bdlib.errors import InputError
 
 CLASSES = np.array(["a", "b", "c", "d", "e", "f", "g", "h"])
@@ -89,7 +82,7 @@ def test_neighbours_are_exact_in_any_blocks(monkeypatch):
     cosines = rows @ rows.T
     np.fill_diagonal(cosines, -2)
     for cells in (1, 1000, 10**7):
-        monkeypatch.setattr(disagreement, "CELLS", cells)
+        monkeypatch.setattr(opinions, "CELLS", cells)
         places, near = nearest(rows, rows, 7, np.arange(len(rows)))
         assert np.allclose(near, -np.sort(-cosines, 1)[:, :7], atol=1e-6)
         assert not (places == np.arange(len(rows))[:, None]).any()

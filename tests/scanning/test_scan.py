@@ -64,15 +64,15 @@ def test_what_is_left_is_a_corpus_for_the_recipes(run, poisoned):
 
 
 def test_all_clips_are_compared_once(encoder, poisoned, tmp_path, monkeypatch):
-    from bdlib.defenses import disagreement
+    from bdlib.defenses import disagreement, opinions
 
-    asked, nearest = [], disagreement.nearest
+    asked, nearest = [], opinions.nearest
 
     def counted(queries, known, *rest):
         asked.append((queries.shape, len(known)))
         return nearest(queries, known, *rest)
 
-    monkeypatch.setattr(disagreement, "nearest", counted)
+    monkeypatch.setattr(opinions, "nearest", counted)
     report = bdlib.scan(poisoned, task="words", cache=tmp_path / "c", quiet=True)
     assert asked.count(((150, encoder.size), 150)) == 1
     assert asked.count(((150, BANDS), 150)) == 1  # by their spectra, for copies

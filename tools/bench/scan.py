@@ -20,7 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from bdlib.cli.command import guarded
-from bdlib.defenses.disagreement import judge, neighbours
+from bdlib.defenses.disagreement import judge
+from bdlib.defenses.opinions import neighbours
 from bdlib.errors import InputError
 
 SIZES = {
