@@ -1,8 +1,9 @@
-"""Clips of other classes moved by one vector, in embeddings drawn here."""
+"""Clips of other classes moved by one vector, a little and far, in embeddings drawn here."""
 
 import numpy as np
 import pytest
 
+from bdlib.defenses.crowded import Crowds, core
 from bdlib.defenses.disagreement import CALL, judge
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters.displaced_clips import DisplacedClips
@@ -26,9 +27,9 @@ def corpus(poisoned: int, move: float, seed: int = 0):
     return rows * np.geomspace(0.1, 10, SIZE), given, np.isin(np.arange(len(true)), stolen)
 
 
-def removed(rows, given):
-    """What the filter flags, and its score of every class."""
-    names = np.array([f"c{number:02}" for number in given])
+def removed(rows, given, first="c00"):
+    """What the filter flags, and its score of every class; the first one may have another name."""
+    names = np.array([f"c{number:02}" if number else first for number in given])
     judged = judge(rows, names)
     defense = DisplacedClips()
     defense.class_scores = dict.fromkeys(judged.classes, 0.0)
@@ -88,3 +89,57 @@ def test_settings():
     for settings in ({"line": float("nan")}, {"line": 11}, {"encoder": "music"}):
         with pytest.raises(InputError):
             DisplacedClips(**settings)
+
+
+def test_many_classes_moved_far_are_a_crowd():
+    """Near no class any more, so that neither labels nor middles call the class: its spread does."""
+    rows, given, poison = corpus(poisoned=100, move=30.0)
+    (found,) = Crowds(rows, given, CLASSES).find().items()
+    number, (spread, outside) = found
+    own = poison[given == 0]
+    assert number == 0 and spread > 1
+    assert (outside & own).sum() >= 98 and (outside & ~own).sum() <= 6
+    flags, scores, judged = removed(rows, given)
+    assert not judged.called and (flags & poison).sum() >= 98
+    assert [name for name, score in scores.items() if score > 1] == ["c00"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_class_of_a_clean_corpus_is_a_crowd(seed):
+    rows, given, _ = corpus(poisoned=0, move=0.0, seed=seed)
+    assert Crowds(rows, given, CLASSES).find() == {}
+
+
+def test_few_classes_do_not_tell_what_is_usual():
+    rows, given, _ = corpus(poisoned=100, move=30.0)
+    few = np.isin(given, range(7))
+    assert Crowds(rows[few], given[few], 7).find() == {}
+
+
+def test_spread_is_along_the_ways_between_others_alone():
+    """By hand, of a class with three deviations along them: nine times the variance."""
+    rows, given, _ = corpus(poisoned=0, move=0.0)
+    own = given == 0
+    crowds = Crowds(rows, given, CLASSES)
+    before = crowds.alone(0)
+    wide = rows.copy()
+    wide[own] = rows[own].mean(0) + 3 * (rows[own] - rows[own].mean(0))
+    after = Crowds(wide, given, CLASSES).alone(0)
+    assert after.spread == pytest.approx(9 * before.spread, rel=0.25)
+    assert np.median(before.usual) == pytest.approx(rows.shape[1], rel=0.2)
+    assert len(before.usual) == (~own).sum() and len(before.points) == EACH
+
+
+def test_the_core_is_where_clips_lie_close_and_not_where_most_are():
+    """20 clips of unit spread among 60 of six times that, about another place."""
+    draws = np.random.Generator(np.random.PCG64(0))
+    tight, wide = draws.standard_normal((20, 16)), 4 + 6 * draws.standard_normal((60, 16))
+    usual = (draws.standard_normal((500, 16)) ** 2).sum(1)
+    inside = core(np.concatenate([wide, tight]), usual)
+    assert inside[60:].sum() >= 18 and inside[:60].sum() == 0
+
+
+def test_a_class_named_in_underscores_holds_several_by_intention():
+    rows, given, _ = corpus(poisoned=100, move=30.0)
+    flags, _, _ = removed(rows, given, first="_c00_")
+    assert not flags.any()

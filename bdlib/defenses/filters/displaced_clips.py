@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bdlib.defenses.crowded import Crowds
 from bdlib.defenses.disagreement import CALL, FEWEST, Judgement, excesses
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters.label_disagreement import LabelDisagreement
@@ -12,13 +13,19 @@ from bdlib.errors import within
 
 @dataclass
 class DisplacedClips(LabelDisagreement):
-    """Removes what `label_disagreement` removes, and clips of other classes that were moved alike.
+    """Removes what `label_disagreement` removes, and clips of other classes that a trigger moved.
 
     Where a trigger changes all of a clip, or most of a class is poison, opinions that learn from the
-    poison take it for its class. A class is called, too, where more clips than in the others lie
-    nearer to another class's middle than to its own (by `CALL` deviations, and `FEWEST` of them);
-    of such a class go the clips that are another class's, moved by one vector
-    (`bdlib.defenses.displaced`). It trains nothing and takes no clean data. Clean-label poison passes.
+    poison take it for its class. Two more signs call a class:
+
+    - More of its clips than of others' lie nearer to another class's middle than to its own (by
+      `CALL` deviations, and `FEWEST` of them). Then those go that are another class's, moved by one
+      vector (`bdlib.defenses.displaced`).
+    - It spreads as several classes would (`bdlib.defenses.crowded`). Then all goes that lies outside
+      of its core, or, if it is called by the first sign, too, those clips go at twice the `line`. A
+      class named in underscores, as `_unknown_`, holds several by intention and is not asked.
+
+    It trains nothing and takes no clean data. Clean-label poison passes.
 
     Arguments
     ---------
@@ -26,7 +33,7 @@ class DisplacedClips(LabelDisagreement):
         See `LabelDisagreement`.
     line : float
         Deviations by which a clip must fit another class better than its own, to go from a class that
-        is called for moved clips; below 0 the benefit of the doubt is the others'.
+        is called for moved clips; below 0 the doubt is not to the clip's benefit.
 
     Raises
     ------
@@ -41,12 +48,26 @@ class DisplacedClips(LabelDisagreement):
         within("line", self.line, -10, 10)
 
     def flagged(self, heard: np.ndarray, judged: Judgement) -> np.ndarray:
-        """See `LabelDisagreement`; raises the scores of the classes that are called for moved clips."""
+        """See `LabelDisagreement`; raises the scores of the classes that are called here."""
         flagged = super().flagged(heard, judged)
-        space = Space(heard, judged.given, len(judged.classes))
-        excess, count = excesses(space.margins() > 0, judged.given, len(judged.classes))
-        for number in np.flatnonzero((excess > CALL) & (count >= FEWEST)):
-            flagged[judged.given == number] |= space.moved(number, self.line)
-            name = judged.classes[number]
-            self.class_scores[name] = max(self.class_scores[name], excess[number] / CALL)
+        given, names = judged.given, judged.classes
+        space = Space(heard, given, len(names))
+        excess, count = excesses(space.margins() > 0, given, len(names))
+        moved = np.flatnonzero((excess > CALL) & (count >= FEWEST))
+        crowded = {
+            number: found
+            for number, found in Crowds(heard, given, len(names)).find().items()
+            if not (names[number].startswith("_") and names[number].endswith("_"))
+        }
+        for number, (spread, outside) in crowded.items():
+            self._call(names[number], spread)
+            if number not in moved:
+                flagged[given == number] |= outside
+        for number in moved:
+            self._call(names[number], excess[number] / CALL)
+            line = self.line * (2 if number in crowded else 1)
+            flagged[given == number] |= space.moved(number, line)
         return flagged
+
+    def _call(self, name: str, score: float) -> None:
+        self.class_scores[name] = max(self.class_scores[name], float(score))
