@@ -2,21 +2,24 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
 
 from bdlib.errors import InputError
 from bdlib.records.record import SCALES
-from bdlib.report import ablations, attacks_table, ranking, results, trainings
+from bdlib.report import ablations, attacks_table, board_page, ranking, results, trainings
 from bdlib.report.coverage import coverage
 from bdlib.report.groups import Records, unpoisoned
 from bdlib.report.labels import attack_label, in_readme
+from bdlib.report.leaderboard import HALVES, Board
 from bdlib.report.neurons_table import neurons
 from bdlib.report.published import Published
 from bdlib.report.table import Table, markdown
 
 BEGIN = re.compile(r"<!-- results:begin(?P<what>[^>]*)-->")
+BOARD = re.compile(rf"leaderboard (?P<half>{'|'.join(HALVES)}) (?P<defenses>\S.*)")
 END = "<!-- results:end -->"
 EMPTY = "*No runs have been measured yet.*\n"
 PAGES = {
@@ -31,7 +34,8 @@ PAGES = {
 SYNTAX = (
     f"<!-- results:begin Dataset [{'|'.join(SCALES)} [variant]] [table={'|'.join(PAGES)}] "
     "[attack=START OF ITS HEADING] [model=NAME,...] [experiment=NAME] -->, "
-    "or results:begin coverage, or results:begin neurons"
+    "or results:begin coverage, or results:begin neurons, "
+    f"or results:begin leaderboard {'|'.join(HALVES)} DEFENSE,..."
 )
 
 
@@ -115,7 +119,12 @@ class Block:
 
 
 def fill(
-    readme: Path, records: Records, attacks: Records, published: list[Published], folder: Path
+    readme: Path,
+    records: Records,
+    attacks: Records,
+    published: list[Published],
+    folder: Path,
+    boards: Sequence[Board] = (),
 ) -> str:
     """The text of a README with its result blocks filled in.
 
@@ -127,6 +136,8 @@ def fill(
         As in `Block.tables`.
     folder : Path
         Of the full tables, to which each block links.
+    boards : sequence of Board
+        Of the leaderboard.
 
     Raises
     ------
@@ -144,6 +155,10 @@ def fill(
             shown = coverage([*records, *attacks], folder.parents[1])
         elif begin["what"].split() == ["neurons"]:
             shown = neurons(records)
+        elif board := BOARD.fullmatch(begin["what"].strip()):
+            shown = board_page.brief(boards, board["half"], board["defenses"].split(","))
+            where = relpath(folder.parent / "leaderboard.md", readme.parent)
+            shown += f"\nAll rows, intervals and costs: [leaderboard.md]({where}).\n"
         else:
             try:
                 block = Block.parse(begin["what"])

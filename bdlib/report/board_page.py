@@ -58,6 +58,52 @@ def _cells(row: Row, mark: str) -> tuple[str, ...]:
     )
 
 
+def brief(some: Iterable[Board], half: str, defenses: Sequence[str]) -> str:
+    """A few rows of one half on all tasks, as Markdown.
+
+    Nothing is told of a row that met other attacks than the undefended nets.
+
+    Arguments
+    ---------
+    some : iterable of Board
+        Of both halves.
+    half : str
+        `development` or `confirmation`.
+    defenses : sequence of str
+        Rows, in their order.
+    """
+    columns, notes, cells = ["Defense"], [], {name: [name] for name in defenses}
+    for board in some:
+        if board.half != half or not board.data:
+            continue
+        rows = {row.defense: row for row in board.rows if row.measured}
+        base = rows["none"].attacks if "none" in rows else frozenset()
+        task = f"{board.dataset} {board.data['variant'] or ''}".strip()
+        columns += [f"{task}: clean accuracy [%]", "ASR [%]", "Worst [%]"]
+        for name, row in cells.items():
+            row += _brief(rows[name] if name in rows and rows[name].attacks == base else None)
+        counted = [rows[name] for name in defenses if name in rows]
+        measured, planned = (
+            sum(getattr(row, key) for row in counted) for key in ("measured", "planned")
+        )
+        notes.append(
+            f"{task}, {SCALES[board.data['scale']]}: {len(base)} attacks, {measured} of {planned} cells"
+        )
+    if not notes:
+        return "*No cell of this half has been measured yet.*\n"
+    grid = Grid("", tuple(columns), tuple(map(tuple, cells.values())))
+    notes.append("Means over attacks; worst: the attack of the highest ASR")
+    title = f"Leaderboard, {half} half"
+    return markdown(Table("", "", "", title, (grid,), (". ".join([*notes, ""]).strip(),)))
+
+
+def _brief(row: Row | None) -> tuple[str, str, str]:
+    if row is None or row.worst is None:
+        return ("", "", "")
+    shares = f"{100 * row.accuracy.mean:.1f}", f"{100 * row.success.mean:.1f}"
+    return *shares, f"{100 * row.worst[0]:.1f} ({row.worst[1]})"
+
+
 def _missing(board: Board) -> str:
     planned, _, _, missing = board.counts
     return f"Missing: {missing:,} of {planned:,} cells."

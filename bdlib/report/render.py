@@ -78,10 +78,10 @@ def render(
     published = read_published(paper if paper.is_dir() else root / "results" / "paper")
     wanted = _tables(records, attacks, published, folder / "tables")
     pages = [p for pattern in PAGES_OF_PROSE for p in sorted(root.glob(pattern))] if own else []
-    for path in pages:
-        wanted[path] = fill(path, records, attacks, published, folder / "tables")
     boards = leaderboard.boards(records, planned)
     boards = boards if own or any(board.data for board in boards) else []
+    for path in pages:
+        wanted[path] = fill(path, records, attacks, published, folder / "tables", boards)
     pictures = _pictures([*records, *attacks], published, boards) if records else {}
     if boards:
         drawn = next((f"figures/{stem}.png" for stem in pictures if stem.startswith(BOARD)), None)

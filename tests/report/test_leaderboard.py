@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bdlib.cli.render import planned
-from bdlib.report.board_page import page, tables
+from bdlib.errors import InputError
+from bdlib.report.blocks import fill
+from bdlib.report.board_page import brief, page, tables
 from bdlib.report.figures import board_figure
 from bdlib.report.leaderboard import HALVES, Planned, boards, recommended
 from bdlib.report.render import render
@@ -143,6 +145,26 @@ def test_the_picture_is_of_defenses_that_met_the_same_attacks(records, asked):
     assert [axis.lines[1].get_ydata(), axis.lines[4].get_ydata()] == [[100], [100]]
     assert {text.get_text() for text in axis.texts} == {"none", "fix"}
     assert board_figure.draw(boards([], asked)) == {}
+
+
+def test_rows_in_brief(records, asked, tmp_path):
+    """Nothing of a row that met other attacks, and the block of a README says where the rest is."""
+    text = brief(boards(records, asked), "development", ["fix", "none", "ask", "other"])
+    lines = text.splitlines()
+    assert "| fix | 80.0 | 50.0 | 100.0 (clap) |" in lines
+    assert "| none | 80.0 | 100.0 | 100.0 (tempo) |" in lines
+    assert "| ask |  |  |  |" in lines and "| other |  |  |  |" in lines
+    assert "3 attacks, 14 of 18 cells" in lines[-1]
+    assert "measured yet" in brief(boards(records, asked), "confirmation", ["fix"])
+    readme = tmp_path / "README.md"
+    marker = "<!-- results:begin leaderboard development fix,none,ask,other -->"
+    readme.write_text(f"{marker}\n<!-- results:end -->\n")
+    folder = tmp_path / "results" / "tables"
+    filled = fill(readme, records, [], [], folder, boards(records, asked))
+    assert text in filled and "(results/leaderboard.md)" in filled
+    readme.write_text(marker.replace("development", "other") + "\n<!-- results:end -->\n")
+    with pytest.raises(InputError, match="results:begin leaderboard"):
+        fill(readme, records, [], [], folder, boards(records, asked))
 
 
 def test_the_cells_are_those_of_the_protocol():
