@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from bdlib.cli.command import told
+from bdlib.cli.command import named, told
 from bdlib.errors import InputError
 
 SCRATCH = "exp/results"  # below the recipe
@@ -136,5 +136,5 @@ def _combinations(grids: Any) -> Iterator[dict[str, Any]]:
 def _cell(folder: Path, program: str | None, model: str, options: dict[str, Any]) -> Cell:
     options = {key: value for key, value in options.items() if value is not None}
     program = program or ("defend" if "defense" in options else "train")
-    listed = tuple(f"--{key}={value}" for key, value in options.items())
+    listed = named([f"--{key}={value}" for key, value in options.items()])
     return Cell(folder, program, f"hparams/{model}.yaml", (*listed, "--noprogressbar"))

@@ -24,6 +24,7 @@ from bdlib.errors import InputError
 from bdlib.stages.recipe import Document, Recipe, check, common, parse
 
 PLACES = ("--output_folder", "--results_folder")
+DEFENSES = ("--defense", "--after")
 RECOMMENDED = "displaced_clips"
 """What `--defense=recommended` means: the choice of docs/leaderboard.md from its records, by its rule."""
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # what `mallopt` of glibc calls them
@@ -64,7 +65,7 @@ def read(
     InputError
         For an option that no yaml has, or a yaml that is not there.
     """
-    arguments = [_chosen(word) for word in arguments]
+    arguments = named(arguments)
     own, rest = options.parse_known_args(arguments)
     if own.yaml is None:
         options.print_help()
@@ -100,9 +101,15 @@ def read(
     return Recipe(document, attack, labels, defense, after, run_options, line), own
 
 
-def _chosen(word: str) -> str:
-    """A word of a command line with `recommended` as what it means now, so that a record tells that."""
-    return re.sub(r"^((?:--(?:defense|after)=)?)recommended$", rf"\1{RECOMMENDED}", word)
+def named(words: Sequence[str]) -> list[str]:
+    """A command line with `recommended` as what it means now, so that a record tells that."""
+    result = []
+    for before, word in zip(["", *words], words, strict=False):
+        option, _, value = word.partition("=")
+        asked = option in DEFENSES and value == "recommended"
+        alone = before in DEFENSES and word == "recommended"
+        result.append(f"{option}={RECOMMENDED}" if asked else RECOMMENDED if alone else word)
+    return result
 
 
 def told(command: str, dataset: str) -> str:
@@ -116,11 +123,11 @@ def told(command: str, dataset: str) -> str:
     >>> told("python train.py a.yaml --data_folder=/mnt/x --results_folder=r --seed=1", "ESD")
     'python train.py a.yaml --data_folder=data/ESD --seed=1'
     """
-    words, given = [], iter(shlex.split(command))
+    words, given = [], iter(named(shlex.split(command)))
     for word in given:
         option, equals, value = word.partition("=")
         if option not in ("--data_folder", *PLACES):
-            words.append(_chosen(word))
+            words.append(word)
             continue
         value = value if equals else next(given, "")  # which may be a word of its own
         if option == "--data_folder":

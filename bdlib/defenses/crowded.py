@@ -7,42 +7,28 @@ takes no more room than a class takes. Of poison from one class labels tell more
 (`bdlib.defenses.disagreement`).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
 WIDER = 2.5  # times the usual spread; of 120 clean or mislabelled corpora none had both this and the next
 CALL = 4.0  # deviations of the logarithm of the spread above that of the other classes
 LEVEL = 0.05  # least deviation that is believed
-CLASSES = 8  # fewer do not tell what is usual
+CLASSES = 8  # fewer, of `SEED` clips or more, do not tell what is usual
+FEWEST = 6  # clips outside of a core that make a crowd: fewer are broken or mislabelled
 SEED = 8  # clips that a core begins with
 STARTS = 200  # cores that are tried, at most
+MOST = 2000  # clips among which a core is looked for
 NEAR, FAR = 0.5, 0.98  # shares of the clips of other classes that lie within a core's two radii
+ROOM = 0.5  # of what the clips of other classes take, which those of a core must take at least
 ROUNDS = 30  # until a core stays the same
-
-
-@dataclass(frozen=True)
-class Alone:
-    """A class as all others see it.
-
-    Arguments
-    ---------
-    points : np.ndarray
-        (n, D) its clips, where a class of the others has unit spread.
-    spread : float
-        Its variance along the directions in which the middles of the others differ.
-    usual : np.ndarray
-        Squared distances of the clips of the others to their own middles.
-    """
-
-    points: np.ndarray
-    spread: float
-    usual: np.ndarray
+FLAT = 1e-6  # of the longest way between middles: along a shorter one they do not differ
 
 
 class Crowds:
     """Looks for classes that hold several.
+
+    Where a trigger drowns what a clip was, the poison lies closer together than clips of a class do;
+    such a core is passed over.
 
     Arguments
     ---------
@@ -63,39 +49,52 @@ class Crowds:
         self.scatter = self.rest.T @ self.rest
         _, self.shrinkage = ledoit_wolf(self.rest, assume_centered=True)
 
-    def alone(self, number: int) -> Alone:
-        """One class, in the space that the others make."""
-        own = self.given == number
-        covariance = (self.scatter - self.rest[own].T @ self.rest[own]) / (~own).sum()
-        level = np.trace(covariance) / len(covariance)
-        covariance = (1 - self.shrinkage) * covariance
-        covariance[np.diag_indices_from(covariance)] += self.shrinkage * level
-        whiten = np.linalg.cholesky(np.linalg.inv(covariance))
-        middles = np.delete(self.middles, number, axis=0) @ whiten
-        ways = np.linalg.svd(middles - middles.mean(0), full_matrices=False)[2]
-        ways = ways[: min(len(middles) - 1, ways.shape[1])]
-        points = self.rows[own] @ whiten
-        along = (points - points.mean(0)) @ ways.T
-        spread = (along**2).sum() / len(ways) / max(1, len(points) - 1)
-        size = self.size[self.given[~own]]
-        leave_out = (size / np.maximum(size - 1, 1)) ** 2
-        return Alone(points, spread, ((self.rest[~own] @ whiten) ** 2).sum(1) * leave_out)
-
     def find(self) -> dict[int, tuple[float, np.ndarray]]:
         """By number of a crowded class: its spread by what is allowed, and which clips (n,) lie outside its core."""
-        if len(self.size) < CLASSES:
+        asked = np.flatnonzero(self.size >= SEED)
+        if len(asked) < CLASSES:
             return {}
-        seen = [self.alone(number) for number in range(len(self.size))]
-        spreads = np.log([max(each.spread, 1e-9) for each in seen])
+        spreads = np.log([max(self.spread(number), 1e-9) for number in asked])
         found = {}
-        for number, each in enumerate(seen):
-            others = np.delete(spreads, number)
-            above = spreads[number] - np.median(others)
+        for place, number in enumerate(asked):
+            others = np.delete(spreads, place)
+            above = spreads[place] - np.median(others)
             deviation = 1.4826 * np.median(np.abs(others - np.median(others)))
             allowed = max(np.log(WIDER), CALL * max(deviation, LEVEL))
             if above > allowed:
-                found[number] = float(above / allowed), ~core(each.points, each.usual)
+                outside = ~self.core(number)
+                if outside.sum() >= FEWEST:
+                    found[int(number)] = float(above / allowed), outside
         return found
+
+    def spread(self, number: int) -> float:
+        """Variance of a class along the directions in which the middles of the others differ.
+
+        One, roughly, in the space in which a class of the others has unit spread.
+        """
+        whiten = self._whiten(number)
+        middles = np.delete(self.middles, number, axis=0) @ whiten
+        _, lengths, ways = np.linalg.svd(middles - middles.mean(0), full_matrices=False)
+        ways = ways[lengths > FLAT * lengths[0]]
+        own = (self.rest[self.given == number] @ whiten) @ ways.T
+        return float((own**2).sum() / max(1, len(ways)) / max(1, len(own) - 1))
+
+    def core(self, number: int) -> np.ndarray:
+        """Which clips (n,) of a class lie in its core; see `core`."""
+        own, whiten = self.given == number, self._whiten(number)
+        others = ~own & (self.size[self.given] >= SEED)
+        size = self.size[self.given[others]]
+        usual = ((self.rest[others] @ whiten) ** 2).sum(1) * (size / (size - 1)) ** 2
+        return core(self.rest[own] @ whiten, usual)
+
+    def _whiten(self, number: int) -> np.ndarray:
+        """(D, D): to the space in which the other classes have unit spread."""
+        own = self.rest[self.given == number]
+        covariance = (self.scatter - own.T @ own) / (len(self.rest) - len(own))
+        level = np.trace(covariance) / len(covariance)
+        covariance = (1 - self.shrinkage) * covariance
+        covariance[np.diag_indices_from(covariance)] += self.shrinkage * level
+        return np.linalg.cholesky(np.linalg.inv(covariance))
 
 
 def core(points: np.ndarray, usual: np.ndarray) -> np.ndarray:
@@ -109,24 +108,36 @@ def core(points: np.ndarray, usual: np.ndarray) -> np.ndarray:
         Squared distances of members to the middle of a class of unit spread.
     """
     near, far = np.quantile(usual, NEAR), np.quantile(usual, FAR)
-    best = np.zeros(len(points), bool)
-    for start in range(0, len(points), -(-len(points) // STARTS)):
-        begun = np.zeros(len(points), bool)
-        begun[((points - points[start]) ** 2).sum(1).argsort()[:SEED]] = True
-        members = _grown(points, begun, near)
-        if members.sum() > best.sum():
+    some = points[:: -(-len(points) // MOST)]
+    best = np.zeros(len(some), bool)
+    for start in range(0, len(some), -(-len(some) // STARTS)):
+        begun = np.zeros(len(some), bool)
+        begun[((some - some[start]) ** 2).sum(1).argsort()[:SEED]] = True
+        members = _grown(some, begun, near)
+        if members.sum() > best.sum() and np.median(_squared(some, members)[members]) > ROOM * near:
             best = members
-    return _grown(points, best, far) if best.any() else ~best
+    if not best.any():
+        return np.ones(len(points), bool)
+    about = np.isin(
+        np.arange(len(points)), np.arange(len(points))[:: -(-len(points) // MOST)][best]
+    )
+    return _grown(points, about, far)
 
 
 def _grown(points: np.ndarray, members: np.ndarray, radius: float) -> np.ndarray:
     """The points around the middle of the members, again and again; a middle of few is uncertain."""
     for _ in range(ROUNDS):
-        count = members.sum()
-        squared = ((points - points[members].mean(0)) ** 2).sum(1)
-        if count > 1:  # no point counts for itself
-            squared[members] *= (count / (count - 1)) ** 2
-        before, members = members, squared <= radius * (1 + 1 / count)
+        squared = _squared(points, members)
+        before, members = members, squared <= radius * (1 + 1 / members.sum())
         if not members.any() or (members == before).all():
             break
     return members
+
+
+def _squared(points: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Squared distances (n,) to the middle of the members, of which none counts for itself."""
+    count = members.sum()
+    squared = ((points - points[members].mean(0)) ** 2).sum(1)
+    if count > 1:
+        squared[members] *= (count / (count - 1)) ** 2
+    return squared

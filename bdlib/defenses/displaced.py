@@ -8,6 +8,8 @@ of clips of its own, about an unknown middle, and of clips of the others, about 
 unknown move, in a space where every class has the same spread.
 """
 
+import math
+
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
@@ -80,7 +82,7 @@ class Space:
             shift = _move(points[alien], others) if move else 0.0
             margin = _margins(points, ~alien, others + shift)
             before, alien = alien, margin > line
-            alien[np.argsort(margin)[: max(2, int(OWN * len(points)))]] = False
+            alien[np.argsort(margin)[: max(2, math.ceil(OWN * len(points)))]] = False
             if (alien == before).all():
                 break
         return margin, alien

@@ -18,7 +18,7 @@ from bdlib import manifest
 from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.defenses.repair.shrink import resize
 from bdlib.errors import InputError
-from bdlib.files import alone, atomic, digest, read_json
+from bdlib.files import COMMON, alone, atomic, digest, read_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import MADE, made
 from bdlib.seals import unsealed, write_sealed
@@ -98,9 +98,9 @@ def defend(recipe: Recipe, poisoned: Poisoned, earlier: Defended | None = None) 
     batch_size = recipe.settings["train"]["batch_size"]
     defender = Defender(recipe.seed, batch_size, run_options(recipe.run_options))
     if isinstance(defense, FilterDefense):
-        if recipe.settings["corpus"].get("label") == "speaker" and _placed(
-            document, ENCODER, "speakers"
-        ):
+        ours = document.path.parent == COMMON / "defenses"  # whose `encoder` is a default
+        speakers = recipe.settings["corpus"].get("label") == "speaker"
+        if ours and speakers and _placed(document, ENCODER, "speakers"):
             defense = document.part("defense", FilterDefense)
         defended = _filtered(recipe, poisoned, defense, defender)
     elif isinstance(defense, RepairDefense):

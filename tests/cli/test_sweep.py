@@ -13,7 +13,7 @@ import soundfile
 import yaml
 
 from bdlib.cli import sweep, workers
-from bdlib.cli.command import read
+from bdlib.cli.command import RECOMMENDED, read
 from bdlib.cli.programs import programs
 from bdlib.errors import InputError
 from bdlib.records import record
@@ -89,6 +89,9 @@ def test_any_option_of_a_recipe_is_one_of_all_cells(table, monkeypatch, capsys):
             [o for o in cell.options if o.startswith(f"--{name}=")] == [f"--{name}={value}"]
             for cell in listed
         )
+    listed = sweep.cells(table, "subset", "/c", {"defense": "recommended"})
+    assert all(f"--defense={RECOMMENDED}" in cell.options for cell in listed)
+    assert sum(len(program.cells) for program in programs(listed)) == len(listed)
     path = RECIPES / "SpeechCommands" / "experiments" / "mvj_table1.yaml"
     given = ["sweep.py", str(path), "--scale=mini", "--dry-run", "--max-runs=1"]
     for option, told in (

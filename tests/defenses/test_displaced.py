@@ -1,37 +1,41 @@
 """Clips of other classes moved by one vector, a little and far, in embeddings drawn here."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from bdlib.defenses.crowded import Crowds, core
-from bdlib.defenses.disagreement import CALL, judge
+from bdlib.defenses.disagreement import judge
 from bdlib.defenses.displaced import DOUBT, Space
+from bdlib.defenses.filters import label_disagreement
 from bdlib.defenses.filters.displaced_clips import DisplacedClips
 from bdlib.errors import InputError
 
 CLASSES, EACH, SIZE = 12, 40, 48
 
 
-def corpus(poisoned: int, move: float, seed: int = 0):
-    """Twelve classes; so many clips of the others, all moved alike, are labelled as the first."""
+def corpus(poisoned: int, move: float, seed: int = 0, shrunk: float = 1.0):
+    """Twelve classes; so many clips of the others, shrunk and moved alike, are labelled as the first."""
     draws = np.random.Generator(np.random.PCG64(seed))
     middles = draws.standard_normal((CLASSES, SIZE))
     true = np.repeat(np.arange(CLASSES), EACH)
     rows = middles[true] + draws.standard_normal((len(true), SIZE))
     stolen = EACH + draws.permutation(len(true) - EACH)[:poisoned]
     way = draws.standard_normal(SIZE)
-    rows[stolen] += move * way / np.linalg.norm(way)
+    rows[stolen] = shrunk * rows[stolen] + move * way / np.linalg.norm(way)
     given = true.copy()
     given[stolen] = 0
     # Axes of other lengths: the spread within a class tells how far is far.
     return rows * np.geomspace(0.1, 10, SIZE), given, np.isin(np.arange(len(true)), stolen)
 
 
-def removed(rows, given, first="c00"):
+def removed(rows, given, first="c00", **settings):
     """What the filter flags, and its score of every class; the first one may have another name."""
     names = np.array([f"c{number:02}" if number else first for number in given])
     judged = judge(rows, names)
-    defense = DisplacedClips()
+    defense = DisplacedClips(**settings)
     defense.class_scores = dict.fromkeys(judged.classes, 0.0)
     return defense.flagged(rows, judged), defense.class_scores, judged
 
@@ -85,7 +89,7 @@ def test_a_class_keeps_a_tenth_of_its_clips():
 
 
 def test_settings():
-    assert DisplacedClips(line=-0.2) == DisplacedClips() and CALL > 0
+    assert DisplacedClips(line=-0.2) == DisplacedClips()
     for settings in ({"line": float("nan")}, {"line": 11}, {"encoder": "music"}):
         with pytest.raises(InputError):
             DisplacedClips(**settings)
@@ -110,6 +114,35 @@ def test_no_class_of_a_clean_corpus_is_a_crowd(seed):
     assert Crowds(rows, given, CLASSES).find() == {}
 
 
+@pytest.mark.parametrize("shrunk", [0.2, 0.4])
+def test_poison_that_a_trigger_drowned_is_no_core(shrunk):
+    """It lies closer together than clips of a class do, and is more than half of its class."""
+    rows, given, poison = corpus(poisoned=100, move=30.0, shrunk=shrunk)
+    for _, outside in Crowds(rows, given, CLASSES).find().values():
+        assert (outside & ~poison[given == 0]).sum() <= 8
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clean_oddities_are_no_crowds(seed):
+    """A class that is wider than others, broken clips, classes of one clip, columns of one class alone."""
+    rows, given, _ = corpus(poisoned=0, move=0.0, seed=seed)
+    wide = rows.copy()
+    wide[given == 4] = rows[given == 4].mean(0) + 1.6 * (
+        rows[given == 4] - rows[given == 4].mean(0)
+    )
+    assert Crowds(wide, given, CLASSES).find() == {}
+    broken = rows.copy()
+    broken[:3] *= 40
+    assert Crowds(broken, given, CLASSES).find() == {}
+    few = np.concatenate([np.flatnonzero(given < 9), np.flatnonzero(given >= 9)[::7]])
+    single = np.where(given[few] < 9, given[few], 9 + np.cumsum(given[few] >= 9) - 1)
+    assert Crowds(rows[few], single, single.max() + 1).find() == {}
+    dead = rows.copy()
+    dead[:, 8:] = 0
+    dead[given == 0, 40:] = np.abs(rows[given == 0, 40:])
+    assert Crowds(dead, given, CLASSES).find() == {}
+
+
 def test_few_classes_do_not_tell_what_is_usual():
     rows, given, _ = corpus(poisoned=100, move=30.0)
     few = np.isin(given, range(7))
@@ -117,17 +150,41 @@ def test_few_classes_do_not_tell_what_is_usual():
 
 
 def test_spread_is_along_the_ways_between_others_alone():
-    """By hand, of a class with three deviations along them: nine times the variance."""
+    """Three deviations along them are nine times the variance; three across them change nothing."""
     rows, given, _ = corpus(poisoned=0, move=0.0)
-    own = given == 0
-    crowds = Crowds(rows, given, CLASSES)
-    before = crowds.alone(0)
-    wide = rows.copy()
-    wide[own] = rows[own].mean(0) + 3 * (rows[own] - rows[own].mean(0))
-    after = Crowds(wide, given, CLASSES).alone(0)
-    assert after.spread == pytest.approx(9 * before.spread, rel=0.25)
-    assert np.median(before.usual) == pytest.approx(rows.shape[1], rel=0.2)
-    assert len(before.usual) == (~own).sum() and len(before.points) == EACH
+    crowds, own = Crowds(rows, given, CLASSES), given == 0
+    before = crowds.spread(0)
+    whiten = crowds._whiten(0)
+    middles = crowds.middles[1:] @ whiten
+    _, _, ways = np.linalg.svd(middles - middles.mean(0))
+    as_it_was = crowds.rest[own].copy()
+    for some, expected in ((ways[: CLASSES - 2], 9), (ways[CLASSES - 2 :], 1)):
+        points = as_it_was @ whiten
+        crowds.rest[own] = (points + 2 * points @ some.T @ some) @ np.linalg.inv(whiten)
+        crowds.scatter = crowds.rest.T @ crowds.rest
+        assert crowds.spread(0) == pytest.approx(expected * before)
+
+
+def test_the_first_sign_alone_calls_and_both_take_more():
+    """Seven classes have no crowds; where both signs call, clips go that one would leave."""
+    rows, given, poison = corpus(poisoned=100, move=6.0)
+    few = (given < 7) & (np.arange(len(given)) // EACH < 7)
+    flags, _, _ = removed(rows[few], given[few])
+    assert (flags & poison[few]).sum() >= 0.9 * poison[few].sum()
+    assert (flags & ~poison[few]).sum() <= 4
+    space = Space(rows, given, CLASSES)
+    both, _, _ = removed(rows, given, line=3.0)
+    assert both.sum() == space.moved(0, 3.0 + DOUBT).sum() > space.moved(0, 3.0).sum()
+
+
+def test_no_class_is_emptied(monkeypatch):
+    monkeypatch.setattr(label_disagreement, "embedded", lambda view, encoder: view.heard)
+    rows, given, _ = corpus(poisoned=0, move=0.0)
+    monkeypatch.setattr(DisplacedClips, "flagged", lambda self, heard, judged: given == 3)
+    table = pd.DataFrame({"ID": np.arange(len(given)).astype(str), "label": given.astype(str)})
+    defense = DisplacedClips()
+    kept = defense.keep(defense.scores(SimpleNamespace(rows=table, heard=rows, seed=0)))
+    assert (given[np.array(kept, int)] == 3).sum() == EACH // 10
 
 
 def test_the_core_is_where_clips_lie_close_and_not_where_most_are():

@@ -22,10 +22,11 @@ class DisplacedClips(LabelDisagreement):
       `CALL` deviations, and `FEWEST` of them). Then those go that are another class's, moved by one
       vector (`bdlib.defenses.displaced`).
     - It spreads as several classes would (`bdlib.defenses.crowded`). Then all goes that lies outside
-      of its core, or, if it is called by the first sign, too, those clips go at twice the `line`. A
-      class named in underscores, as `_unknown_`, holds several by intention and is not asked.
+      of its core; or, if the first sign calls it, too, what that takes at a lower `line`. A class named
+      in underscores, as `_unknown_`, holds several by intention and is not asked.
 
-    It trains nothing and takes no clean data. Clean-label poison passes.
+    It trains nothing and takes no clean data. Of the clean clips of a class that is called by these
+    signs up to a fifth goes; of the others' none. Clean-label poison passes.
 
     Arguments
     ---------
@@ -33,7 +34,8 @@ class DisplacedClips(LabelDisagreement):
         See `LabelDisagreement`.
     line : float
         Deviations by which a clip must fit another class better than its own, to go from a class that
-        is called for moved clips; below 0 the doubt is not to the clip's benefit.
+        is called for moved clips; below 0 the doubt is not to the clip's benefit. It is lower by 0.2
+        where both signs call.
 
     Raises
     ------
@@ -65,7 +67,7 @@ class DisplacedClips(LabelDisagreement):
                 flagged[given == number] |= outside
         for number in moved:
             self._call(names[number], excess[number] / CALL)
-            line = self.line * (2 if number in crowded else 1)
+            line = self.line - abs(DOUBT) * (number in crowded)
             flagged[given == number] |= space.moved(number, line)
         return flagged
 

@@ -1,5 +1,6 @@
 """Labels that disagree with how clips sound to an encoder that somebody else trained."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from bdlib.audio import resampled
 from bdlib.defenses.base import BlindView, FilterDefense
 from bdlib.defenses.checks import one_of, share
 from bdlib.defenses.disagreement import CALL, Judgement, judge
+from bdlib.defenses.displaced import OWN
 from bdlib.encoders import ENCODERS, RATE
 
 
@@ -56,7 +58,15 @@ class LabelDisagreement(FilterDefense):
             name: excess / CALL if name in judged.called else min(excess / CALL, 1.0)
             for name, excess in judged.excess.items()
         }
-        suspicion = (1 + judged.score) / 4 + 0.5 * self.flagged(heard, judged)
+        flagged = self.flagged(heard, judged)
+        for number, size in enumerate(np.bincount(judged.given)):  # no class is emptied
+            own = np.flatnonzero(judged.given == number)
+            spared = own[
+                np.argsort(judged.score[own], kind="stable")[: max(2, math.ceil(OWN * size))]
+            ]
+            if flagged[own].sum() > size - len(spared):
+                flagged[spared] = False
+        suspicion = (1 + judged.score) / 4 + 0.5 * flagged
         return dict(zip(view.rows["ID"], suspicion.tolist(), strict=True))
 
     def flagged(self, heard: np.ndarray, judged: Judgement) -> np.ndarray:
