@@ -65,6 +65,8 @@ def _repair(arguments: Sequence[str] | None) -> int:
     print(shown(result, given.json))
     if given.output and result.chosen and not given.json:
         print(f"written: {given.output}")
+    if not given.json:
+        print("next: if you have what it was trained on, scan that and train anew: it leaves less")
     return int(result.chosen is None)
 
 

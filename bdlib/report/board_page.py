@@ -109,7 +109,7 @@ def _missing(board: Board) -> str:
     return f"Missing: {missing:,} of {planned:,} cells."
 
 
-def page(some: Sequence[Board], chosen: str | None = None, picture: str | None = None) -> str:
+def page(some: Sequence[Board], chosen: str | None = None, pictures: Iterable[str] = ()) -> str:
     """`results/leaderboard.md` below its first line: what is there, the tables, what is missing.
 
     Arguments
@@ -118,8 +118,8 @@ def page(some: Sequence[Board], chosen: str | None = None, picture: str | None =
         Of both halves.
     chosen : str | None
         The recommended default.
-    picture : str | None
-        Its path.
+    pictures : iterable of str
+        Their paths.
     """
     counted = [
         (board.dataset, board.half, *(f"{count:,}" for count in board.counts)) for board in some
@@ -134,6 +134,5 @@ def page(some: Sequence[Board], chosen: str | None = None, picture: str | None =
     if chosen:
         rule = f"by the rule of the protocol on seed {FIRST} of the development half"
         lines.append(f"Recommended, {rule}: **{chosen}**.\n")
-    if picture:
-        lines.append(f"![Clean accuracy against attack success rate]({picture})\n")
+    lines += [f"![Clean accuracy against attack success rate]({path})\n" for path in pictures]
     return "\n".join([*lines, *(markdown(table, level=2) for table in made)])

@@ -84,7 +84,7 @@ def render(
         wanted[path] = fill(path, records, attacks, published, folder / "tables", boards)
     pictures = _pictures([*records, *attacks], published, boards) if records else {}
     if boards:
-        drawn = next((f"figures/{stem}.png" for stem in pictures if stem.startswith(BOARD)), None)
+        drawn = [f"figures/{stem}.png" for stem in pictures if stem.startswith(BOARD)]
         chosen = leaderboard.recommended(records, planned)
         wanted[folder / "leaderboard.md"] = MADE + board_page.page(boards, chosen, drawn)
     if not check:
