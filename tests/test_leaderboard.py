@@ -5,7 +5,11 @@ from pathlib import Path
 
 import yaml
 
+from bdlib.cli.command import RECOMMENDED
+from bdlib.cli.render import planned
 from bdlib.files import COMMON
+from bdlib.records import record
+from bdlib.report.leaderboard import recommended
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("SpeechCommands", "RAVDESS")
@@ -25,6 +29,12 @@ def read(dataset):
     names = next(key for key in keys if key.startswith("attack,")).split(",")
     listed = [next(iter(grid.values())) for grid in first]
     return [[dict(zip(names, a, strict=True)) for a in half] for half in listed], systems[0]
+
+
+def test_what_is_recommended_is_the_choice_of_the_records():
+    paths = sorted((ROOT / "results").glob("*.jsonl"))
+    records = [entry for path in paths for entry in record.read(path)]
+    assert recommended(records, planned(ROOT)) == RECOMMENDED
 
 
 def test_the_lot_is_that_of_the_experiments():
