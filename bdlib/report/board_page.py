@@ -33,6 +33,12 @@ def _table(board: Board) -> Table:
     notes.append(f"{took} {_missing(board)}")
     if len(board.corpora) > 1:
         notes.append(f"Of {len(board.corpora)} different corpora: no number compares with another.")
+    notes += [
+        f"{row.defense}: clean validation clips forbade {row.forbidden} of {row.measured} repairs; there "
+        "the net as it was counts."
+        for row in rows
+        if row.forbidden
+    ]
     notes += [f"Refused: {reason}" for reason in board.reasons]
     title = f"{data['name']} {data['variant'] or ''}".strip() + f", {board.half} half"
     grid = Grid("", COLUMNS, cells)

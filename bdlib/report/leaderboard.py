@@ -51,7 +51,8 @@ class Planned:
 class Row:
     """What a defense comes to. Shares of one; None where nothing was measured.
 
-    `measured` and `refused` of `planned` cells have a record; `attacks` are those that it met.
+    `measured` and `refused` of `planned` cells have a record; `attacks` are those that it met. Of
+    `forbidden` cells clean clips forbade the repair, and the undefended net counts.
     """
 
     defense: str
@@ -59,6 +60,7 @@ class Row:
     planned: int
     measured: int
     refused: int
+    forbidden: int
     attacks: frozenset[str]
     accuracy: Estimate | None
     success: Estimate | None
@@ -172,6 +174,7 @@ def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) 
         planned=len(cells),
         measured=len(runs),
         refused=len(found) - len(runs),
+        forbidden=sum(r["metrics"].get("repaired", {}).get("value") == 0 for _, r in runs),
         attacks=frozenset(attack for attack, _ in runs),
         accuracy=_over_attacks(_by_attack(runs, f"{through}clean_accuracy")),
         success=_over_attacks(success),
