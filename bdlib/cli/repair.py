@@ -66,7 +66,9 @@ def _repair(arguments: Sequence[str] | None) -> int:
     if given.output and result.chosen and not given.json:
         print(f"written: {given.output}")
     if not given.json:
-        print("next: if you have what it was trained on, scan that and train anew: it leaves less")
+        print(
+            "next: if you have what it was trained on, `bdlib scan` that, and train anew on the rest"
+        )
     return int(result.chosen is None)
 
 

@@ -10,6 +10,8 @@ takes no more room than a class takes. Of poison from one class labels tell more
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
+from bdlib.defenses.displaced import scaled
+
 WIDER = 2.5  # times the usual spread; of 120 clean or mislabelled corpora none had both this and the next
 CALL = 4.0  # deviations of the logarithm of the spread above that of the other classes
 LEVEL = 0.05  # least deviation that is believed
@@ -41,11 +43,10 @@ class Crowds:
     """
 
     def __init__(self, embeddings: np.ndarray, given: np.ndarray, classes: int) -> None:
-        rows = np.asarray(embeddings, np.float64)
-        self.rows = (rows - rows.mean(0)) / rows.std(0).clip(1e-6)
+        rows = scaled(embeddings)
         self.given, self.size = given, np.bincount(given, minlength=classes)
-        self.middles = np.stack([self.rows[given == c].mean(0) for c in range(classes)])
-        self.rest = self.rows - self.middles[given]
+        self.middles = np.stack([rows[given == c].mean(0) for c in range(classes)])
+        self.rest = rows - self.middles[given]
         self.scatter = self.rest.T @ self.rest
         _, self.shrinkage = ledoit_wolf(self.rest, assume_centered=True)
 
@@ -108,7 +109,8 @@ def core(points: np.ndarray, usual: np.ndarray) -> np.ndarray:
         Squared distances of members to the middle of a class of unit spread.
     """
     near, far = np.quantile(usual, NEAR), np.quantile(usual, FAR)
-    some = points[:: -(-len(points) // MOST)]
+    places = np.arange(0, len(points), -(-len(points) // MOST))
+    some = points[places]
     best = np.zeros(len(some), bool)
     for start in range(0, len(some), -(-len(some) // STARTS)):
         begun = np.zeros(len(some), bool)
@@ -118,9 +120,8 @@ def core(points: np.ndarray, usual: np.ndarray) -> np.ndarray:
             best = members
     if not best.any():
         return np.ones(len(points), bool)
-    about = np.isin(
-        np.arange(len(points)), np.arange(len(points))[:: -(-len(points) // MOST)][best]
-    )
+    about = np.zeros(len(points), bool)
+    about[places[best]] = True
     return _grown(points, about, far)
 
 

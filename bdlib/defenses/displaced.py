@@ -36,8 +36,7 @@ class Space:
     """
 
     def __init__(self, embeddings: np.ndarray, given: np.ndarray, classes: int) -> None:
-        rows = np.asarray(embeddings, np.float64)
-        rows = (rows - rows.mean(0)) / rows.std(0).clip(1e-6)
+        rows = scaled(embeddings)
         self.given, self.classes = given, classes
         spread, _ = ledoit_wolf(rows - self._middles(rows)[given], assume_centered=True)
         self.points = rows @ np.linalg.cholesky(np.linalg.inv(spread))
@@ -86,6 +85,12 @@ class Space:
             if (alien == before).all():
                 break
         return margin, alien
+
+
+def scaled(embeddings: np.ndarray) -> np.ndarray:
+    """Embeddings (N, D) with mean 0 and deviation 1 in each column that is not constant, float64."""
+    rows = np.asarray(embeddings, np.float64)
+    return (rows - rows.mean(0)) / rows.std(0).clip(1e-6)
 
 
 def _squared(points: np.ndarray, middles: np.ndarray) -> np.ndarray:
