@@ -108,17 +108,18 @@ def _memory(device: str) -> dict[str, int]:
 
 
 def peak(args: argparse.Namespace, tell: Tell) -> None:
-    """The most that the device gives: a large bfloat16 matrix product, and a copy of its memory."""
+    """The most that the device gives: a large matrix product, and a copy of its memory."""
     product, count = jem.product(args)
     source = torch.zeros(BYTES // (64 if args.quick else 1), dtype=torch.uint8, device=args.device)
     target = torch.empty_like(source)
     spent = turns({"product": product, "copy": lambda: target.copy_(source)}, args)
     tflops = 2 * count / statistics.median(spent["product"]) / 1e12
     copied = 2 * len(source) / statistics.median(spent["copy"]) / 1e9
+    dtype = "bf16" if jem.gpu(args) else "fp32"
     tell(
-        bf16_tflops=round(tflops, 3),
+        **{f"{dtype}_tflops": round(tflops, 3)},
         copy_gb_per_s=round(copied, 1),
-        says=f"{tflops:.3g} TFLOP/s in bfloat16, {copied:.3g} GB/s read and written",
+        says=f"{tflops:.3g} TFLOP/s in {dtype}, {copied:.3g} GB/s read and written",
     )
 
 
