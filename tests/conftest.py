@@ -246,3 +246,24 @@ def browser(tmp_path):
         return said
 
     return tried
+
+
+def poured(poisoned, move, seed=0, shrunk=1.0, classes=12, each=40, size=48):
+    """Embeddings, class numbers and truth; so many clips of other classes, shrunk and moved alike, are labelled 0."""
+    draws = np.random.Generator(np.random.PCG64(seed))
+    middles = draws.standard_normal((classes, size))
+    true = np.repeat(np.arange(classes), each)
+    rows = middles[true] + draws.standard_normal((len(true), size))
+    stolen = each + draws.permutation(len(true) - each)[:poisoned]
+    way = draws.standard_normal(size)
+    rows[stolen] = shrunk * rows[stolen] + move * way / np.linalg.norm(way)
+    given = true.copy()
+    given[stolen] = 0
+    # Axes of other lengths: the spread within a class tells how far is far.
+    return rows * np.geomspace(0.1, 10, size), given, np.isin(np.arange(len(true)), stolen)
+
+
+@pytest.fixture(name="poured")
+def poured_fixture():
+    """The function of this name."""
+    return poured

@@ -3,9 +3,10 @@
 
     scan_trials.py confirmation --words FOLDER --speakers FOLDER    # appends to results/scan/
     scan_trials.py ranges --words FOLDER --speakers FOLDER          # "about how many": is it so?
+    scan_trials.py moved --speakers FOLDER                          # triggers that the encoder hears
 
 Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
-not tried again. Only the evidence that decides is used: labels and repeated sounds.
+not tried again. Only the evidence that decides is used: labels, moved clips and repeated sounds.
 `tools/scan_tables.py` makes the tables of it.
 """
 
@@ -36,6 +37,7 @@ from bdlib.encoders import ENCODERS, Cache, content_digest
 from bdlib.records.provenance import source
 from bdlib.scanning.decide import decide
 from bdlib.scanning.heard import MEASURES, Heard
+from bdlib.scanning.moved import Moved
 from bdlib.scanning.repeats import Repeats
 from bdlib.scanning.scan import versions
 from bdlib.scanning.sources import Source
@@ -196,8 +198,8 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
             plan["triggers"], plan["policies"].items()
         ):
             for rate in rates:
-                yield {"kind": policy, "task": "words", "trigger": trigger, "target": target,
-                       "rate": rate, "seed": seed, "source": plan["source"]}  # fmt: skip
+                yield {"kind": policy, "task": plan.get("task", "words"), "trigger": trigger,
+                       "target": target, "rate": rate, "seed": seed, "source": plan["source"]}  # fmt: skip
 
 
 def attack(trial: dict[str, Any]) -> Poisoner:
@@ -240,7 +242,7 @@ def tried(trial: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
     judged = judge(heard.embeddings, heard.labels)
     # Repeated sounds cost as much as all else: tried where they decide, and where nothing should be.
     repeats = Repeats().find(heard) if "clean" in trial["kind"] else ()
-    verdict = decide(heard, judged, list(repeats))
+    verdict = decide(heard, judged, [*Moved().find(heard), *repeats])
     wrong = np.array([name in bad for name in rows["ID"]])
     guilty = {accused.label for accused in verdict.accused}
     flagged = np.isin(np.arange(len(rows)), verdict.flagged["clip"])
@@ -309,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("half", choices=["development", "confirmation", "ranges"])
+    parser.add_argument("half", choices=["development", "confirmation", "ranges", "moved"])
     parser.add_argument("--words", type=Path, help="Speech Commands")
     parser.add_argument("--speakers", type=Path, help="RAVDESS at 16 kHz")
     parser.add_argument("--cache", type=Path, help="folder of embeddings")

@@ -98,6 +98,11 @@ class Crowds:
         return np.linalg.cholesky(np.linalg.inv(covariance))
 
 
+def catch_all(name: str) -> bool:
+    """Whether a class, as `_unknown_`, is named as one that holds several by intention."""
+    return name.startswith("_") and name.endswith("_")
+
+
 def core(points: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """Which points (n,) lie around the place where most of them lie close to each other; all if none do.
 

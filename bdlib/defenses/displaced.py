@@ -47,15 +47,20 @@ class Space:
         np.add.at(sums, self.given, rows)
         return sums / np.bincount(self.given, minlength=self.classes)[:, None]
 
-    def margins(self) -> np.ndarray:
-        """Of all clips (N,) how much better they fit another class than their own, unmoved.
+    def margins(self, move: bool = False) -> np.ndarray:
+        """Of all clips (N,) how much better they fit another class than their own.
 
         In deviations of a squared distance, sqrt(2 D). A class's middle is that of the clips which
         fit it better than any other.
+
+        Arguments
+        ---------
+        move : bool
+            Whether those may have been moved, all of a class alike.
         """
         result = np.zeros(len(self.given))
         for number in range(self.classes):
-            result[self.given == number], _ = self._settled(number, move=False, line=0.0)
+            result[self.given == number], _ = self._settled(number, move, line=0.0)
         return result
 
     def moved(self, number: int, line: float = DOUBT) -> np.ndarray:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bdlib.defenses.disagreement import SURE, Judgement
 from bdlib.scanning.amount import MISTAKEN, bounds
-from bdlib.scanning.evidence import LABEL, NOTE, POISON, QUALITY, Finding
+from bdlib.scanning.evidence import LABEL, MOVED, NOTE, POISON, QUALITY, Finding
 from bdlib.scanning.heard import Heard
 
 NOISY = 0.0055  # share of such clips that makes a corpus mislabelled: clean ones have 0 to 0.004
@@ -23,15 +23,15 @@ HIDDEN = (
     "fewer than about six clips under a wrong label, or less than 1 % of a class; under their own "
     "label, fewer than eight, or less than 8 % of a class",
     "poison made of clips of no class of the corpus, or of one that sounds like the target",
-    "clips of other classes that a trigger changes as a whole, a room or another tempo: the filter "
-    "displaced_clips of the recipes looks for them (docs/leaderboard.md)",
+    "clips of other classes that a trigger changes as a whole, a room or another tempo, where they are "
+    "few, or their class has fewer than 40 clips",
 )
 """What this scan does not see."""
 
 
 @dataclass(frozen=True)
 class Accused:
-    """A class that draws its intruders, or repeats a sound.
+    """A class that draws its intruders, holds clips that were moved, or repeats a sound.
 
     Arguments
     ---------
@@ -106,7 +106,7 @@ def decide(
     rate : float
         Share of clean clips that may be flagged in classes that are called.
     """
-    labels = heard.labels
+    labels, findings = heard.labels, _heeded(heard.labels, judged, rate, findings)
     reasons: list[list[str]] = [[] for _ in labels]
     score = np.zeros(len(labels))
     intruders = judged.flagged(rate)
@@ -151,17 +151,28 @@ def decide(
     return Verdict(kind, sentence, accused, judged.excess, table, tuple(findings))
 
 
+def _heeded(
+    labels: np.ndarray, judged: Judgement, rate: float, findings: Sequence[Finding]
+) -> tuple[Finding, ...]:
+    """Findings without what labels say better: moved clips where more draw attention as intruders."""
+    intruders = pd.Series(labels[judged.flagged(rate)]).value_counts()
+    return tuple(f for f in findings if f.kind != MOVED or len(f.clips) > intruders.get(f.label, 0))
+
+
 def _accused(
     labels: np.ndarray, judged: Judgement, rate: float, findings: Sequence[Finding]
 ) -> tuple[Accused, ...]:
-    """The called classes, and those that repeat a sound."""
-    repeated = {f.label: f for f in findings if f.speaks_for == POISON and f.label}
-    names = sorted({*judged.called, *repeated}, key=lambda name: -judged.excess[name])
-    return tuple(_accuse(name, labels, judged, rate, repeated.get(name)) for name in names)
+    """The called classes, and those of which other evidence speaks for poison."""
+    found: dict[str, list[Finding]] = {name: [] for name in judged.called}
+    for finding in findings:
+        if finding.speaks_for == POISON and finding.label:
+            found.setdefault(finding.label, []).append(finding)
+    names = sorted(found, key=lambda name: -judged.excess[name])
+    return tuple(_accuse(name, labels, judged, rate, found[name]) for name in names)
 
 
 def _accuse(
-    name: str, labels: np.ndarray, judged: Judgement, rate: float, found: Finding | None
+    name: str, labels: np.ndarray, judged: Judgement, rate: float, found: Sequence[Finding]
 ) -> Accused:
     own, why, low, more = labels == name, [], 1, 0
     suspects = own & judged.flagged(rate)
@@ -179,11 +190,11 @@ def _accuse(
     source, share = ("", 0.0)
     if len(likely):
         source, share = judged.classes[counts.argmax()], float(counts.max() / len(likely))
-    if found is not None:  # few other clips have the sound, and few that have it are missed
-        suspects[found.clips] = True
-        low = max(low, len(found.clips) - 2)
-        more += round(2 * np.sqrt(0.02 * len(found.clips) + 1))
-        why.append(found.text)
+    for finding in found:
+        suspects[finding.clips] = True
+        least, most = finding.amount or (1, len(finding.clips))
+        low, more = max(low, least), more + most - len(finding.clips)
+        why.append(finding.text)
     count = int(suspects.sum())
     high = min(count + more, int(own.sum()))
     return Accused(name, int(own.sum()), count, low, high, source, share, "; ".join(why))
@@ -207,6 +218,6 @@ def _sentence(kind: str, accused: Sequence[Accused], mistaken: int, total: int) 
             "label, spread over classes; no class draws them, so this looks like mistakes."
         )
     return (
-        f"Nothing found in {total} clips: no class draws wrong labels or repeats a sound. "
+        f"Nothing found in {total} clips: no class draws wrong labels, holds moved clips or repeats a sound. "
         "This does not prove the corpus clean."
     )

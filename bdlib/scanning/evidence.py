@@ -11,6 +11,8 @@ from bdlib.scanning.heard import Heard
 POISON, LABEL, QUALITY, NOTE = "poison", "label", "quality", "note"
 """What evidence speaks for: an attack on a class, single wrong labels, clips of no use, or nothing
 that a clip should go for."""
+MOVED = "moved clip"
+"""The kind of a finding that labels may have said better."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Finding:
         One sentence for a person.
     label : str | None
         The class that it is about, if one.
+    amount : tuple[int, int] | None
+        Least and most clips of that class of which it is so, where it speaks for poison.
     """
 
     kind: str
@@ -39,6 +43,7 @@ class Finding:
     score: np.ndarray
     text: str
     label: str | None = None
+    amount: tuple[int, int] | None = None
 
 
 class Evidence(ABC):

@@ -32,4 +32,9 @@ class Repeats(Evidence):
                 f"{len(found.clips)} clips of {found.label} share a sound of {found.seconds:.2f} s, "
                 f"mostly at {found.start:.2f} s, that other classes lack"
             )
-            yield Finding("repeated sound", POISON, found.clips, found.score, text, found.label)
+            # few other clips have the sound, and few that have it are missed
+            count = len(found.clips)
+            amount = count - 2, count + round(2 * np.sqrt(0.02 * count + 1))
+            yield Finding(
+                "repeated sound", POISON, found.clips, found.score, text, found.label, amount
+            )

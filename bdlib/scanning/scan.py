@@ -24,6 +24,7 @@ from bdlib.scanning.decide import HIDDEN, NOTHING, Verdict, decide
 from bdlib.scanning.duplicates import Duplicates
 from bdlib.scanning.evidence import Evidence
 from bdlib.scanning.heard import Heard, cropped_clips, listen
+from bdlib.scanning.moved import Moved
 from bdlib.scanning.outliers import Outliers
 from bdlib.scanning.own import Own
 from bdlib.scanning.repeats import Repeats
@@ -208,9 +209,9 @@ def agreement(heard: Heard) -> float:
     return float((likely == given).mean())
 
 
-def evidence(seed: int) -> tuple[Evidence, ...]:
+def evidence(seed: int, fpr: float) -> tuple[Evidence, ...]:
     """All that is looked at beside labels."""
-    return Repeats(seed), Duplicates(), Condition(), Traits(), Outliers()
+    return Moved(fpr), Repeats(seed), Duplicates(), Condition(), Traits(), Outliers()
 
 
 def scan(
@@ -265,7 +266,7 @@ def scan(
     encoder, why = choose(source, task, cache, seed, quiet)
     heard = listen(source, encoder, cache, quiet)
     judged = judge(heard.embeddings, heard.labels, seed, heard.near)
-    findings = [found for part in evidence(seed) for found in part.find(heard)]
+    findings = [found for part in evidence(seed, fpr) for found in part.find(heard)]
     looked = slow.look(heard, seed, quiet) if deep else None
     if looked is not None:
         findings.append(looked.finding())

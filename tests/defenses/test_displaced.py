@@ -13,22 +13,7 @@ from bdlib.defenses.filters import label_disagreement
 from bdlib.defenses.filters.displaced_clips import DisplacedClips
 from bdlib.errors import InputError
 
-CLASSES, EACH, SIZE = 12, 40, 48
-
-
-def corpus(poisoned: int, move: float, seed: int = 0, shrunk: float = 1.0):
-    """Twelve classes; so many clips of the others, shrunk and moved alike, are labelled as the first."""
-    draws = np.random.Generator(np.random.PCG64(seed))
-    middles = draws.standard_normal((CLASSES, SIZE))
-    true = np.repeat(np.arange(CLASSES), EACH)
-    rows = middles[true] + draws.standard_normal((len(true), SIZE))
-    stolen = EACH + draws.permutation(len(true) - EACH)[:poisoned]
-    way = draws.standard_normal(SIZE)
-    rows[stolen] = shrunk * rows[stolen] + move * way / np.linalg.norm(way)
-    given = true.copy()
-    given[stolen] = 0
-    # Axes of other lengths: the spread within a class tells how far is far.
-    return rows * np.geomspace(0.1, 10, SIZE), given, np.isin(np.arange(len(true)), stolen)
+CLASSES, EACH, SIZE = 12, 40, 48  # of `poured`
 
 
 def removed(rows, given, first="c00", **settings):
@@ -40,18 +25,18 @@ def removed(rows, given, first="c00", **settings):
     return defense.flagged(rows, judged), defense.class_scores, judged
 
 
-def test_most_of_a_class_is_poison_that_the_labels_do_not_tell():
+def test_most_of_a_class_is_poison_that_the_labels_do_not_tell(poured):
     """100 of 140 clips: learned from, the poison is its own neighbour; by the middles it is not."""
-    rows, given, poison = corpus(poisoned=100, move=6.0)
+    rows, given, poison = poured(poisoned=100, move=6.0)
     flags, scores, judged = removed(rows, given)
     assert (flags & poison).sum() >= 90 and (flags & ~poison).sum() <= 4
     assert not judged.called
     assert [name for name, score in scores.items() if score > 1] == ["c00"]
 
 
-def test_the_move_tells_clips_that_lie_apart():
+def test_the_move_tells_clips_that_lie_apart(poured):
     """Of the same clips: what the middles alone leave, as the move is not known to them."""
-    rows, given, poison = corpus(poisoned=100, move=6.0)
+    rows, given, poison = poured(poisoned=100, move=6.0)
     space = Space(rows, given, CLASSES)
     own = poison[given == 0]
     still, moved = space.margins()[given == 0] > DOUBT, space.moved(0)
@@ -59,15 +44,15 @@ def test_the_move_tells_clips_that_lie_apart():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_clean_corpus_loses_nothing(seed):
-    rows, given, _ = corpus(poisoned=0, move=0.0, seed=seed)
+def test_a_clean_corpus_loses_nothing(poured, seed):
+    rows, given, _ = poured(poisoned=0, move=0.0, seed=seed)
     flags, scores, judged = removed(rows, given)
     assert not judged.called and not flags.any() and max(scores.values()) <= 1
 
 
-def test_margins_are_those_of_the_definition():
+def test_margins_are_those_of_the_definition(poured):
     """By hand, in the space: own middle without the clip, the nearest other one, sqrt(2 D)."""
-    rows, given, _ = corpus(poisoned=0, move=0.0)
+    rows, given, _ = poured(poisoned=0, move=0.0)
     space = Space(rows, given, CLASSES)
     clip = int(np.flatnonzero(given == 3)[7])
     point, own = space.points[clip], space.points[given == 3]
@@ -81,9 +66,9 @@ def test_margins_are_those_of_the_definition():
     assert lengths.min() > 0.3 and lengths.max() < 2  # of the axes given, one is 100 times another
 
 
-def test_a_class_keeps_a_tenth_of_its_clips():
+def test_a_class_keeps_a_tenth_of_its_clips(poured):
     """Even where all of it is another's: a filter that empties a class leaves nothing to train."""
-    rows, given, _ = corpus(poisoned=0, move=0.0)
+    rows, given, _ = poured(poisoned=0, move=0.0)
     rows[given == 0] = rows[given == 5] + 0.01 * rows[given == 6]
     assert Space(rows, given, CLASSES).moved(0, line=-9.0).sum() <= EACH - EACH // 10
 
@@ -95,9 +80,9 @@ def test_settings():
             DisplacedClips(**settings)
 
 
-def test_many_classes_moved_far_are_a_crowd():
+def test_many_classes_moved_far_are_a_crowd(poured):
     """Near no class any more, so that neither labels nor middles call the class: its spread does."""
-    rows, given, poison = corpus(poisoned=100, move=30.0)
+    rows, given, poison = poured(poisoned=100, move=30.0)
     (found,) = Crowds(rows, given, CLASSES).find().items()
     number, (spread, outside) = found
     own = poison[given == 0]
@@ -109,23 +94,23 @@ def test_many_classes_moved_far_are_a_crowd():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_no_class_of_a_clean_corpus_is_a_crowd(seed):
-    rows, given, _ = corpus(poisoned=0, move=0.0, seed=seed)
+def test_no_class_of_a_clean_corpus_is_a_crowd(poured, seed):
+    rows, given, _ = poured(poisoned=0, move=0.0, seed=seed)
     assert Crowds(rows, given, CLASSES).find() == {}
 
 
 @pytest.mark.parametrize("shrunk", [0.2, 0.4])
-def test_poison_that_a_trigger_drowned_is_no_core(shrunk):
+def test_poison_that_a_trigger_drowned_is_no_core(poured, shrunk):
     """It lies closer together than clips of a class do, and is more than half of its class."""
-    rows, given, poison = corpus(poisoned=100, move=30.0, shrunk=shrunk)
+    rows, given, poison = poured(poisoned=100, move=30.0, shrunk=shrunk)
     for _, outside in Crowds(rows, given, CLASSES).find().values():
         assert (outside & ~poison[given == 0]).sum() <= 8
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_clean_oddities_are_no_crowds(seed):
+def test_clean_oddities_are_no_crowds(poured, seed):
     """A class that is wider than others, broken clips, classes of one clip, columns of one class alone."""
-    rows, given, _ = corpus(poisoned=0, move=0.0, seed=seed)
+    rows, given, _ = poured(poisoned=0, move=0.0, seed=seed)
     wide = rows.copy()
     wide[given == 4] = rows[given == 4].mean(0) + 1.6 * (
         rows[given == 4] - rows[given == 4].mean(0)
@@ -143,15 +128,15 @@ def test_clean_oddities_are_no_crowds(seed):
     assert Crowds(dead, given, CLASSES).find() == {}
 
 
-def test_few_classes_do_not_tell_what_is_usual():
-    rows, given, _ = corpus(poisoned=100, move=30.0)
+def test_few_classes_do_not_tell_what_is_usual(poured):
+    rows, given, _ = poured(poisoned=100, move=30.0)
     few = np.isin(given, range(7))
     assert Crowds(rows[few], given[few], 7).find() == {}
 
 
-def test_spread_is_along_the_ways_between_others_alone():
+def test_spread_is_along_the_ways_between_others_alone(poured):
     """Three deviations along them are nine times the variance; three across them change nothing."""
-    rows, given, _ = corpus(poisoned=0, move=0.0)
+    rows, given, _ = poured(poisoned=0, move=0.0)
     crowds, own = Crowds(rows, given, CLASSES), given == 0
     before = crowds.spread(0)
     whiten = crowds._whiten(0)
@@ -165,9 +150,9 @@ def test_spread_is_along_the_ways_between_others_alone():
         assert crowds.spread(0) == pytest.approx(expected * before)
 
 
-def test_the_first_sign_alone_calls_and_both_take_more():
+def test_the_first_sign_alone_calls_and_both_take_more(poured):
     """Seven classes have no crowds; where both signs call, clips go that one would leave."""
-    rows, given, poison = corpus(poisoned=100, move=6.0)
+    rows, given, poison = poured(poisoned=100, move=6.0)
     few = (given < 7) & (np.arange(len(given)) // EACH < 7)
     flags, _, _ = removed(rows[few], given[few])
     assert (flags & poison[few]).sum() >= 0.9 * poison[few].sum()
@@ -177,9 +162,9 @@ def test_the_first_sign_alone_calls_and_both_take_more():
     assert both.sum() == space.moved(0, 3.0 + DOUBT).sum() > space.moved(0, 3.0).sum()
 
 
-def test_no_class_is_emptied(monkeypatch):
+def test_no_class_is_emptied(poured, monkeypatch):
     monkeypatch.setattr(label_disagreement, "embedded", lambda view, encoder: view.heard)
-    rows, given, _ = corpus(poisoned=0, move=0.0)
+    rows, given, _ = poured(poisoned=0, move=0.0)
     monkeypatch.setattr(DisplacedClips, "flagged", lambda self, heard, judged: given == 3)
     table = pd.DataFrame({"ID": np.arange(len(given)).astype(str), "label": given.astype(str)})
     defense = DisplacedClips()
@@ -196,7 +181,7 @@ def test_the_core_is_where_clips_lie_close_and_not_where_most_are():
     assert inside[60:].sum() >= 18 and inside[:60].sum() == 0
 
 
-def test_a_class_named_in_underscores_holds_several_by_intention():
-    rows, given, _ = corpus(poisoned=100, move=30.0)
+def test_a_class_named_in_underscores_holds_several_by_intention(poured):
+    rows, given, _ = poured(poisoned=100, move=30.0)
     flags, _, _ = removed(rows, given, first="_c00_")
     assert not flags.any()

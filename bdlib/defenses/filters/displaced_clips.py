@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdlib.defenses.crowded import Crowds
+from bdlib.defenses.crowded import Crowds, catch_all
 from bdlib.defenses.disagreement import CALL, FEWEST, Judgement, excesses
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters.label_disagreement import LabelDisagreement
@@ -59,7 +59,7 @@ class DisplacedClips(LabelDisagreement):
         crowded = {
             number: found
             for number, found in Crowds(heard, given, len(names)).find().items()
-            if not (names[number].startswith("_") and names[number].endswith("_"))
+            if not catch_all(names[number])
         }
         for number, (spread, outside) in crowded.items():
             self._call(names[number], spread)

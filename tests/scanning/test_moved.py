@@ -1,0 +1,114 @@
+"""What a scan says of clips that a trigger moved, on embeddings drawn here."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bdlib.defenses.disagreement import judge
+from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED, decide
+from bdlib.scanning.evidence import LABEL, MOVED, POISON
+from bdlib.scanning.heard import BANDS, MEASURES, Heard
+from bdlib.scanning.moved import Moved
+from bdlib.scanning.sources import Source
+
+
+def heard(rows, given, encoder="words", first="c00"):
+    """These embeddings as those of a corpus; its first class may have another name."""
+    labels = [f"c{number:02}" if number else first for number in given]
+    paths = [f"{place}.wav" for place in range(len(rows))]
+    table = pd.DataFrame({"path": paths, "label": labels, "start": 0, "stop": -1})
+    even = (rows / np.geomspace(0.1, 10, rows.shape[1])).astype(np.float32)  # axes of like length
+    measured = np.zeros((len(rows), len(MEASURES) + BANDS), np.float32)
+    return Heard(Source(Path(), table), even, [""] * len(rows), measured, (), encoder)
+
+
+def said(corpus):
+    """The findings, the verdict, and what is flagged."""
+    findings = list(Moved().find(corpus))
+    verdict = decide(corpus, judge(corpus.embeddings, corpus.labels), findings)
+    return findings, verdict, np.isin(np.arange(len(corpus.labels)), verdict.flagged["clip"])
+
+
+def test_moved_clips_that_labels_do_not_tell(poured):
+    rows, given, poison = poured(poisoned=100, move=6.0)
+    corpus = heard(rows, given)
+    assert decide(corpus, judge(corpus.embeddings, corpus.labels), ()).kind == NOTHING
+    findings, verdict, flagged = said(corpus)
+    assert [(f.kind, f.speaks_for, f.label) for f in findings] == [(MOVED, POISON, "c00")]
+    assert (flagged & poison).sum() >= 80 and (flagged & ~poison).sum() <= 4
+    (accused,) = verdict.accused
+    assert verdict.kind == POISONED and accused.label == "c00"
+    assert 60 < accused.low <= 100 <= accused.high < 140
+    assert accused.suspects == flagged.sum() and "moved alike" in accused.why
+
+
+def test_labels_that_say_it_better_are_left_alone(poured):
+    """20 clips far from their class: labels see them all, and nothing is added to what they say."""
+    rows, given, poison = poured(poisoned=20, move=0.0)
+    corpus = heard(rows, given)
+    judged = judge(corpus.embeddings, corpus.labels)
+    findings, verdict, flagged = said(corpus)
+    assert [f.kind for f in findings] == [MOVED] and judged.called == ("c00",)
+    assert len(findings[0].clips) <= judged.flagged().sum() == flagged.sum()
+    assert (flagged == judged.flagged()).all() and poison[flagged].sum() == 20
+    assert "moved" not in verdict.accused[0].why
+
+
+@pytest.mark.parametrize(
+    ("encoder", "first", "speaks_for", "kind"),
+    [
+        ("speakers", "c00", [POISON], POISONED),
+        ("words", "c00", [LABEL], NOTHING),
+        ("speakers", "_c00_", [], NOTHING),
+    ],
+)
+def test_a_class_that_spreads_as_several(poured, encoder, first, speaks_for, kind):
+    """A voice is one; a word may be `other`; a name in underscores says so."""
+    rows, given, poison = poured(poisoned=100, move=30.0)
+    findings, verdict, flagged = said(heard(rows, given, encoder, first))
+    assert [f.speaks_for for f in findings] == speaks_for and verdict.kind == kind
+    if speaks_for:
+        assert (flagged & poison).sum() >= 95 and (flagged & ~poison).sum() <= 6
+    else:
+        assert not flagged.any()
+    for accused in verdict.accused:
+        assert 80 < accused.low <= 100 <= accused.high
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_found_in_clean_clips(poured, seed):
+    rows, given, _ = poured(poisoned=0, move=0.0, seed=seed)
+    findings, verdict, _ = said(heard(rows, given))
+    assert not findings and verdict.kind == NOTHING
+
+
+def test_classes_of_few_clips_are_not_asked(poured):
+    """39 clips in a class, most of them moved."""
+    rows, given, poison = poured(poisoned=100, move=6.0)
+    kept = (given != 0) | (np.cumsum(given == 0) > 101)
+    assert (given[kept] == 0).sum() == 39 and poison[kept].any()
+    assert not said(heard(rows[kept], given[kept]))[0]
+
+
+def test_one_class_has_no_others(poured):
+    rows, given, _ = poured(poisoned=0, move=0.0)
+    assert not list(Moved().find(heard(rows[given == 0], given[given == 0])))
+
+
+def test_a_rate_allows_more_of_a_class(poured):
+    """More clean clips may go, so more go."""
+    rows, given, _ = poured(poisoned=100, move=4.0)
+    rows += np.random.Generator(np.random.PCG64(5)).standard_normal(rows.shape) * rows.std(0)
+    strict, loose = (next(Moved(rate).find(heard(rows, given))) for rate in (0.0001, 0.05))
+    assert set(strict.clips) < set(loose.clips)
+
+
+def test_mistakes_that_are_spread_stay_mistakes(poured):
+    rows, given, _ = poured(poisoned=0, move=0.0)
+    wrong = np.random.Generator(np.random.PCG64(1)).permutation(len(given))[:40]
+    mixed = given.copy()
+    mixed[wrong] = (mixed[wrong] + 5) % 12
+    findings, verdict, _ = said(heard(rows, mixed))
+    assert not findings and verdict.kind == MISLABELLED
