@@ -66,6 +66,45 @@ def _row(name: str, group: list[Line]) -> str:
     )
 
 
+def moved() -> str:
+    """What labels alone say of triggers that the encoder hears, and what the scan says; a row a trigger."""
+    rows = read("scan/moved.jsonl")
+    lines = [
+        "| trigger | trials | class called by labels alone | poison found by them, mean (least) | class called | another called, too | poison found, mean (least) | range holds the count |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+
+    def trigger(told: Line) -> str:
+        return told["trial"]["trigger"]
+
+    for name, group in itertools.groupby(sorted(rows, key=trigger), trigger):
+        lines.append(_moved(name, list(group)))
+    return "\n\n" + "\n".join([*lines, _moved("all", rows)]) + "\n\n"
+
+
+def _moved(name: str, group: list[Line]) -> str:
+    def shares(key: str) -> str:
+        found = [told[key] / told["poisoned"] for told in group]
+        return f"{np.mean(found):.3f} ({min(found):.3f})"
+
+    named = [told["target"] in told["called"] for told in group]
+    before = [told["target"] in told["called_by_labels"] for told in group]
+    more = [bool(set(told["called"]) - {told["target"]}) for told in group]
+    ranges = [(*told["ranges"].get(told["target"], (0, 0, 0)), told["poisoned"]) for told in group]
+    held = sum(low <= true <= high for low, _, high, true in ranges)
+    cells = (
+        name,
+        len(group),
+        sum(before),
+        shares("found_by_labels"),
+        sum(named),
+        sum(more),
+        shares("found"),
+        held,
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def _called(told: Line) -> bool:
     return told["called"] == [told["target"]]
 

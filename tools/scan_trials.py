@@ -242,7 +242,7 @@ def tried(trial: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
     judged = judge(heard.embeddings, heard.labels)
     # Repeated sounds cost as much as all else: tried where they decide, and where nothing should be.
     repeats = Repeats().find(heard) if "clean" in trial["kind"] else ()
-    verdict = decide(heard, judged, [*Moved().find(heard), *repeats])
+    verdict = decide(heard, judged, [*Moved(called=judged.called).find(heard), *repeats])
     wrong = np.array([name in bad for name in rows["ID"]])
     guilty = {accused.label for accused in verdict.accused}
     flagged = np.isin(np.arange(len(rows)), verdict.flagged["clip"])
@@ -253,6 +253,8 @@ def tried(trial: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
         "target": target,
         "verdict": verdict.kind,
         "called": sorted(guilty),
+        "called_by_labels": list(judged.called),
+        "found_by_labels": int((judged.flagged() & wrong).sum()),
         "ranges": {a.label: [a.low, a.suspects, a.high] for a in verdict.accused},
         "found": int((flagged & wrong).sum()),
         "clean_flagged": int((flagged & ~wrong).sum()),

@@ -23,8 +23,8 @@ HIDDEN = (
     "fewer than about six clips under a wrong label, or less than 1 % of a class; under their own "
     "label, fewer than eight, or less than 8 % of a class",
     "poison made of clips of no class of the corpus, or of one that sounds like the target",
-    "clips of other classes that a trigger changes as a whole, a room or another tempo, where they are "
-    "few, or their class has fewer than 40 clips",
+    "clips of other classes that a trigger changes as a whole, a room or another tempo, in a class of "
+    "fewer than 40 clips, or where they move so far that their class looks like a mixed one",
 )
 """What this scan does not see."""
 
@@ -79,7 +79,7 @@ class Verdict:
         Clips to look at or leave out, the worst first: `clip`, `path`, `label`, `likely_label`,
         `reasons`, `score`.
     findings : tuple[Finding, ...]
-        All evidence but that of labels.
+        All evidence but that of labels, and but moved clips of which labels tell more.
     """
 
     kind: str
@@ -174,12 +174,11 @@ def _accused(
 def _accuse(
     name: str, labels: np.ndarray, judged: Judgement, rate: float, found: Sequence[Finding]
 ) -> Accused:
-    own, why, low, more = labels == name, [], 1, 0
+    own, why, low, most, more = labels == name, [], 1, 0, 0
     suspects = own & judged.flagged(rate)
     if suspects.any():
         others = [judged.score[labels == c] for c in judged.classes if c not in judged.called]
-        low, high = bounds(judged.score[own], others, judged.line(rate))
-        more = high - int(suspects.sum())
+        low, most = bounds(judged.score[own], others, judged.line(rate))
         why.append(
             f"{suspects.sum()} of its {own.sum()} clips sound like other classes, "
             f"{judged.excess[name]:.0f} deviations more than in the others"
@@ -187,16 +186,19 @@ def _accuse(
     likely = judged.likely[suspects]
     likely = likely[likely != judged.classes.index(name)]
     counts = np.bincount(likely, minlength=len(judged.classes))
-    source, share = ("", 0.0)
-    if len(likely):
-        source, share = judged.classes[counts.argmax()], float(counts.max() / len(likely))
     for finding in found:
         suspects[finding.clips] = True
-        least, most = finding.amount or (1, len(finding.clips))
-        low, more = max(low, least), more + most - len(finding.clips)
+        least, held = finding.amount or (1, len(finding.clips))
+        if finding.kind == MOVED:  # what labels missed of the same clips
+            most = max(most, held)
+        else:  # of others, if labels told of some
+            more += held - len(finding.clips)
+        low = max(low, least)
         why.append(finding.text)
     count = int(suspects.sum())
-    high = min(count + more, int(own.sum()))
+    source = judged.classes[counts.argmax()] if len(likely) else ""
+    share = float(counts.max() / count) if len(likely) else 0.0
+    high = min(max(count, most) + more, int(own.sum()))
     return Accused(name, int(own.sum()), count, low, high, source, share, "; ".join(why))
 
 

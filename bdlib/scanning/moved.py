@@ -2,6 +2,11 @@
 
 An encoder hears a room, a whistle or another tempo; then poison lies near no other class, and most of
 a class may be poison. What stays is that the clips come from other classes.
+
+The filter `displaced_clips` asks the same, and calls sooner: it may drop clean clips of a class, and a
+verdict should not accuse one. Constants were set on the attacks of the leaderboard's development half,
+some triggers of which are in the confirmation half of `tools/scan_trials.yaml`, and on random
+draws of clean and mislabelled clips.
 """
 
 import math
@@ -13,71 +18,88 @@ import numpy as np
 from bdlib.defenses.crowded import FAR, Crowds, catch_all
 from bdlib.defenses.disagreement import FEWEST, MOST_FLAGGED, excesses
 from bdlib.defenses.displaced import DOUBT, Space
+from bdlib.encoders import ENCODERS
 from bdlib.scanning.amount import MISSED
-from bdlib.scanning.evidence import LABEL, MOVED, POISON, Evidence, Finding
+from bdlib.scanning.evidence import MOVED, NOTE, POISON, Evidence, Finding
 from bdlib.scanning.heard import Heard
 
-CALL = 5.0  # deviations; of the development attacks the least has 6.2
-# Clips of a class that is asked: among clean ones of up to 35 words, some of fewer have 6.
-CLIPS = 40
+CALL = 5.0  # deviations; of the development attacks that it finds the least has 6.2
+CLIPS = 40  # of a class that may be accused: clean ones of up to 35 clips had up to 10 deviations
+FEW, CLASSES = (
+    20,
+    4,
+)  # clips of a class that tells what is usual, and how many such classes it takes
 CLOSE = 1.0  # margin up to which a clip lies closely above the line
-ONE_VOICE = ("speakers",)  # encoders of classes that never hold several by intention
+ONE_VOICE = ("speakers",)  # encoders of classes that seldom hold several by intention
 
 
 @dataclass(frozen=True)
 class Moved(Evidence):
     """Looks for clips of other classes, moved alike, and for classes that spread as several do.
 
-    A class named in underscores, as `_unknown_`, holds several by intention and is not asked for the
-    second; for another of words it is evidence of wrong labels, of speakers evidence of poison.
+    The second is evidence of poison among speakers, and a note among words, of which a class may hold
+    several by intention; one named in underscores, as `_unknown_`, is not asked. An encoder that was
+    trained on the corpus itself may have learned the trigger: nothing is asked of it.
 
     Arguments
     ---------
     rate : float
-        Share of clean clips that may be flagged, told by how clips of the other classes lie.
+        Share of clean clips that may be flagged in classes that are called here, told by how clips of
+        the other classes lie.
+    called : tuple[str, ...]
+        Classes of which labels have told; they are not asked to tell what is usual.
     """
 
     rate: float = 0.01
+    called: tuple[str, ...] = ()
 
     def find(self, heard: Heard) -> Iterator[Finding]:
         """See `Evidence`."""
         names, given, size = np.unique(heard.labels, return_inverse=True, return_counts=True)
-        if len(names) < 2:
+        asked = np.flatnonzero(size >= FEW)
+        if heard.encoder not in ENCODERS or len(asked) < CLASSES:
             return
-        space = Space(heard.embeddings, given, len(names))
-        excess, count = excesses(space.margins() > 0, given, len(names))
-        called = np.flatnonzero((excess > CALL) & (count >= FEWEST) & (size >= CLIPS))
-        margins = space.margins(move=True) if len(called) else np.empty(0)
-        for number in called:
-            others = [margins[given == k] for k in range(len(names)) if k not in called]
-            yield self._moved(
-                str(names[number]), np.flatnonzero(given == number), margins, others, excess[number]
-            )
+        moved = list(self._moved(heard, names, given, asked))
+        yield from moved
+        told = {*self.called, *(finding.label for finding in moved)}
         for number, (spread, outside) in Crowds(heard.embeddings, given, len(names)).find().items():
             name = str(names[number])
-            if number not in called and size[number] >= CLIPS and not catch_all(name):
+            if size[number] >= CLIPS and name not in told and not catch_all(name):
                 own = np.flatnonzero(given == number)
                 yield _crowd(name, own, outside, spread, heard.encoder in ONE_VOICE)
 
     def _moved(
-        self,
-        name: str,
-        own: np.ndarray,
-        margins: np.ndarray,
-        others: list[np.ndarray],
-        excess: float,
-    ) -> Finding:
-        """The clips of a called class beyond what its own and those of other classes have."""
-        clean = np.concatenate(others) if others else margins
-        share = min(self.rate * len(margins) / len(own), MOST_FLAGGED)
-        line = max(float(np.quantile(clean, 1 - share)), DOUBT)
-        clips = own[margins[own] > line]
-        text = (
-            f"{len(clips)} of the {len(own)} clips of {name} lie as clips of other classes do that were "
-            f"all moved alike, {excess:.0f} deviations more than in the others"
-        )
-        amount = _amount(margins[own], others, line)
-        return Finding(MOVED, POISON, clips, 1 + margins[clips] - line, text, name, amount)
+        self, heard: Heard, names: np.ndarray, given: np.ndarray, asked: np.ndarray
+    ) -> Iterator[Finding]:
+        """Of each class whose clips lie nearer to others' middles than those of others do."""
+        space = Space(heard.embeddings, given, len(names))
+        kept = np.isin(given, asked)
+        nearer = space.margins()[kept] > 0
+        excess, count = excesses(nearer, np.searchsorted(asked, given[kept]), len(asked))
+        large = np.bincount(given)[asked] >= CLIPS
+        places = np.flatnonzero((excess > CALL) & (count >= FEWEST) & large)
+        if not len(places):
+            return
+        margins = space.margins(move=True)
+        silent = ~np.isin(names[asked], self.called)
+        silent[places] = False
+        others = [margins[given == number] for number in asked[silent]]
+        called = np.isin(given, asked[places]).sum()
+        share = min(self.rate * len(given) / called, MOST_FLAGGED)
+        usual = float(np.quantile(np.concatenate(others), 1 - share)) if others else 0.0
+        for place in places:
+            own, name = np.flatnonzero(given == asked[place]), str(names[asked[place]])
+            # No fewer go than called the class: of a noisy corpus all others lie far out, too.
+            least = np.sort(margins[own])[-int(count[place])]
+            line = min(max(usual, DOUBT), float(np.nextafter(least, -np.inf)))
+            clips = own[margins[own] > line]
+            text = (
+                f"{count[place]:.0f} of the {len(own)} clips of {name} lie nearer to other classes than to "
+                f"their own, {excess[place]:.0f} deviations more than in the others; {len(clips)} do, once "
+                "a shift that they share is taken away"
+            )
+            amount = _amount(margins[own], others, line)
+            yield Finding(MOVED, POISON, clips, 1 + margins[clips] - line, text, name, amount)
 
 
 def _amount(own: np.ndarray, others: list[np.ndarray], line: float) -> tuple[int, int]:
@@ -85,8 +107,10 @@ def _amount(own: np.ndarray, others: list[np.ndarray], line: float) -> tuple[int
 
     Below it there are 1.5 for each that lies closely above it.
     """
+    if not others:
+        return 1, len(own)
     above = int((own > line).sum())
-    worst = max(((margins > line).mean() for margins in others), default=1.0)
+    worst = max(((margins > line).sum() + 0.5) / (len(margins) + 1) for margins in others)
     least = (above - worst * len(own)) / max(1 - worst, 0.1)
     close = ((own > line) & (own <= CLOSE)).sum()
     most = max((own > 0).sum(), above + MISSED * close)
@@ -96,14 +120,13 @@ def _amount(own: np.ndarray, others: list[np.ndarray], line: float) -> tuple[int
 def _crowd(
     name: str, own: np.ndarray, outside: np.ndarray, spread: float, one_voice: bool
 ) -> Finding:
-    """Clips of a class outside of its core: few clean ones are, and how much poison lies in it is not known."""
+    """Clips of a class outside of its core: poison, if the core is not."""
     clips, inside = own[outside], int((~outside).sum())
     text = (
-        f"{len(clips)} of the {len(own)} clips of {name} lie outside of its core, and it spreads as several classes do: "
-        "wrong labels, or a trigger that the encoder hears"
-        + ("" if one_voice else "; or it holds several by intention")
+        f"{name} spreads as several classes do, and {len(clips)} of its {len(own)} clips lie outside of its "
+        "core: a trigger that the encoder hears, wrong labels, or a class that holds several by intention"
     )
-    kind, score = POISON if one_voice else LABEL, np.full(len(clips), 1 + spread)
+    kind, score = POISON if one_voice else NOTE, np.full(len(clips), spread)
     strays = math.ceil((1 - FAR) * inside + 3 * math.sqrt((1 - FAR) * inside + 1))
-    amount = max(1, len(clips) - strays), len(own)
+    amount = max(1, min(len(clips), inside) - strays), len(own)
     return Finding("outside of the core", kind, clips, score, text, name, amount)

@@ -8,7 +8,7 @@ import pytest
 
 from bdlib.defenses.disagreement import judge
 from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED, decide
-from bdlib.scanning.evidence import LABEL, MOVED, POISON
+from bdlib.scanning.evidence import MOVED, NOTE, POISON, Finding
 from bdlib.scanning.heard import BANDS, MEASURES, Heard
 from bdlib.scanning.moved import Moved
 from bdlib.scanning.sources import Source
@@ -26,8 +26,9 @@ def heard(rows, given, encoder="words", first="c00"):
 
 def said(corpus):
     """The findings, the verdict, and what is flagged."""
-    findings = list(Moved().find(corpus))
-    verdict = decide(corpus, judge(corpus.embeddings, corpus.labels), findings)
+    judged = judge(corpus.embeddings, corpus.labels)
+    findings = list(Moved(called=judged.called).find(corpus))
+    verdict = decide(corpus, judged, findings)
     return findings, verdict, np.isin(np.arange(len(corpus.labels)), verdict.flagged["clip"])
 
 
@@ -41,7 +42,7 @@ def test_moved_clips_that_labels_do_not_tell(poured):
     (accused,) = verdict.accused
     assert verdict.kind == POISONED and accused.label == "c00"
     assert 60 < accused.low <= 100 <= accused.high < 140
-    assert accused.suspects == flagged.sum() and "moved alike" in accused.why
+    assert accused.suspects == flagged.sum() and "shift that they share" in accused.why
 
 
 def test_labels_that_say_it_better_are_left_alone(poured):
@@ -60,21 +61,20 @@ def test_labels_that_say_it_better_are_left_alone(poured):
     ("encoder", "first", "speaks_for", "kind"),
     [
         ("speakers", "c00", [POISON], POISONED),
-        ("words", "c00", [LABEL], NOTHING),
+        ("words", "c00", [NOTE], NOTHING),
         ("speakers", "_c00_", [], NOTHING),
+        ("none", "c00", [], NOTHING),
     ],
 )
 def test_a_class_that_spreads_as_several(poured, encoder, first, speaks_for, kind):
-    """A voice is one; a word may be `other`; a name in underscores says so."""
+    """A voice is one; a word may be `other`; a name in underscores says so; `none` learned the trigger."""
     rows, given, poison = poured(poisoned=100, move=30.0)
     findings, verdict, flagged = said(heard(rows, given, encoder, first))
     assert [f.speaks_for for f in findings] == speaks_for and verdict.kind == kind
-    if speaks_for:
-        assert (flagged & poison).sum() >= 95 and (flagged & ~poison).sum() <= 6
-    else:
-        assert not flagged.any()
+    assert flagged.any() == (kind == POISONED) == bool(verdict.accused)
     for accused in verdict.accused:
-        assert 80 < accused.low <= 100 <= accused.high
+        assert (flagged & poison).sum() >= 95 and (flagged & ~poison).sum() <= 6
+        assert 20 < accused.low <= 100 <= accused.high and "by intention" in accused.why
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -84,12 +84,55 @@ def test_nothing_is_found_in_clean_clips(poured, seed):
     assert not findings and verdict.kind == NOTHING
 
 
-def test_classes_of_few_clips_are_not_asked(poured):
-    """39 clips in a class, most of them moved."""
+def test_classes_of_few_clips_are_not_accused(poured):
+    """Half of a class moved: of 40 clips it is accused, of 39 it is not."""
     rows, given, poison = poured(poisoned=100, move=6.0)
-    kept = (given != 0) | (np.cumsum(given == 0) > 101)
-    assert (given[kept] == 0).sum() == 39 and poison[kept].any()
-    assert not said(heard(rows[kept], given[kept]))[0]
+    for clips, accused in ((40, ["c00"]), (39, [])):
+        own = np.concatenate([np.flatnonzero((given == 0) & mask) for mask in (poison, ~poison)])
+        kept = np.concatenate([own[[*range(20), *range(100, 80 + clips)]], np.flatnonzero(given)])
+        assert (given[kept] == 0).sum() == clips
+        assert [f.label for f in Moved().find(heard(rows[kept], given[kept]))] == accused
+
+
+def test_three_classes_do_not_tell_what_is_usual(poured):
+    rows, given, _ = poured(poisoned=100, move=4.0)
+    for classes, findings in ((3, 0), (4, 1)):
+        kept = np.maximum(given, np.arange(len(given)) // 40) < classes  # given and true
+        assert len(list(Moved().find(heard(rows[kept], given[kept])))) == findings
+
+
+def test_two_classes_share_what_may_be_flagged(poured):
+    """Two called classes, alike: together they lose no more clean clips than the rate."""
+    rows, given, poison = poured(poisoned=100, move=6.0)
+    stolen = np.flatnonzero(poison)[::2]
+    given[stolen] = 1
+    corpus = heard(rows, given)
+    findings, verdict, flagged = said(corpus)
+    assert sorted(f.label for f in findings) == ["c00", "c01"] == [a.label for a in verdict.accused]
+    assert (flagged & poison).sum() >= 80 and (flagged & ~poison).sum() <= 0.02 * len(given)
+
+
+def test_a_class_that_is_called_loses_what_called_it(poured):
+    """However far all clips lie from their classes, as mistakes everywhere make them."""
+    rows, given, poison = poured(poisoned=100, move=6.0)
+    wrong = np.random.Generator(np.random.PCG64(1)).permutation(np.flatnonzero(given))[:60]
+    given[wrong] = given[wrong] % 11 + 1
+    found = [f for f in Moved(rate=1e-4).find(heard(rows, given)) if f.label == "c00"]
+    assert len(found) == 1 and poison[found[0].clips].sum() >= 30
+
+
+def test_amounts_of_several_kinds_are_one_range(poured):
+    """Labels, and the same clips again as moved ones and by a sound: the range holds what is flagged."""
+    rows, given, poison = poured(poisoned=60, move=6.0)
+    corpus = heard(rows, given)
+    sound = Finding(
+        "repeated sound", POISON, np.flatnonzero(poison), np.full(60, 2.0), "", "c00", (58, 63)
+    )
+    judged = judge(corpus.embeddings, corpus.labels)
+    findings = [*Moved(called=judged.called).find(corpus), sound]
+    (accused,) = decide(corpus, judged, findings).accused
+    assert judged.called == ("c00",) and findings[0].kind == MOVED
+    assert 50 < accused.low <= 60 <= accused.suspects <= accused.high < 100
 
 
 def test_one_class_has_no_others(poured):
@@ -102,7 +145,7 @@ def test_a_rate_allows_more_of_a_class(poured):
     rows, given, _ = poured(poisoned=100, move=4.0)
     rows += np.random.Generator(np.random.PCG64(5)).standard_normal(rows.shape) * rows.std(0)
     strict, loose = (next(Moved(rate).find(heard(rows, given))) for rate in (0.0001, 0.05))
-    assert set(strict.clips) < set(loose.clips)
+    assert len(strict.clips) >= 60 and set(strict.clips) < set(loose.clips)
 
 
 def test_mistakes_that_are_spread_stay_mistakes(poured):
