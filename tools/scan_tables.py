@@ -257,17 +257,26 @@ def sentence() -> str:
     )
 
 
+def heard() -> str:
+    """How often a class of voices was called whose trigger the encoder hears, for the first page."""
+    rows = read("scan/moved.jsonl")
+    named = sum(told["target"] in told["called"] for told in rows)
+    found, poisoned = (sum(told[key] for told in rows) for key in ("found", "poisoned"))
+    return f"{named} of {len(rows)} corpora, and {found:,} of {poisoned:,}"
+
+
 BLOCKS: Blocks = {
     "docs/scan.md": {
         "confirmation": lambda: trials("confirmation"),
         "ranges": lambda: ranges("ranges"),
         "ranges of the confirmation": lambda: ranges("confirmation"),
+        "moved": moved,
         "sizes": sizes,
         "deep": deep,
         "left": left,
         "beside": beside,
     },
-    "README.md": {"called": sentence},
+    "README.md": {"called": sentence, "heard": heard},
 }
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class Verdict:
     sentence : str
         The verdict in one sentence with its uncertainty.
     accused : tuple[Accused, ...]
-        Poisoned classes, the most suspicious first.
+        Poisoned classes, those with the most intruders first.
     excess : dict[str, float]
         By class, deviations of its intruders above other classes'.
     flagged : pd.DataFrame

@@ -36,7 +36,7 @@ PAGE = """<!doctype html>
 <p class="quiet">{about}</p>
 <h2>Classes</h2>
 <p class="quiet">Deviations by which clips that sound like another class exceed what the other classes
-lead to expect. Beyond the line, {call:g}, a class is called.</p>
+lead to expect. Beyond the line, {call:g}, a class is called; another may be called for what is told above.</p>
 <div class="bars" id="bars"></div>
 <h2>Map</h2>
 <p class="quiet">Each point is a clip, placed by the two directions that separate the classes best. Point
