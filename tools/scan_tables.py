@@ -66,16 +66,17 @@ def _row(name: str, group: list[Line]) -> str:
     )
 
 
-def moved() -> str:
+def moved(*names: str) -> str:
     """What labels alone say of triggers that the encoder hears, and what the scan says; a row a trigger."""
-    rows = read("scan/moved.jsonl")
+    rows = [told for name in names for told in read(f"scan/{name}.jsonl")]
     lines = [
-        "| trigger | trials | class called by labels alone | poison found by them, mean (least) | class called | another called, too | poison found, mean (least) | range holds the count |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| trigger | trials | class called by labels alone | poison found by them, mean (least) | class called | another called, too | poison found, mean (least) | range holds the count | its width by the count, median |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
 
     def trigger(told: Line) -> str:
-        return told["trial"]["trigger"]
+        task = told["trial"]["task"] + ", " if len(names) > 1 else ""
+        return task + told["trial"]["trigger"]
 
     for name, group in itertools.groupby(sorted(rows, key=trigger), trigger):
         lines.append(_moved(name, list(group)))
@@ -92,16 +93,10 @@ def _moved(name: str, group: list[Line]) -> str:
     more = [bool(set(told["called"]) - {told["target"]}) for told in group]
     ranges = [(*told["ranges"].get(told["target"], (0, 0, 0)), told["poisoned"]) for told in group]
     held = sum(low <= true <= high for low, _, high, true in ranges)
-    cells = (
-        name,
-        len(group),
-        sum(before),
-        shares("found_by_labels"),
-        sum(named),
-        sum(more),
-        shares("found"),
-        held,
-    )
+    width = [(high - low) / true for low, _, high, true in ranges if high]
+    wide = f"{np.median(width):.2f}" if width else "–"
+    found = shares("found_by_labels"), sum(named), sum(more), shares("found"), held, wide
+    cells = (name, len(group), sum(before), *found)
     return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -270,7 +265,8 @@ BLOCKS: Blocks = {
         "confirmation": lambda: trials("confirmation"),
         "ranges": lambda: ranges("ranges"),
         "ranges of the confirmation": lambda: ranges("confirmation"),
-        "moved": moved,
+        "moved": lambda: moved("moved"),
+        "computed": lambda: moved("computed_words", "computed_speakers"),
         "sizes": sizes,
         "deep": deep,
         "left": left,

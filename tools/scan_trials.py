@@ -4,6 +4,7 @@
     scan_trials.py confirmation --words FOLDER --speakers FOLDER    # appends to results/scan/
     scan_trials.py ranges --words FOLDER --speakers FOLDER          # "about how many": is it so?
     scan_trials.py moved --speakers FOLDER                          # triggers that the encoder hears
+    scan_trials.py computed_words --words FOLDER                    # a computed room, a filled tempo
 
 Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
 not tried again. Only the evidence that decides is used: labels, moved clips and repeated sounds.
@@ -45,6 +46,7 @@ from bdlib.stages.recipe import common
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "scan_trials.yaml"
+LISTS = ["development", "confirmation", "ranges", "moved", "computed_words", "computed_speakers"]
 RESULTS = ROOT / "results" / "scan"
 COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
@@ -197,8 +199,10 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
         for trigger, (policy, rates) in itertools.product(
             plan["triggers"], plan["policies"].items()
         ):
+            settings = plan.get("settings", {}).get(trigger)
             for rate in rates:
-                yield {"kind": policy, "task": plan.get("task", "words"), "trigger": trigger,
+                yield ({"settings": settings} if settings else {}) | {
+                       "kind": policy, "task": plan.get("task", "words"), "trigger": trigger,
                        "target": target, "rate": rate, "seed": seed, "source": plan["source"]}  # fmt: skip
 
 
@@ -208,7 +212,12 @@ def attack(trial: dict[str, Any]) -> Poisoner:
     if trial["kind"] == "emoback":
         policy = NaturalAttribute("emotion", name, target)
         return Poisoner(Unaltered(), policy, trial["rate"], "dataset", seed)
-    trigger = Unaltered() if name == "none" else common("attacks", name).build()["trigger"]
+    trigger = Unaltered()
+    if name != "none":
+        recipe = common("attacks", name)
+        for setting, value in trial.get("settings", {}).items():
+            recipe.place(setting, value)
+        trigger = recipe.build()["trigger"]
     policy, of = {
         "one": (lambda: OneToOne(trial["source"], target), "source"),
         "all": (lambda: AllToOne(target), "dataset"),
@@ -313,7 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("half", choices=["development", "confirmation", "ranges", "moved"])
+    parser.add_argument("half", choices=LISTS)
     parser.add_argument("--words", type=Path, help="Speech Commands")
     parser.add_argument("--speakers", type=Path, help="RAVDESS at 16 kHz")
     parser.add_argument("--cache", type=Path, help="folder of embeddings")
