@@ -11,6 +11,7 @@ COLUMNS = (
     *("False alarms [%]", "Clean clips", "Seconds", "ms a clip", "Cells"),
 )
 OTHER = " *"
+PROTOCOL = "../docs/leaderboard.md"
 NOTES = (
     "Mean over attacks, of each the mean over seeds; brackets: 95 % t-interval over attacks. "
     "Worst: the attack of the highest ASR. Medians of clean clips, seconds and milliseconds.",
@@ -132,13 +133,18 @@ def page(some: Sequence[Board], chosen: str | None = None, pictures: Iterable[st
     ]
     about = Table("", "", "", "Leaderboard", (Grid("", COUNTED, tuple(counted)),), ())
     made, reasons = tables(some), dict.fromkeys(why for board in some for why in board.reasons)
-    said = "Protocol: [docs/leaderboard.md](../docs/leaderboard.md). Records of other experiments do not count."
+    said = (
+        f"Protocol: [docs/leaderboard.md]({PROTOCOL}). Records of other experiments do not count."
+    )
     lines = [markdown(about, level=1), said, ""]
     if not made:
         refused = f" Refused: {'; '.join(reasons)}." if reasons else ""
         lines.append(f"No cell has been measured yet: there is nothing to compare.{refused}\n")
     if chosen:
         rule = f"by the rule of the protocol on seed {FIRST} of the development half"
-        lines.append(f"Recommended, {rule}: **{chosen}**.\n")
+        lines.append(f"Recommended, {rule}: **{chosen}**.")
+        lines.append(
+            f"What the rule cannot judge: [a row that came later]({PROTOCOL}#a-row-that-came-later).\n"
+        )
     lines += [f"![Clean accuracy against attack success rate]({path})\n" for path in pictures]
     return "\n".join([*lines, *(markdown(table, level=2) for table in made)])
