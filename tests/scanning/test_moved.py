@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from bdlib.defenses.disagreement import judge
+from bdlib.defenses.displaced import Space
 from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED, decide
 from bdlib.scanning.evidence import MOVED, NOTE, POISON, Finding
 from bdlib.scanning.heard import BANDS, MEASURES, Heard
 from bdlib.scanning.moved import Moved
+from bdlib.scanning.scan import evidence
 from bdlib.scanning.sources import Source
 
 
@@ -54,7 +56,7 @@ def test_labels_that_say_it_better_are_left_alone(poured):
     assert [f.kind for f in findings] == [MOVED] and judged.called == ("c00",)
     assert len(findings[0].clips) <= judged.flagged().sum() == flagged.sum()
     assert (flagged == judged.flagged()).all() and poison[flagged].sum() == 20
-    assert "moved" not in verdict.accused[0].why
+    assert "shift" not in verdict.accused[0].why
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,8 @@ def test_amounts_of_several_kinds_are_one_range(poured):
     findings = [*Moved(called=judged.called).find(corpus), sound]
     (accused,) = decide(corpus, judged, findings).accused
     assert judged.called == ("c00",) and findings[0].kind == MOVED
+    likely = judged.likely[judged.flagged() & (judged.likely != 0)]
+    assert accused.share == np.bincount(likely).max() / accused.suspects
     assert 50 < accused.low <= 60 <= accused.suspects <= accused.high < 100
 
 
@@ -140,12 +144,23 @@ def test_one_class_has_no_others(poured):
     assert not list(Moved().find(heard(rows[given == 0], given[given == 0])))
 
 
-def test_a_rate_allows_more_of_a_class(poured):
-    """More clean clips may go, so more go."""
+@pytest.mark.parametrize("rate", [0.01, 0.02])
+def test_the_rate_is_of_all_clips_and_told_by_the_other_classes(poured, rate):
     rows, given, _ = poured(poisoned=100, move=4.0)
     rows += np.random.Generator(np.random.PCG64(5)).standard_normal(rows.shape) * rows.std(0)
-    strict, loose = (next(Moved(rate).find(heard(rows, given))) for rate in (0.0001, 0.05))
-    assert len(strict.clips) >= 60 and set(strict.clips) < set(loose.clips)
+    corpus = heard(rows, given)
+    (found,) = Moved(rate).find(corpus)
+    margins = Space(corpus.embeddings, given, 12).margins(move=True)
+    line = float((margins[found.clips] - found.score + 1)[0])
+    above, others = (margins[given != 0] > line).sum(), (given != 0).sum()
+    assert above == pytest.approx(others * rate * len(given) / (given == 0).sum(), abs=1)
+    assert set(found.clips) == set(np.flatnonzero((given == 0) & (margins > line)))
+
+
+def test_a_scan_asks_it_of_the_classes_that_labels_do_not_call(poured):
+    assert Moved(0.02, ("c00",)) in evidence(0, 0.02, ("c00",))
+    rows, given, _ = poured(poisoned=100, move=30.0)
+    assert not list(Moved(called=("c00",)).find(heard(rows, given, "speakers")))
 
 
 def test_mistakes_that_are_spread_stay_mistakes(poured):
