@@ -5,6 +5,7 @@
     scan_trials.py ranges --words FOLDER --speakers FOLDER          # "about how many": is it so?
     scan_trials.py moved --speakers FOLDER                          # triggers that the encoder hears
     scan_trials.py computed_words --words FOLDER                    # a computed room, a filled tempo
+    scan_trials.py computed_speakers --speakers FOLDER              # the same, on voices
 
 Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
 not tried again. Only the evidence that decides is used: labels, moved clips and repeated sounds.

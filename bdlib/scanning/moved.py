@@ -25,10 +25,8 @@ from bdlib.scanning.heard import Heard
 
 CALL = 5.0  # deviations; of the development attacks that it finds the least has 6.2
 CLIPS = 40  # of a class that may be accused: clean ones of up to 35 clips had up to 10 deviations
-FEW, CLASSES = (
-    20,
-    4,
-)  # clips of a class that tells what is usual, and how many such classes it takes
+FEW = 20  # clips of a class that tells what is usual
+CLASSES = 4  # of these, at least
 CLOSE = 1.0  # margin up to which a clip lies closely above the line
 ONE_VOICE = ("speakers",)  # encoders of classes that seldom hold several by intention
 

@@ -110,7 +110,7 @@ def passes(net: WideResNet, args: argparse.Namespace) -> dict[str, Callable[[], 
 def product(args: argparse.Namespace) -> tuple[Callable[[], object], int]:
     """A large matrix product, in bfloat16 on a GPU, and its multiply-adds.
 
-    In float32 on a CPU: one without instructions for bfloat16 takes a hundred times as long for it.
+    In float32 on a CPU: one without instructions for bfloat16 takes many times as long for it.
     """
     size, dtype = (8192, torch.bfloat16) if gpu(args) else (1024, torch.float32)
     matrix = torch.randn(size, size, device=args.device, dtype=dtype)
