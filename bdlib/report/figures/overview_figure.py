@@ -60,13 +60,16 @@ def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
         for section in sections(groups):
             if section.trigger == ATTACK and section.groups[0].record["attack"]["of"] == "source":
                 by_policy.setdefault(section.policy, []).append(section)
-        for policy, states in by_policy.items():
-            measured = [(section.data, _systems(section)) for section in states]
-            if sum(len(systems) for _, systems in measured) >= FEWEST:
-                mark = digest(policy, 6) if len(by_policy) > 1 else ""
-                title = f"{' '.join(filter(None, corpus))}: {ATTACK}, {policy}"
-                stem = "-".join(filter(None, ("overview", *corpus, mark)))
-                drawn[stem] = Picture(overview, (measured,), title)
+        measured = {
+            policy: [(section.data, _systems(section)) for section in states]
+            for policy, states in by_policy.items()
+        }
+        shown = {p: s for p, s in measured.items() if sum(len(found) for _, found in s) >= FEWEST}
+        for policy, states in shown.items():
+            mark = digest(policy, 6) if len(shown) > 1 else ""
+            title = f"{' '.join(filter(None, corpus))}: {ATTACK}, {policy}"
+            stem = "-".join(filter(None, ("overview", *corpus, mark)))
+            drawn[stem] = Picture(overview, (states,), title)
     return drawn
 
 

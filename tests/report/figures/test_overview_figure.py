@@ -40,6 +40,13 @@ def test_a_point_a_system_of_the_shared_attack(make_record):
     assert names == ["undefended", "filter of the training data", "4,700 training clips",
                      "300 training clips"]  # fmt: skip
     assert draw(records[:3], []) == {}  # too few
+    # Another policy marks the name only once it has a picture of its own.
+    other = {"attack.rate": 0.2}
+    few = [system(make_record, name, 0.9, 0.1, **other) for name in ("scan", "spectre", None)]
+    assert draw(records + few, []).keys() == {stem}
+    enough = [*few, system(make_record, "random_filter", 0.8, 0.9, **other)]
+    two = draw(records + enough, [])
+    assert len(two) == 2 and all(name.startswith(f"{stem}-") for name in two)
 
 
 def test_labels_of_close_points_do_not_overlap(make_record):
