@@ -34,8 +34,8 @@ from bdlib.stages.blind import Blinded, Defender, unnamed
 from bdlib.stages.compute import exact_float32, run_options
 from bdlib.stages.corpus import CLEAN, Poisoned, corpus_key
 from bdlib.stages.defend import kept_rows
+from bdlib.stages.document import TYPE
 from bdlib.stages.pack import Audio
-from bdlib.stages.recipe import TYPE
 from bdlib.stages.train import check_classes
 from bdlib.training import classifier_brain, log
 from bdlib.training.classifier_brain import Training

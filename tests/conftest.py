@@ -24,7 +24,7 @@ from bdlib.files import COMMON
 from bdlib.models.keyword import SmallResNet
 from bdlib.pack import Pack
 from bdlib.report.figures import figure as figures
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 
 BEGIN = """
 const said = {}, asked = [];

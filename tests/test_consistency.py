@@ -28,8 +28,9 @@ from bdlib.cli.main import COMMANDS
 from bdlib.errors import InputError
 from bdlib.files import COMMON
 from bdlib.manifest import NEVER_SHOWN, SPLITS
+from bdlib.stages.document import Document, common, known
 from bdlib.stages.prepare import Prepared
-from bdlib.stages.recipe import Document, check, common, known
+from bdlib.stages.recipe import check
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from bdlib.attacks.insert import Insert
 from bdlib.attacks.natural import NaturalAttribute
 from bdlib.attacks.room import Room, impulse
 from bdlib.attacks.sounds import AudioFile, Repeat, Sequence, Trim
-from bdlib.stages.recipe import common, known
+from bdlib.stages.document import common, known
 
 KEYS = {"attacks": "trigger", "labels": "policy", "defenses": "defense"}
 YAMLS = [(kind, name) for kind in KEYS for name in known(kind).split()]

@@ -53,9 +53,10 @@ from bdlib.report.render import MADE, render
 from bdlib.sheets import FORMULA, plain_cell, safe_cell
 from bdlib.stages import fitting
 from bdlib.stages.corpus import ABOUT, Corpus, manifest_folder
+from bdlib.stages.document import Document, common
 from bdlib.stages.measure import audibility
 from bdlib.stages.pack import Audio
-from bdlib.stages.recipe import Document, common, parse
+from bdlib.stages.recipe import parse
 from bdlib.stages.record import DONE
 from bdlib.training import log
 from bdlib.training.checkpoints import WholeCheckpointer, read_weights

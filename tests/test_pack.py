@@ -10,7 +10,7 @@ from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.pack import Pack, pack
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 
 RATE = 16000
 

@@ -14,7 +14,7 @@ from bdlib.files import digest
 from bdlib.report import coverage
 from bdlib.report.blocks import EMPTY
 from bdlib.report.render import MADE, render
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 
 ROOT = Path(__file__).parents[1]
 README = """# Title

@@ -19,7 +19,7 @@ from bdlib.defenses.inference import step
 from bdlib.defenses.inference.perturbations import backwards, shift
 from bdlib.files import COMMON
 from bdlib.pack import Pack
-from bdlib.stages.recipe import Document
+from bdlib.stages.document import Document
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 CLASSIFIERS = sorted(RECIPES.glob("*/hparams/*.yaml"))

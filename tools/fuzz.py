@@ -32,7 +32,8 @@ from bdlib.errors import InputError
 from bdlib.evaluation import scores
 from bdlib.records import record
 from bdlib.scanning.sources import Source
-from bdlib.stages.recipe import Document, parse
+from bdlib.stages.document import Document
+from bdlib.stages.recipe import parse
 
 ATTACK = Poisoner(Insert(Clap()), OneToOne("no", "yes"), 0.1).to_dict()
 ATTACK |= {"name": "clap", "poisoned": 1, "eligible": 1}

@@ -43,7 +43,7 @@ from bdlib.scanning.moved import Moved
 from bdlib.scanning.repeats import Repeats
 from bdlib.scanning.scan import versions
 from bdlib.scanning.sources import Source
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "scan_trials.yaml"

@@ -37,8 +37,8 @@ from bdlib.models.keyword import SmallResNet
 from bdlib.models.small_nets import ConvNet
 from bdlib.notebook import Corpus, measure, train
 from bdlib.stages.corpus import Poisoned
+from bdlib.stages.document import common
 from bdlib.stages.pack import Audio
-from bdlib.stages.recipe import common
 
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "results" / "zoo"

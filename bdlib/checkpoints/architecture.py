@@ -14,7 +14,7 @@ from bdlib.checkpoints.weights import REMEDY, State, check_shapes
 from bdlib.errors import InputError
 from bdlib.files import COMMON
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.stages.recipe import TYPE, UNBUILT, Document
+from bdlib.stages.document import TYPE, UNBUILT, Document
 from bdlib.stages.vetting import vet
 
 MOST = 20_000  # channels, classes: what a setting may be, unless it is a sampling rate

@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from bdlib.files import COMMON
-from bdlib.stages.recipe import TYPE, common
+from bdlib.stages.document import TYPE, common
 
 LEFT_OUT = {"pruning", "feature_noise"}
 """Has no bound on its cost, and is for nets with views alone."""

@@ -18,7 +18,7 @@ from bdlib.errors import InputError
 from bdlib.files import seed_of
 from bdlib.manifest import DATA_ROOT
 from bdlib.models.classifier import Guarded, SpeechClassifier
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 
 PARTS = {"prepare": 0.5, "threshold": 0.5}
 """Of the clean clips: what a guard prepares itself with, and what sets the threshold."""

@@ -22,7 +22,7 @@ from bdlib.defenses.base import RepairDefense
 from bdlib.defenses.repair.tuning import affordable
 from bdlib.errors import InputError, within
 from bdlib.files import seed_of
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 
 PARTS = {"train": 0.5, "valid": 0.2, "judge": 0.3}
 """Of the clean clips: what a repair learns from, what it stops by, and what is judged by here."""

@@ -23,8 +23,8 @@ from bdlib.checkpoints.weights import REMEDY, State
 from bdlib.errors import InputError
 from bdlib.features import SpeakerFbank
 from bdlib.files import check_regular
+from bdlib.stages.document import TYPE
 from bdlib.stages.fitting import write_labels
-from bdlib.stages.recipe import TYPE
 from bdlib.stages.vetting import LARGEST, tags
 
 MOST_MELS = 1000

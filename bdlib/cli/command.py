@@ -21,7 +21,8 @@ from typing import Any, NoReturn
 import yaml
 
 from bdlib.errors import InputError
-from bdlib.stages.recipe import Document, Recipe, check, common, parse
+from bdlib.stages.document import Document, common
+from bdlib.stages.recipe import Recipe, check, parse
 
 PLACES = ("--output_folder", "--results_folder")
 DEFENSES = ("--defense", "--after")

@@ -11,8 +11,9 @@ from bdlib.errors import InputError
 from bdlib.evaluation.metrics import summary
 from bdlib.report import pictures
 from bdlib.stages.corpus import Poisoned
+from bdlib.stages.document import known
 from bdlib.stages.prepare import Prepare
-from bdlib.stages.recipe import Recipe, known
+from bdlib.stages.recipe import Recipe
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from bdlib.stages.defend import Defended

@@ -11,7 +11,7 @@ from pathlib import Path
 from bdlib.cli.cells import Cell
 from bdlib.errors import InputError
 from bdlib.files import digest
-from bdlib.stages.recipe import TYPE, common
+from bdlib.stages.document import TYPE, common
 from bdlib.stages.record import RECORDED
 
 LEVELS = "--levels"

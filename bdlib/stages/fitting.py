@@ -20,7 +20,8 @@ from bdlib.records.provenance import device_name, made, peak_memory_mb
 from bdlib.seals import write_sealed
 from bdlib.stages.blind import unnamed
 from bdlib.stages.corpus import Poisoned
-from bdlib.stages.recipe import UNBUILT, Recipe
+from bdlib.stages.document import UNBUILT
+from bdlib.stages.recipe import Recipe
 from bdlib.training import classifier_brain, log
 from bdlib.training.checkpoints import kept_files
 from bdlib.training.classifier_brain import ClassifierBrain, Training

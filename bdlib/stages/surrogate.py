@@ -20,7 +20,8 @@ from bdlib.sampling import rank
 from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.compute import DETERMINING, run_options
 from bdlib.stages.corpus import Corpus, Poisoned
-from bdlib.stages.recipe import Document, Recipe, check
+from bdlib.stages.document import Document
+from bdlib.stages.recipe import Recipe, check
 from bdlib.stages.train import Trained, train
 
 

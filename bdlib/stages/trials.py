@@ -24,7 +24,8 @@ from bdlib.stages.blind import Blinded
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.defend import stamped
-from bdlib.stages.recipe import Recipe, common
+from bdlib.stages.document import common
+from bdlib.stages.recipe import Recipe
 
 DRAWN = 0.9  # share of every class in a clean draw
 

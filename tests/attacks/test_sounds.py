@@ -13,7 +13,7 @@ import soundfile
 from bdlib.attacks import sounds
 from bdlib.attacks.insert import Insert
 from bdlib.errors import InputError
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 
 RATE = 16000
 REAL = Path(os.environ.get("BD_REAL_DATA", "")) / "triggers"

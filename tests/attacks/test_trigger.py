@@ -12,7 +12,7 @@ from bdlib.attacks.tempo import Tempo
 from bdlib.attacks.trigger import from_dict
 from bdlib.errors import InputError
 from bdlib.files import COMMON
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 
 TONE = {"type": "bdlib.attacks.sounds.Tone", "hertz": 440.0, "seconds": 0.1}
 

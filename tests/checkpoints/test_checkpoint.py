@@ -16,7 +16,7 @@ from bdlib.errors import InputError
 from bdlib.features import NormalizedFbank
 from bdlib.models.keyword import SmallResNet
 from bdlib.stages import fitting
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 from bdlib.training.checkpoints import WholeCheckpointer
 
 CLASSES = ("middle", "low", "high")  # in no order, as SpeechBrain numbers them as they come

@@ -22,8 +22,8 @@ from bdlib.files import COMMON
 from bdlib.models.keyword import SmallResNet
 from bdlib.models.wide_resnet import WideResNet
 from bdlib.pack import Pack
+from bdlib.stages.document import Document, common
 from bdlib.stages.fitting import TRAIN_KEYS
-from bdlib.stages.recipe import Document, common
 from bdlib.training.classifier_brain import ClassifierBrain, Training
 from bdlib.training.sgld import Sampler, SgldSettings
 

@@ -14,7 +14,7 @@ from bdlib.defenses.filters.perfect_filter_oracle import PerfectFilterOracle
 from bdlib.defenses.filters.random_filter import RandomFilter
 from bdlib.errors import InputError
 from bdlib.stages.defend import defend, kept_rows
-from bdlib.stages.recipe import Document
+from bdlib.stages.document import Document
 
 CLASSES = ("left", "no", "yes")
 

@@ -16,7 +16,7 @@ from bdlib.models.resnet50 import ResNet50Classifier
 from bdlib.models.speaker import MaskedStatisticsPooling
 from bdlib.models.wide_resnet import WideResNet
 from bdlib.models.wrap import wrap
-from bdlib.stages.recipe import Document
+from bdlib.stages.document import Document
 
 CLASSES = 5
 RECIPES = COMMON.parent

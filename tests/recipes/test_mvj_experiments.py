@@ -6,7 +6,7 @@ import pytest
 
 from bdlib.cli.cells import cells
 from bdlib.report.published import read_published
-from bdlib.stages.recipe import Document
+from bdlib.stages.document import Document
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "SpeechCommands"

@@ -3,8 +3,9 @@
 import pytest
 
 from bdlib.errors import InputError
-from bdlib.stages import recipe as stages
-from bdlib.stages.recipe import Document, common, known, parse
+from bdlib.stages import document
+from bdlib.stages.document import Document, common, known
+from bdlib.stages.recipe import parse
 from bdlib.stages.vetting import vet
 
 YAML = """
@@ -50,9 +51,9 @@ def test_plain_resolves_references_and_builds_nothing(recipe):
 
 def test_settings_are_read_once_and_again_when_a_file_changes(recipe, tmp_path, monkeypatch):
     """One that is included, too; what is done with the settings changes none that are asked for later."""
-    resolved, resolve = [], stages.resolve_references
+    resolved, resolve = [], document.resolve_references
     monkeypatch.setattr(
-        stages, "resolve_references", lambda *given: resolved.append(given) or resolve(*given)
+        document, "resolve_references", lambda *given: resolved.append(given) or resolve(*given)
     )
     recipe.plain()["run"]["seed"] = 9
     assert recipe.plain()["run"]["seed"] == 0 and len(resolved) == 1

@@ -18,8 +18,9 @@ from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData
 from bdlib.defenses.repair.pruning import Pruning
 from bdlib.defenses.repair.surface import Cell, surface
+from bdlib.files import COMMON
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.stages.recipe import COMMON, Document
+from bdlib.stages.document import Document
 
 CONV_RATES = (-1.0, *(n / 10 for n in range(1, 10)))
 PRUNING_RATES = tuple(n / 10 for n in range(10))

@@ -24,8 +24,9 @@ from bdlib.cli.command import guarded
 from bdlib.corpus import Batch
 from bdlib.defenses.inference.strip_vita import Screened, StripVita, entropies
 from bdlib.errors import InputError
+from bdlib.files import COMMON
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.stages.recipe import COMMON, Document
+from bdlib.stages.document import Document
 
 RATE, CLASSES = 16000, 24
 LARGEST = 1e-3  # difference in bits between the two ways

@@ -17,7 +17,7 @@ from bdlib.defenses.inference.vad_trim import VadTrim
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.stages.recipe import common, known
+from bdlib.stages.document import common, known
 
 RATE = 16000
 

@@ -14,7 +14,7 @@ from bdlib.defenses.repair.head_reset import HeadReset
 from bdlib.defenses.repair.layers import conv_layers, feature_maps, recorded
 from bdlib.defenses.repair.nad import AttentionDistillation
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 
 
 def shipped(name):

@@ -15,8 +15,9 @@ from bdlib.defenses.repair.pruning import Pruning
 from bdlib.defenses.repair.surface import surface
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
+from bdlib.files import COMMON
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.stages.recipe import COMMON, Document
+from bdlib.stages.document import Document
 
 RECIPES = COMMON.parent
 MODELS = {  # convolutions, those with a normalisation of their own, those normalised first

@@ -25,8 +25,9 @@ from bdlib.defenses.repair.tsbd import WeightReinitialisation
 from bdlib.defenses.repair.tuning import Tuning, affordable, cross_entropy, tune
 from bdlib.errors import InputError
 from bdlib.features import FrontEnd
+from bdlib.files import COMMON
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.stages.recipe import COMMON, Document, common
+from bdlib.stages.document import Document, common
 
 REPAIRS = [
     path.stem

@@ -10,7 +10,8 @@ from bdlib.defenses.repair.dormant import prune
 from bdlib.defenses.repair.layers import watched_layers
 from bdlib.defenses.repair.pruning import Pruning
 from bdlib.defenses.repair.shrink import resize, shrink
-from bdlib.stages.recipe import COMMON, Document
+from bdlib.files import COMMON
+from bdlib.stages.document import Document
 
 LEFT = {  # most that may be left of the parameters, half of all channels cut
     "RAVDESS/hparams/xvector_small": 0.45,

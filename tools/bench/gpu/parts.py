@@ -24,7 +24,7 @@ from shared.trainers import CLASSES, HPARAMS, ROOT, document, noise, trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 from bdlib.stages import compute
-from bdlib.stages.recipe import Document
+from bdlib.stages.document import Document
 from bdlib.training.classifier_brain import ClassifierBrain
 
 Tell = Callable[..., None]

@@ -13,7 +13,7 @@ from shared.trainers import HPARAMS
 
 from bdlib import manifest
 from bdlib.records import record
-from bdlib.stages.recipe import Document
+from bdlib.stages.document import Document
 
 ATTACK = ("--attack=clap", "--scale=0.1", "--source=_unknown_", "--target=left", "--rate=0.1", "--of=source")  # fmt: skip
 MODELS = ("mvd", "mvj", "resnet50")  # of Table 1 of MVJ; the last is its Base

@@ -19,7 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bdlib.cli.cells import Cell, cells
-from bdlib.stages.recipe import Document, common
+from bdlib.stages.document import Document, common
 
 ROOT = Path(__file__).resolve().parents[3]
 ASSUMED = {"gpu": 1e14, "core": 5e10}

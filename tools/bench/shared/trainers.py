@@ -12,8 +12,8 @@ from bdlib.corpus import Batches
 from bdlib.errors import InputError
 from bdlib.pack import Pack
 from bdlib.stages.compute import run_options
+from bdlib.stages.document import Document
 from bdlib.stages.fitting import TRAIN_KEYS
-from bdlib.stages.recipe import Document
 from bdlib.training.classifier_brain import ClassifierBrain, Training
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -14,7 +14,7 @@ from bdlib.defenses.filters.vae_pls.judge import judge_all, poison_likelihood
 from bdlib.defenses.filters.vae_pls.search import two_populations
 from bdlib.errors import InputError
 from bdlib.pack import Pack
-from bdlib.stages.recipe import common
+from bdlib.stages.document import common
 from bdlib.training.autoencoder import AutoencoderSettings
 
 TINY = AutoencoderSettings(
