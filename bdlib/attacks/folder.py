@@ -80,6 +80,8 @@ def ensure(
                     "poisoned": len(train_truth),
                     "eligible": len(test_truth),
                     **({"deleted": deleted} if deleted else {}),
+                    # Of clean labels nothing else tells which clips a surrogate chose.
+                    **({} if ranks is None else {"chosen": digest(sorted(train_truth.index))}),
                 }
                 write_sealed(temporary / "attack.json", description, temporary.glob("*.csv"))
     return folder

@@ -246,9 +246,8 @@ def _repaired(
         else:
             # All of a model which is there no more: what was measured on it is not of this one.
             about.unlink(missing_ok=True)
-            path.with_name(neurons.FILE).unlink(missing_ok=True)
-            if (scored := path.with_name("scores")).exists():
-                shutil.rmtree(scored)
+            for measured in ("scores", neurons.FOLDER):
+                shutil.rmtree(path.with_name(measured), ignore_errors=True)
             started = time.monotonic()
             weights = defense.repair(copy.deepcopy(before.classifier), clean).state_dict()
             came_of_it = {

@@ -9,12 +9,13 @@ from bdlib.files import read_json
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.sampling import rank
 from bdlib.seals import unsealed, write_sealed
+from bdlib.stages.score import score_file
 from bdlib.stages.train import Trained
 
 CLIPS = 256  # at most, on which gradients are taken
-FILE = "neurons.json"
+FOLDER = "neurons"
 KEYS = dict.fromkeys(("clean clips", "triggered clips"), dict)
-"""Of `FILE`: ``{data: {"before": norms, "after": norms}}``, see `neurons.Norms`."""
+"""Of a file in `FOLDER`: ``{data: {"before": norms, "after": norms}}``, see `neurons.Norms`."""
 SHOWN = "triggered clips"  # whose norms go into a record
 
 
@@ -22,10 +23,14 @@ def compared(after: Trained) -> dict[str, Any]:
     """Gradient norms of the neuron groups of a repaired classifier, and of it before.
 
     Groups are told by the undefended classifier; the loss is that of true labels, of test clips
-    without and with the trigger. Taken once. There are none without an attack, without convolutions,
-    of a trigger that no clip can be without, or where channels were taken out.
+    without and with the trigger. Taken once for each triggered test set, as one clean twin serves
+    all triggers. There are none without an attack, without convolutions, of a trigger that no clip
+    can be without, or where channels were taken out.
     """
-    path = after.shown / FILE
+    if not after.poisoned.attack:
+        return {}
+    name = score_file(after, after.poisoned, TRIGGERED).stem
+    path = after.shown / FOLDER / f"{name}.json"
     if not path.exists():
         if not (norms := _taken(after)):
             return {}
@@ -35,8 +40,6 @@ def compared(after: Trained) -> dict[str, Any]:
 
 def _taken(after: Trained) -> dict[str, Any]:
     poisoned = after.poisoned
-    if not poisoned.attack:
-        return {}
     nets = {"before": after.undefended.classifier, "after": after.classifier}
     sizes = {sum(p.numel() for p in net.parameters()) for net in nets.values()}
     truth = poisoned.truth()

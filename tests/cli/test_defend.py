@@ -243,13 +243,26 @@ def test_a_repair_that_is_made_again_is_measured_again(corpus, tmp_path, monkeyp
     command(monkeypatch, corpus, tmp_path, *options)
     defend.main(split)
     (weights,) = (tmp_path / "exp" / "train").glob("*/guarded/fine_tuning-*/model.ckpt")
-    measured = [*weights.parent.glob("scores/*.jsonl"), weights.parent / "neurons.json"]
+    measured = [*weights.parent.glob("scores/*.jsonl"), *weights.parent.glob("neurons/*.json")]
     assert len(measured) == 3
     before = {path: path.stat().st_mtime_ns for path in measured}
     weights.unlink()
     command(monkeypatch, corpus, tmp_path, *options)
     defend.main(split)
     assert all(path.stat().st_mtime_ns > before[path] for path in measured)
+
+
+def test_neurons_of_a_clean_twin_are_measured_for_each_trigger(corpus, tmp_path, monkeypatch):
+    """One training, one repair, another triggered test set."""
+    options = ("--defense=fine_tuning", "--repair_steps=1", "--max_drop=1.0", "--clean_share=0.2")
+    for scale in ("0.1", "0.9"):
+        command(monkeypatch, corpus, tmp_path, *options, "--rate=0", f"--scale={scale}", rate=None)
+        defend.main(split)
+    assert len([*(tmp_path / "exp" / "train").glob("*/guarded/fine_tuning-*/model.ckpt")]) == 1
+    (path,) = (tmp_path / "results").glob("*.jsonl")
+    quiet, loud = (json.loads(line)["metrics"] for line in path.read_text().splitlines())
+    name = "neuron_ratio_triggered"
+    assert quiet[name]["value"] != pytest.approx(loud[name]["value"], rel=1e-4)
 
 
 def test_a_repair_by_clips_that_were_held_out(corpus, tmp_path, monkeypatch):

@@ -326,6 +326,27 @@ def test_hard_clips_are_those_a_surrogate_is_least_sure_of(staged, tmp_path, mon
     assert again.folder == poisoned.folder
 
 
+def test_other_hard_clips_are_packed_anew(staged, monkeypatch):
+    """Of clean labels neither the manifest nor the policy tells which clips have the trigger."""
+    options = ("--attack=tone", "--labels=clean_label_hard", "--target=b", "--rate=0.5", *QUICK)
+    sureness, attacks = surrogate.learning.sureness, set()
+    for sign, lr in ((1, 0.001), (-1, 0.002)):
+        monkeypatch.setattr(
+            surrogate.learning, "sureness", lambda *given, sign=sign: sign * sureness(*given)
+        )
+        poisoned, packs = staged(*options, f"--lr={lr}")
+        clean, _ = staged("--attack=none")
+        truth = poisoned.truth()
+        altered = {
+            name
+            for name in packs["train"].ids
+            if (packs["train"].pcm(name) != clean.packs["train"].pcm(name)).any()
+        }
+        assert altered == set(truth.index[truth["split"] == "train"]) and len(altered) == 3
+        attacks.add(poisoned.attack["chosen"])
+    assert len(attacks) == 2
+
+
 def test_a_piece_of_a_recording_and_its_hosts_are_chosen_once(staged, tmp_path, monkeypatch):
     (tmp_path / "noise").mkdir()
     soundfile.write(
