@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bdlib.report.leaderboard import FIRST, Board, Row
+from bdlib.report.leaderboard import FIRST, Board, Part, Row
 from bdlib.report.table import SCALES, Grid, Table, markdown, percent
 
 COLUMNS = (
@@ -15,7 +15,7 @@ PROTOCOL = "../docs/leaderboard.md"
 NOTES = (
     "Mean over attacks, of each the mean over seeds; brackets: 95 % t-interval over attacks. "
     "Worst: the attack of the highest ASR. Medians of clean clips, seconds and milliseconds.",
-    "*: met other attacks than the undefended nets; its numbers do not compare with theirs.",
+    "*: met other attacks or seeds than the undefended nets; its numbers do not compare with theirs.",
 )
 COUNTED = ("Task", "Half", "Cells", "Measured", "Refused", "Missing")
 
@@ -26,10 +26,10 @@ def tables(some: Iterable[Board]) -> list[Table]:
 
 
 def _table(board: Board) -> Table:
-    data, rows = board.data, [row for row in board.rows if row.measured]
-    base = next((row.attacks for row in rows if row.defense == "none"), frozenset())
-    cells = tuple(_cells(row, OTHER * (row.attacks != base)) for row in rows)
-    notes = [NOTES[0], *NOTES[1:] * any(row.attacks != base for row in rows)]
+    data, grids = board.data, tuple(_grid(part) for part in board.parts)
+    rows = [row for row in board.parts[-1].rows if row.measured]
+    marked = any(row.met != board.parts[-1].undefended for row in rows)
+    notes = [NOTES[0], *NOTES[1:] * marked]
     took = f"Computed on: {', '.join(board.devices)}, in {board.hours:,.1f} hours of one process."
     notes.append(f"{took} {_missing(board)}")
     if len(board.corpora) > 1:
@@ -42,9 +42,19 @@ def _table(board: Board) -> Table:
     ]
     notes += [f"Refused: {reason}" for reason in board.reasons]
     title = f"{data['name']} {data['variant'] or ''}".strip() + f", {board.half} half"
-    grid = Grid("", COLUMNS, cells)
     told = (data["name"], data["variant"] or "", data["scale"])
-    return Table(*told, f"Leaderboard: {title}, {SCALES[data['scale']]}", (grid,), tuple(notes))
+    return Table(*told, f"Leaderboard: {title}, {SCALES[data['scale']]}", grids, tuple(notes))
+
+
+def _grid(part: Part) -> Grid:
+    rows = [row for row in part.rows if row.measured]
+    cells = tuple(_cells(row, OTHER * (row.met != part.undefended)) for row in rows)
+    return Grid(_seeds(part.seeds), COLUMNS, cells)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """What a reader calls them; nothing where no row has a seed whole."""
+    return f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
 
 
 def _cells(row: Row, mark: str) -> tuple[str, ...]:
@@ -68,7 +78,8 @@ def _cells(row: Row, mark: str) -> tuple[str, ...]:
 def brief(some: Iterable[Board], half: str, defenses: Sequence[str]) -> str:
     """A few rows of one half on all tasks, as Markdown.
 
-    Nothing is told of a row that met other attacks than the undefended nets.
+    Of a defense that has more seeds than others there is a row with all of them, and one with those
+    that it shares. Nothing is told of a row that met other attacks than the undefended nets.
 
     Arguments
     ---------
@@ -79,36 +90,46 @@ def brief(some: Iterable[Board], half: str, defenses: Sequence[str]) -> str:
     defenses : sequence of str
         Rows, in their order.
     """
-    columns, notes, cells = ["Defense"], [], {name: [name] for name in defenses}
-    for board in some:
-        if board.half != half or not board.data:
-            continue
-        rows = {row.defense: row for row in board.rows if row.measured}
-        base = rows["none"].attacks if "none" in rows else frozenset()
+    chosen = [board for board in some if board.half == half and board.data]
+    if not chosen:
+        return "*No cell of this half has been measured yet.*\n"
+    seeds = dict.fromkeys(part.seeds for board in chosen for part in board.parts)
+    columns, rows = ["Defense", "Seeds"], {}
+    for key in ((name, some) for some in seeds for name in defenses):
+        rows[key] = [cells for board in chosen for cells in _brief(board, *key)]
+    told = {key: cells for key, cells in rows.items() if any(cells)}
+    left = [name for name in defenses if not any(name == told_of for told_of, _ in told)]
+    cells = [(name, ", ".join(map(str, some)), *shares) for (name, some), shares in told.items()]
+    cells += [(name, *[""] * (1 + 3 * len(chosen))) for name in left]
+    notes = []
+    for board in chosen:
         task = f"{board.dataset} {board.data['variant'] or ''}".strip()
         columns += [f"{task}: clean accuracy [%]", "ASR [%]", "Worst [%]"]
-        for name, row in cells.items():
-            row += _brief(rows[name] if name in rows and rows[name].attacks == base else None)
-        counted = [rows[name] for name in defenses if name in rows]
-        measured, planned = (
-            sum(getattr(row, key) for row in counted) for key in ("measured", "planned")
+        planned, measured, _ = (
+            sum(kind)
+            for kind in zip(*(board.cells.get(n, (0, 0, 0)) for n in defenses), strict=True)
         )
-        notes.append(
-            f"{task}, {SCALES[board.data['scale']]}: {len(base)} attacks, {measured} of {planned} cells"
-        )
-    if not notes:
-        return "*No cell of this half has been measured yet.*\n"
-    grid = Grid("", tuple(columns), tuple(map(tuple, cells.values())))
+        attacks = len({attack for attack, _ in board.parts[-1].undefended})
+        scale = SCALES[board.data["scale"]]
+        notes.append(f"{task}, {scale}: {attacks} attacks, {measured} of {planned} cells")
     notes.append("Means over attacks; worst: the attack of the highest ASR")
+    table = Grid("", tuple(columns), tuple(cells))
     title = f"Leaderboard, {half} half"
-    return markdown(Table("", "", "", title, (grid,), (". ".join([*notes, ""]).strip(),)))
+    return markdown(Table("", "", "", title, (table,), (". ".join([*notes, ""]).strip(),)))
 
 
-def _brief(row: Row | None) -> tuple[str, str, str]:
-    if row is None or row.worst is None:
-        return ("", "", "")
-    shares = f"{100 * row.accuracy.mean:.1f}", f"{100 * row.success.mean:.1f}"
-    return *shares, f"{100 * row.worst[0]:.1f} ({row.worst[1]})"
+def _brief(board: Board, defense: str, seeds: tuple[int, ...]) -> tuple[str, str, str]:
+    """Clean accuracy, ASR and worst ASR of a defense with these seeds; nothing where they do not compare."""
+    for part in board.parts:
+        for row in part.rows:
+            if (row.defense, part.seeds, row.met) == (
+                defense,
+                seeds,
+                part.undefended,
+            ) and row.worst:
+                shares = f"{100 * row.accuracy.mean:.1f}", f"{100 * row.success.mean:.1f}"
+                return *shares, f"{100 * row.worst[0]:.1f} ({row.worst[1]})"
+    return ("", "", "")
 
 
 def _missing(board: Board) -> str:

@@ -49,10 +49,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Row:
-    """What a defense comes to. Shares of one; None where nothing was measured.
+    """What a defense comes to with some seeds. Shares of one; None where nothing was measured.
 
-    `measured` and `refused` of `planned` cells have a record; `attacks` are those that it met. Of
-    `forbidden` cells clean clips forbade the repair, and the undefended net counts.
+    `measured` and `refused` of `planned` cells have a record; `met` are the attacks and seeds of the
+    former. Of `forbidden` cells clean clips forbade the repair, and the net as it was counts.
     """
 
     defense: str
@@ -61,7 +61,7 @@ class Row:
     measured: int
     refused: int
     forbidden: int
-    attacks: frozenset[str]
+    met: frozenset[tuple[str, int]]
     accuracy: Estimate | None
     success: Estimate | None
     worst: tuple[float, str] | None
@@ -74,9 +74,24 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Rows of the same seeds, so that their numbers compare; `undefended` is what the nets of none met."""
+
+    seeds: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def undefended(self) -> frozenset[tuple[str, int]]:
+        """Attacks and seeds of the nets without a defense."""
+        return next((row.met for row in self.rows if row.defense == "none"), frozenset())
+
+
+@dataclass(frozen=True)
 class Board:
     """One half of the attacks on one task: `data` is a record's account of it, if there is a record.
 
+    `parts` are of ever fewer seeds, each with the defenses that met all attacks with all of them; the
+    last one has what is left as well. `cells` are counted by defense: planned, measured and refused.
     `hours` are those of all trainings, filters, repairs and answers that stand behind it; `corpora` are
     the digests of the data.
     """
@@ -84,7 +99,8 @@ class Board:
     dataset: str
     half: str
     data: dict[str, Any] | None
-    rows: tuple[Row, ...]
+    parts: tuple[Part, ...]
+    cells: dict[str, tuple[int, int, int]]
     reasons: tuple[str, ...]
     devices: tuple[str, ...]
     hours: float
@@ -93,10 +109,7 @@ class Board:
     @property
     def counts(self) -> tuple[int, int, int, int]:
         """Cells: planned, measured, refused and missing."""
-        planned, measured, refused = (
-            sum(getattr(row, name) for row in self.rows)
-            for name in ("planned", "measured", "refused")
-        )
+        planned, measured, refused = (sum(kind) for kind in zip(*self.cells.values(), strict=True))
         return planned, measured, refused, planned - measured - refused
 
 
@@ -130,6 +143,7 @@ def _board(
     by_defense: dict[str, list[Planned]] = defaultdict(list)
     for cell in cells:
         by_defense[cell.defense].append(cell)
+    rows = {name: _row(name, own, newest) for name, own in by_defense.items()}
     known = [newest[cell.command] for cell in cells if cell.command in newest]
     good = [record for record in known if record["status"] == "ok"]
     bad = [record for record in known if record["status"] != "ok"]
@@ -138,12 +152,43 @@ def _board(
         dataset,
         half,
         good[0]["dataset"] if good else None,
-        tuple(_row(name, own, newest) for name, own in by_defense.items()),
+        _parts(by_defense, rows, newest),
+        {name: (row.planned, row.measured, row.refused) for name, row in rows.items()},
         tuple(dict.fromkeys(line for lines in reasons for line in lines)),
         tuple(dict.fromkeys(record["runtime"]["device"] for record in good)),
         sum(map(_own_seconds, good)) / 3600,
         frozenset(record["dataset"]["digest"] for record in good),
     )
+
+
+def _parts(
+    by_defense: dict[str, list[Planned]], rows: dict[str, Row], newest: dict[str, dict[str, Any]]
+) -> tuple[Part, ...]:
+    """See `Board`; `rows` are those of all seeds."""
+    base = _by_seed(rows["none"].met) if "none" in rows else {}
+    whole = {  # seeds with which a defense met all attacks
+        name: {seed for seed, met in _by_seed(row.met).items() if met == base.get(seed)}
+        for name, row in rows.items()
+    }
+    some = {tuple(sorted(seeds)) for seeds in whole.values()} - {()}
+    parts: dict[tuple[int, ...], list[Row]] = {
+        seeds: [] for seeds in sorted(some, key=lambda seeds: (-len(seeds), seeds)) or [()]
+    }
+    for name, cells in by_defense.items():
+        for seeds, shown in parts.items():
+            if whole[name] and whole[name].issuperset(seeds):
+                shown.append(_row(name, [cell for cell in cells if cell.seed in seeds], newest))
+        if not whole[name]:
+            shown.append(rows[name])
+    return tuple(Part(seeds, tuple(shown)) for seeds, shown in parts.items())
+
+
+def _by_seed(met: Iterable[tuple[str, int]]) -> dict[int, set[str]]:
+    """Attacks by seed."""
+    attacks: dict[int, set[str]] = defaultdict(set)
+    for attack, seed in met:
+        attacks[seed].add(attack)
+    return attacks
 
 
 def _own_seconds(record: dict[str, Any]) -> float:
@@ -155,8 +200,9 @@ def _own_seconds(record: dict[str, Any]) -> float:
 
 
 def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) -> Row:
-    found = [(cell.attack, newest[cell.command]) for cell in cells if cell.command in newest]
-    runs = [(attack, record) for attack, record in found if record["status"] == "ok"]
+    known = [(cell, newest[cell.command]) for cell in cells if cell.command in newest]
+    good = [(cell, record) for cell, record in known if record["status"] == "ok"]
+    runs = [(cell.attack, record) for cell, record in good]
     stage = (runs[0][1]["defense"] or {}).get("stage") if runs else None
     screens = any("false_rejection_rate" in record["metrics"] for _, record in runs)
     through = "passed_" if screens else ""  # what a guard rejects is neither right nor the target's
@@ -173,9 +219,9 @@ def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) 
         stage,
         planned=len(cells),
         measured=len(runs),
-        refused=len(found) - len(runs),
+        refused=len(known) - len(runs),
         forbidden=sum(r["metrics"].get("repaired", {}).get("value") == 0 for _, r in runs),
-        attacks=frozenset(attack for attack, _ in runs),
+        met=frozenset((cell.attack, cell.seed) for cell, _ in good),
         accuracy=_over_attacks(_by_attack(runs, f"{through}clean_accuracy")),
         success=_over_attacks(success),
         worst=worst,
@@ -220,15 +266,15 @@ def recommended(records: Records, planned: Iterable[Planned]) -> str | None:
     halves = boards(records, asked)
     if not halves or any(board.counts[-1] for board in halves):
         return None
-    by_task = [{row.defense: row for row in board.rows if row.measured} for board in halves]
+    last = [board.parts[-1] for board in halves]
+    by_task = [{row.defense: row for row in part.rows if row.measured} for part in last]
     fit = {}
     if not all("none" in known for known in by_task):
         return None
     for name in set.intersection(*map(set, by_task)) - NO_DEFENSE:
         rows = [(known[name], known["none"]) for known in by_task]
         if all(
-            row.attacks == base.attacks
-            and round(base.accuracy.mean - row.accuracy.mean, 9) <= AFFORDABLE
+            row.met == base.met and round(base.accuracy.mean - row.accuracy.mean, 9) <= AFFORDABLE
             for row, base in rows
         ):
             own = [row for row, _ in rows]

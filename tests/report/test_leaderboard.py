@@ -69,7 +69,7 @@ def test_rows_by_hand(records, asked):
     none, fix, ask = table.grids[0].rows
     assert none[1:4] == ("80.0 [80.0, 80.0]", "100.0 [100.0, 100.0]", "100.0 (tempo)")
     # t of 0.975 with two degrees of freedom is 4.303: 0.5 -+ 4.303 * 0.5 / sqrt(3) is cut at 0 and 1.
-    assert fix == ("fix", "80.0 [80.0, 80.0]", "50.0 [0.0, 100.0]", "100.0 (clap)",
+    assert fix == ("fix *", "80.0 [80.0, 80.0]", "50.0 [0.0, 100.0]", "100.0 (clap)",
                    "50.0 [50.0, 50.0]", "", "", "60", "107", "1.5", "4 of 6")  # fmt: skip
     assert none[-4:] == ("0", "100", "1.5", "6 of 6")
     assert ask[0] == "ask *" and ask[2] == "50.0" and ask[5:7] == ("0.750", "3.0")
@@ -82,6 +82,28 @@ def test_rows_by_hand(records, asked):
     other = {**records[1], "dataset": {**records[1]["dataset"], "digest": "another"}}
     (table,) = tables(boards([*records, other], asked))
     assert any(note.startswith("Of 2 different corpora") for note in table.notes)
+
+
+@pytest.fixture
+def evened(records, make_record):
+    """With the cell that `fix` lacks of seed 0: of seed 1 it still has two attacks."""
+    return [*records, run(make_record, "clap", "fix", 0, 0.8)]
+
+
+def test_rows_of_other_seeds_stand_apart(evened, asked):
+    """`none` has both seeds, `fix` one, of which its 80, 40 and 0 % are; `ask` has none whole."""
+    (board,) = boards(evened, asked)
+    (table,) = tables([board])
+    both, first = table.grids
+    assert (both.title, first.title) == ("Seeds 0, 1", "Seed 0")
+    assert [(row[0], row[-1]) for row in both.rows] == [("none", "6 of 6")]
+    names = [(row[0], row[2].partition(" ")[0], row[-1]) for row in first.rows]
+    assert names == [
+        ("none", "100.0", "3 of 3"),
+        ("fix", "40.0", "3 of 3"),
+        ("ask *", "50.0", "4 of 6"),
+    ]
+    assert board.counts == (18, 15, 1, 2) and board.cells["fix"] == (6, 5, 1)
 
 
 def test_an_interval_by_hand(make_record, asked):
@@ -134,37 +156,38 @@ def test_what_is_missing_is_counted(records, asked):
     assert "compare. Refused: stopped; no clip is left." in page(boards(refused, asked))
 
 
-def test_the_picture_is_of_defenses_that_met_the_same_attacks(records, asked):
-    (picture,) = board_figure.draw(boards(records, asked)).values()
+def test_the_picture_is_of_defenses_that_met_the_same_attacks(evened, asked):
+    (picture,) = board_figure.draw(boards(evened, asked)).values()
     ((panels,),) = (picture.data,)
     assert panels == [("SpeechCommands", [
         ("none", None, pytest.approx(80), pytest.approx(100), pytest.approx(100)),
-        ("fix", "repair", pytest.approx(80), pytest.approx(50), pytest.approx(100)),
+        ("fix", "repair", pytest.approx(80), pytest.approx(40), pytest.approx(80)),
     ])]  # fmt: skip
     (axis,) = picture.figure.axes
-    assert [axis.lines[1].get_ydata(), axis.lines[4].get_ydata()] == [[100], [100]]
+    assert [axis.lines[1].get_ydata(), axis.lines[4].get_ydata()] == [[100], [80]]
     assert {text.get_text() for text in axis.texts} == {"none", "fix"}
     assert board_figure.draw(boards([], asked)) == {}
 
 
-def test_rows_in_brief(records, asked, tmp_path):
+def test_rows_in_brief(evened, asked, tmp_path):
     """Nothing of a row that met other attacks, and the block of a README says where the rest is."""
-    text = brief(boards(records, asked), "development", ["fix", "none", "ask", "other"])
+    text = brief(boards(evened, asked), "development", ["fix", "none", "ask", "other"])
     lines = text.splitlines()
-    assert "| fix | 80.0 | 50.0 | 100.0 (clap) |" in lines
-    assert "| none | 80.0 | 100.0 | 100.0 (tempo) |" in lines
-    assert "| ask |  |  |  |" in lines and "| other |  |  |  |" in lines
-    assert "3 attacks, 14 of 18 cells" in lines[-1]
-    assert "measured yet" in brief(boards(records, asked), "confirmation", ["fix"])
+    assert "| fix | 0 | 80.0 | 40.0 | 80.0 (clap) |" in lines
+    assert "| none | 0, 1 | 80.0 | 100.0 | 100.0 (tempo) |" in lines
+    assert "| none | 0 | 80.0 | 100.0 | 100.0 (tempo) |" in lines
+    assert "| ask |  |  |  |  |" in lines and "| other |  |  |  |  |" in lines
+    assert "3 attacks, 15 of 18 cells" in lines[-1]
+    assert "measured yet" in brief(boards(evened, asked), "confirmation", ["fix"])
     readme = tmp_path / "README.md"
     marker = "<!-- results:begin leaderboard development fix,none,ask,other -->"
     readme.write_text(f"{marker}\n<!-- results:end -->\n")
     folder = tmp_path / "results" / "tables"
-    filled = fill(readme, records, [], [], folder, boards(records, asked))
+    filled = fill(readme, evened, [], [], folder, boards(evened, asked))
     assert text in filled and "(results/leaderboard.md)" in filled
     readme.write_text(marker.replace("development", "other") + "\n<!-- results:end -->\n")
     with pytest.raises(InputError, match="results:begin leaderboard"):
-        fill(readme, records, [], [], folder, boards(records, asked))
+        fill(readme, evened, [], [], folder, boards(evened, asked))
 
 
 def test_the_cells_are_those_of_the_protocol():

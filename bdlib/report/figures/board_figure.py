@@ -18,7 +18,8 @@ def draw(boards: list[Board]) -> dict[str, Picture]:
     Arguments
     ---------
     boards : list of Board
-        A defense that met other attacks than the undefended nets is left out.
+        The seeds that most defenses have are drawn. A defense that met other attacks than the
+        undefended nets is left out.
 
     Returns
     -------
@@ -35,8 +36,8 @@ def draw(boards: list[Board]) -> dict[str, Picture]:
 
 
 def _points(board: Board) -> list[Point]:
-    base = next((row.attacks for row in board.rows if row.defense == "none"), frozenset())
-    return [_point(row) for row in board.rows if row.worst and row.attacks == base]
+    part = board.parts[-1]
+    return [_point(row) for row in part.rows if row.worst and row.met == part.undefended]
 
 
 def _point(row: Row) -> Point:
