@@ -174,6 +174,7 @@ def _key(record: dict[str, Any]) -> tuple:
         defense.get("selection", ""),
         defense.get("clean_budget", 0),
         _ordered(defense.get("settings")),
+        _ordered((defense.get("after") or {}).get("settings")),
     )
 
 

@@ -216,7 +216,11 @@ def _attack_settings(attack: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(record: dict[str, Any], part: str) -> dict[str, Any]:
-    return flat((record[part] or {}).get("settings") or {})
+    """Of a defense behind another one, those of the other as well."""
+    told = record[part] or {}
+    first = told.get("after") or {}
+    others = {f"{first['name']} {key}": v for key, v in flat(first.get("settings") or {}).items()}
+    return flat(told.get("settings") or {}) | others
 
 
 def _numbered(

@@ -43,7 +43,7 @@ Metrics = dict[str, dict[str, Any]]
 """Of a record: value, and count and total where it is a rate, by the name of the metric."""
 
 OTHER = " *"
-OTHER_SEEDS = "*: of other seeds than the undefended classifier of the row."
+OTHER_NETS = "*: of other seeds, or of another training, than the undefended classifier of the row."
 REFUSED = " †"
 REFUSALS = (
     "†: of at least one seed the repair was refused, as no rate kept enough accuracy on clean validation "
@@ -108,7 +108,18 @@ def trained(record: dict[str, Any]) -> str:
 def _rating(record: dict[str, Any], before: dict[str, dict[str, Any]]) -> float | None:
     if not repaired(record) or trained(record) not in before:
         return None
+    if _other_training(before[trained(record)], record):
+        return None
     return defense_effectiveness(before[trained(record)]["metrics"], record["metrics"])
+
+
+def _other_training(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two records tell of different trainings, though of the same data, settings and seed.
+
+    What was trained anew, on another machine perhaps, is another net.
+    """
+    times = [record.get("parts", {}).get("training", {}).get("time") for record in (one, other)]
+    return None not in times and times[0] != times[1]
 
 
 def defense_effectiveness(before: Metrics, after: Metrics) -> float | None:
@@ -137,8 +148,13 @@ def repaired(record: dict[str, Any]) -> bool:
 
 
 def shown(record: dict[str, Any]) -> bool:
-    """Undefended (a training that is itself a defense counts) or repaired."""
-    return (record["defense"] or {}).get("stage") in (None, "training", "repair")
+    """Undefended (a training that is itself a defense counts) or repaired.
+
+    Not where a filter came first: what is repaired then is no undefended classifier.
+    """
+    defense = record["defense"] or {}
+    filtered = (defense.get("after") or {}).get("stage") == "filter"
+    return defense.get("stage") in (None, "training", "repair") and not filtered
 
 
 def refused(record: dict[str, Any]) -> bool | None:
@@ -163,7 +179,7 @@ def _table(key: tuple[str, str, str, str], groups: list[Runs], budget: str) -> T
     notes = [f"All attacks: {policy}." for policy in policies if len(policies) == 1]
     notes += [NOTES[metric] for metric in metrics if metric in NOTES]
     marked = any(cell.endswith(OTHER) for grid in grids for row in grid.rows for cell in row)
-    notes += [OTHER_SEEDS] if marked else []
+    notes += [OTHER_NETS] if marked else []
     notes += [REFUSALS] if any(refused(run) for group in groups for run in group.runs) else []
     estimates = [estimate(group, metric) for group in groups for metric in metrics]
     notes += dict.fromkeys(INTERVALS[e.over] for e in estimates if e and e.over)
@@ -175,13 +191,13 @@ def _table(key: tuple[str, str, str, str], groups: list[Runs], budget: str) -> T
 def _grid(title: str, attacks: list[str], groups: list[Runs], metric: str) -> Grid:
     defenses = named_apart([(_defense_name(g.record), _defense(g.record)) for g in groups])
     places = list(zip(attacks, defenses, strict=True))
-    seeds = {place: _seeds(group) for place, group in zip(places, groups, strict=True)}
+    nets = {place: _nets(group) for place, group in zip(places, groups, strict=True)}
     texts = [
         percent(estimate(group, metric)) + REFUSED * any(map(refused, group.runs))
         for group in groups
     ]
     cells = {
-        (attack, defense): text + OTHER * (bool(text) and _other(seeds, attack, defense))
+        (attack, defense): text + OTHER * (bool(text) and _other(nets, attack, defense))
         for (attack, defense), text in zip(places, texts, strict=True)
     }
     shown = [
@@ -212,13 +228,16 @@ def _attack_names(groups: list[Runs], label: Callable[[dict[str, Any]], str]) ->
     return named_apart(names)
 
 
-def _seeds(group: Runs) -> set[int]:
-    return {run["seed"] for run in group.runs}
+def _nets(group: Runs) -> dict[int, dict[str, Any]]:
+    """Records by seed."""
+    return {run["seed"]: run for run in group.runs}
 
 
-def _other(seeds: dict[tuple[str, str], set[int]], attack: str, defense: str) -> bool:
-    """Whether a cell is of other seeds than the undefended classifier of its row."""
-    return seeds[attack, defense] != seeds.get((attack, "none"), seeds[attack, defense])
+def _other(nets: dict[tuple[str, str], dict[int, Any]], attack: str, defense: str) -> bool:
+    """Whether a cell is of other nets than the undefended classifier of its row."""
+    own = nets[attack, defense]
+    base = nets.get((attack, "none"), own)
+    return base.keys() != own.keys() or any(_other_training(base[seed], own[seed]) for seed in own)
 
 
 def _defense_name(record: dict[str, Any]) -> str:

@@ -5,6 +5,8 @@ from scipy import stats
 
 from bdlib.records.record import wilson
 from bdlib.report.groups import above_floor, clean_twin, estimate, group_records, t_interval
+from bdlib.report.labels import row_labels
+from bdlib.report.table import Footnotes
 
 
 def test_t_interval_agrees_with_scipy():
@@ -101,6 +103,25 @@ def test_the_clean_twin_shares_all_but_the_attack(make_record):
 )
 def test_what_differs_in_more_than_seeds_is_kept_apart(make_record, changes):
     assert len(group_records([make_record(), make_record(changes)])) == 2
+
+
+def test_two_defenses_are_told_apart_by_the_settings_of_the_first(make_record):
+    later = {
+        "name": "f+r",
+        "stage": "repair",
+        "clean_budget": 9,
+        "selection": "fixed",
+        "settings": {},
+    }
+    records = [
+        make_record({"defense": later | {"after": {"name": "f", "settings": {"limit": limit}}}})
+        for limit in (0.1, 0.2)
+    ]
+    groups = group_records(records)
+    assert len(groups) == 2
+    assert [defense for _, defense in row_labels(groups, Footnotes())] == [
+        "f+r, f limit 0.1", "f+r, f limit 0.2"
+    ]  # fmt: skip
 
 
 def test_a_filter_that_keeps_fewer_clips_with_another_seed_is_one_group(make_record):

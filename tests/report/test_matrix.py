@@ -169,6 +169,36 @@ def test_settings_that_differ_are_columns_of_their_own(measured):
     assert success.rows[0][3].startswith("30.0 (")
 
 
+def test_another_training_of_the_same_seed_is_another_net(measured):
+    """Marked, and not rated by a net that it is not made from; what tells no time is taken at its word."""
+    records = [
+        measured(None, 0, 0.9, 1.0),
+        measured("gn_ft", 0, 0.9, 0.2),
+        measured("clp", 0, 0.9, 0.4),
+        measured("nad", 0, 0.9, 0.6),
+    ]
+    for record, time in zip(records, ("19:07", "21:11", "19:07"), strict=False):
+        record["parts"] = {"training": {"time": time}}
+    (table,) = build(records)
+    success, rating = table.grids[1], table.grids[-1]
+    assert success.columns == ("Attack", "none", "clp", "gn_ft", "nad")
+    assert success.rows[0][1:] == ("100.0", "40.0", "20.0 *", "60.0")
+    assert rating.columns == ("Attack", "clp", "nad") and rating.title.startswith("defense eff")
+    assert any("another training" in note for note in table.notes)
+
+
+def test_a_repair_behind_a_filter_is_not_of_the_undefended_net(measured):
+    first = {"name": "f", "stage": "filter", "settings": {}}
+    records = [
+        measured(None, 0, 0.9, 1.0),
+        measured("gn_ft", 0, 0.9, 0.2),
+        measured("f+clp", 0, 0.9, 0.0),
+    ]
+    records[-1]["defense"]["after"] = first
+    (table,) = build(records)
+    assert table.grids[1].columns == ("Attack", "none", "gn_ft")
+
+
 def test_cells_of_other_seeds_are_marked(measured):
     records = [
         measured(None, 0, 0.9, 1.0),
