@@ -6,11 +6,18 @@ from typing import Any
 
 from bdlib.errors import InputError
 
-DETERMINING = (
-    *("precision", "auto_mix_prec", "bfloat16_mix_prec", "grad_accumulation_factor"),
-    *("optimizer_step_limit", "remove_vector_weight_decay", "skip_nonfinite_grads"),
-)
-"""The options that change what a training computes."""
+USUAL = {
+    **{"precision": "fp32", "auto_mix_prec": False, "bfloat16_mix_prec": False},
+    **{"grad_accumulation_factor": 1, "optimizer_step_limit": None},
+    **{"remove_vector_weight_decay": False, "skip_nonfinite_grads": False},
+    **{"eval_precision": "fp32", "processes": 1},
+}
+"""The options that change what a training computes, with their defaults on a CPU.
+
+The loss of validation, in its precision, may choose the epoch; each process has a batch of its own.
+"""
+LATER = ("eval_precision", "processes")
+"""Of these, those that a digest holds only where they are not the usual ones."""
 REFUSED = ("debug", "debug_persistently", "test_only", "data_parallel_backend")
 
 
@@ -39,6 +46,26 @@ def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
         options |= {name: "bf16" for name in ("precision", "eval_precision") if name not in given}
         _tune_convolutions()
     return options
+
+
+def determining(options: Mapping[str, Any]) -> list[Any]:
+    """What a training depends on besides its data, settings and seed, for a digest.
+
+    Arguments
+    ---------
+    options : Mapping[str, Any]
+        All of `run_options`.
+    """
+    later = {name: value for name, value in unusual(options).items() if name in LATER}
+    always = [options[name] for name in USUAL if name not in LATER]
+    return [*always, later] if later else always
+
+
+def unusual(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options of `USUAL` that are otherwise."""
+    processes = int(os.environ.get("WORLD_SIZE", 1)) if options["distributed_launch"] else 1
+    told = {**options, "processes": processes}
+    return {name: told[name] for name, usual in USUAL.items() if told[name] != usual}
 
 
 def exact_float32() -> None:

@@ -9,7 +9,7 @@ from bdlib.files import digest, read_json
 from bdlib.records import record as records
 from bdlib.records.provenance import MADE, newest, place
 from bdlib.seals import unsealed
-from bdlib.stages.compute import DETERMINING, run_options
+from bdlib.stages.compute import determining, run_options, unusual
 from bdlib.stages.corpus import Corpus
 from bdlib.stages.recipe import Recipe
 from bdlib.stages.score import provenance as scored_by
@@ -100,7 +100,7 @@ def entry(
             "name": recipe.name,
             "yaml": str(recipe.document.path),
             **{key: done[key] for key in ("parameters", "epochs", "rollbacks", "clips")},
-            "settings": _finite({n: recipe.settings[n] for n in ("model", "train")}),
+            "settings": _finite(_settings(recipe)),
         },
         "attack": attack and brief({**attack, **_source_and_target(attack)}),
         "defense": defense,
@@ -112,6 +112,13 @@ def entry(
             **{key: made[part][key] for part, key in OWN_TIME.items() if key in made.get(part, ())},
         },
     }
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Of the model and its training, with the run options that are not the usual ones."""
+    own = {name: recipe.settings[name] for name in ("model", "train")}
+    options = unusual(run_options(recipe.run_options))
+    return own | {"run": options} if options else own
 
 
 def identity(
@@ -130,7 +137,7 @@ def identity(
         [
             [data["digest"], data["audio"], settings["corpus"]],
             [recipe.name, settings["model"], settings["train"], recipe.seed],
-            [options[name] for name in DETERMINING],
+            determining(options),
             [named(attack), defense, settings["run"]["experiment"]],
         ]
     )

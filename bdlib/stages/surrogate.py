@@ -18,7 +18,7 @@ from bdlib.errors import InputError
 from bdlib.files import digest, read_json
 from bdlib.sampling import rank
 from bdlib.seals import unsealed, write_sealed
-from bdlib.stages.compute import DETERMINING, run_options
+from bdlib.stages.compute import determining, run_options
 from bdlib.stages.corpus import Corpus, Poisoned
 from bdlib.stages.document import Document
 from bdlib.stages.recipe import Recipe, check
@@ -95,7 +95,7 @@ def _digest(own: Recipe, corpus: Corpus, *parts: Any) -> str:
     made_of = [own.settings[key] for key in ("corpus", "model", "train")]
     data = [corpus.about["digest"], corpus.about["fingerprint"]]
     options = run_options(own.run_options)
-    return digest([data, own.seed, [options[n] for n in DETERMINING], made_of, *parts], 8)
+    return digest([data, own.seed, determining(options), made_of, *parts], 8)
 
 
 def _folds(rows: pd.DataFrame, count: int, seed: int) -> list[pd.DataFrame]:

@@ -14,7 +14,7 @@ import pandas as pd
 from bdlib import manifest
 from bdlib.errors import InputError, fits
 from bdlib.files import alone, check_regular, digest
-from bdlib.stages.compute import DETERMINING, run_options
+from bdlib.stages.compute import determining, run_options
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.recipe import Recipe
 
@@ -109,7 +109,7 @@ def train(
             recipe.settings["train"],
             poisoned.corpus.audio.seconds,
             recipe.seed,
-            [options[name] for name in DETERMINING],
+            determining(options),
         ],
         8,
     )
