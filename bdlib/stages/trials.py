@@ -26,8 +26,10 @@ from bdlib.stages.corpus import Poisoned
 from bdlib.stages.defend import stamped
 from bdlib.stages.document import common
 from bdlib.stages.recipe import Recipe
+from bdlib.stages.record import named
 
 DRAWN = 0.9  # share of every class in a clean draw
+WAVEFORMS = ("sample_rate", "seconds", "pad_seconds")  # options that change them
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,18 @@ class Bench:
         return {name: number for number, name in enumerate(self.rows["ID"])}
 
     def identity(self, trial: Trial) -> str:
-        """The id of a trial's record: a digest of the corpus judged, and of what judges."""
+        """The id of a trial's record: a digest of the corpus judged, and of what judges.
+
+        What the command line says of the waveforms, or holds out, is in it where it says something.
+        """
         digest_of_clean = self.poisoned.corpus.about["digest"]
-        trained_on = [self.poisoned.attack, digest_of_clean, self.recipe.seed]
-        return digest([trial.attack, trial.seed, self.recipe.defense.plain(), trained_on])
+        trained_on = [named(self.poisoned.attack), digest_of_clean, self.recipe.seed]
+        given = self.recipe.document.overrides.get("corpus", {})
+        other = {name: given[name] for name in WAVEFORMS if name in given}
+        if held_out := self.recipe.settings["train"].get("held_out"):
+            other["held_out"] = held_out
+        trained_on += [other] if other else []
+        return digest([named(trial.attack), trial.seed, self.recipe.defense.plain(), trained_on])
 
     @property
     def classes(self) -> list[str]:
@@ -176,6 +186,8 @@ class Bench:
             self.encoded.update({(name, seed, clip): row for clip, row in rows_of})
         about = {"name": Path(name).stem, **poisoner.to_dict(), "poisoned": len(chosen)}
         about |= {"source": source_class, "target": target}
+        if named(about) != about:  # a sound file, which may change in place
+            about["heard"] = poisoner.heard(self.pack.rate)
         return Trial(
             about,
             seed,

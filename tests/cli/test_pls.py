@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -101,6 +102,30 @@ def test_started_again_nothing_is_trained_or_recorded_twice(judged, corpus):
     out, _ = start(pls, corpus, place, "--defense=vae_pls", "--triggers=tone", "--draws=2")
     assert "stands: " in out and "training" not in out and "0 of 8 trials were new" in out
     assert read(place / "r" / "attacks" / "SpeechCommands.jsonl") == records
+
+
+def test_what_changes_the_waveforms_or_the_training_is_judged_anew(judged, corpus, tmp_path):
+    """A sound file that changed in place, clips held out, another length: none is a trial that is known."""
+    records, stands = judged
+    place = shutil.copytree(stands, tmp_path / "exp")
+    known = {record["id"] for record in records}
+    sound, played = place / "sound.wav", place / "played.yaml"
+    played.write_text(
+        "trigger: !new:bdlib.attacks.insert.Insert\n"
+        "    sound: !new:bdlib.attacks.sounds.AudioFile\n"
+        f"        path: {sound}\n"
+    )
+    options = ("--defense=vae_pls", f"--triggers={played}", "--pairs=a:b", "--draws=1")
+    ids = []
+    for hertz, more in ((1000, ()), (1000, ()), (2000, ()), (2000, ("--held_out=0.2",))):
+        tone = 0.3 * np.sin(2 * np.pi * hertz * np.arange(RATE // 10) / RATE)
+        soundfile.write(sound, tone, RATE)
+        start(pls, corpus, place, *options, *more)
+        found = read(place / "r" / "attacks" / "SpeechCommands.jsonl")
+        ids.append({record["id"] for record in found} - known)
+        known |= ids[-1]
+    # One attack; nothing; the file in place; held out, the attack and the draw.
+    assert [len(new) for new in ids] == [1, 0, 1, 2]
 
 
 def test_altered_clips_have_the_latents_of_the_poisoned_pack(judged, corpus, monkeypatch):
