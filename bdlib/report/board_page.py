@@ -49,12 +49,7 @@ def _table(board: Board) -> Table:
 def _grid(part: Part) -> Grid:
     rows = [row for row in part.rows if row.measured]
     cells = tuple(_cells(row, OTHER * (row.met != part.undefended)) for row in rows)
-    return Grid(_seeds(part.seeds), COLUMNS, cells)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    """What a reader calls them; nothing where no row has a seed whole."""
-    return f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
+    return Grid(part.title.capitalize(), COLUMNS, cells)
 
 
 def _cells(row: Row, mark: str) -> tuple[str, ...]:

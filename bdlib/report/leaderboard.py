@@ -81,6 +81,13 @@ class Part:
     rows: tuple[Row, ...]
 
     @property
+    def title(self) -> str:
+        """What a reader calls its seeds; nothing where no defense met all attacks with one."""
+        return f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}" * bool(
+            self.seeds
+        )
+
+    @property
     def undefended(self) -> frozenset[tuple[str, int]]:
         """Attacks and seeds of the nets without a defense."""
         return next((row.met for row in self.rows if row.defense == "none"), frozenset())

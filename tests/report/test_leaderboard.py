@@ -159,7 +159,7 @@ def test_what_is_missing_is_counted(records, asked):
 def test_the_picture_is_of_defenses_that_met_the_same_attacks(evened, asked):
     (picture,) = board_figure.draw(boards(evened, asked)).values()
     ((panels,),) = (picture.data,)
-    assert panels == [("SpeechCommands", [
+    assert panels == [("SpeechCommands, seed 0", [
         ("none", None, pytest.approx(80), pytest.approx(100), pytest.approx(100)),
         ("fix", "repair", pytest.approx(80), pytest.approx(40), pytest.approx(80)),
     ])]  # fmt: skip

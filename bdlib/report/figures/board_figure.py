@@ -28,11 +28,15 @@ def draw(boards: list[Board]) -> dict[str, Picture]:
     """
     drawn = {}
     for half in reversed(HALVES):
-        panels = [(b.dataset, _points(b)) for b in boards if b.half == half and b.data]
+        panels = [(_title(b), _points(b)) for b in boards if b.half == half and b.data]
         if panels := [(name, points) for name, points in panels if points]:
             title = f"Defenses against the attacks of the {half} half"
             drawn[f"leaderboard-{half}"] = Picture(board_figure, (panels,), title)
     return drawn
+
+
+def _title(board: Board) -> str:
+    return ", ".join(filter(None, (board.dataset, board.parts[-1].title)))
 
 
 def _points(board: Board) -> list[Point]:
