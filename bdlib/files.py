@@ -66,6 +66,28 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def writable(path: str | Path, name: str) -> None:
+    """Refuse a place that cannot be made, before the work that is to be written there.
+
+    Arguments
+    ---------
+    path : str | Path
+        A file or a folder, there or not.
+    name : str
+        Of the argument, for the error.
+
+    Raises
+    ------
+    InputError
+        If the folder that is there, next above it, is none or not one to write into.
+    """
+    above = Path(path).expanduser().absolute()
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"`{name}` is {path}: {above} is no folder to write into; choose another")
+
+
 @contextlib.contextmanager
 def alone(folder: str | Path) -> Iterator[None]:
     """Let one process at a time work in `folder`, which is made; others wait.

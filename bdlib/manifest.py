@@ -50,6 +50,8 @@ NEVER_SHOWN = frozenset({*TRUTH, "poisoned", "target"}) - {"split"}
 """Columns that a defender must not find in a manifest."""
 DATA_ROOT = "$data_root/"
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg"})
+NO_CLASS = "_background_noise_"
+"""A folder of Speech Commands that is no class."""
 _INTEGERS = ("start", "stop", "rate")
 
 
@@ -300,7 +302,7 @@ def from_folder(folder: str | Path) -> pd.DataFrame:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder that holds one folder a class")
     entries = []
-    for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._"):
+    for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and may_be_class(p.name)):
         files = audio_files(class_folder)
         if not files:
             raise InputError(f"{class_folder}: class without audio; add files or remove the folder")
@@ -311,6 +313,11 @@ def from_folder(folder: str | Path) -> pd.DataFrame:
     rows = from_files(folder, entries)
     validate(rows, folder)
     return rows
+
+
+def may_be_class(folder: str) -> bool:
+    """Whether a folder of this name may be a class, as `_unknown_` is: not hidden, and no background noise."""
+    return folder[0] != "." and folder != NO_CLASS
 
 
 def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from bdlib import manifest, sampling
 from bdlib.attacks import surrogate as learning
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
+from bdlib.defenses.checks import positive
 from bdlib.errors import InputError
 from bdlib.evaluation import metrics, scores
 from bdlib.files import alone, digest, folder_digest
@@ -43,6 +44,13 @@ from bdlib.training.schedule import OneCycle
 
 SHARES = {"train": 0.7, "valid": 0.15, TEST: 0.15}
 BATCH = 64  # clips that are scored at once
+HELP = {
+    SpeechClassifier: "give a classifier of bdlib.models, or any torch module by bdlib.wrap",
+    Poisoned: "give what `Corpus.poison` returns; its attack may be None",
+    FilterDefense: "give a filter, made, such as SpectralSignatures()",
+    RepairDefense: "give a repair, made, such as GradientNorm()",
+    InferenceDefense: "give a guard, made, such as StripVita()",
+}
 
 
 class Corpus(stages.Corpus):
@@ -184,6 +192,8 @@ def train(
     InputError
         If a number is out of range, or the training diverges.
     """
+    _asked(net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned))
+    positive("lr", lr)
     options, rows = run_options({"device": device}), poisoned.splits["train"]
     adam = partial(torch.optim.Adam, lr=lr, fused=True)
     training = Training(epochs, batch_size, adam, epochs, 0, 5.0, OneCycle(lr), loss)
@@ -218,6 +228,7 @@ def measure(net: SpeechClassifier, poisoned: Poisoned) -> Measured:
     poisoned : Poisoned
         The corpus, or what a filter left of it.
     """
+    _asked(net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned))
     exact_float32()  # a net from elsewhere may be on a GPU that nothing here has set yet
     tables = {
         split: pd.DataFrame(
@@ -261,6 +272,9 @@ def filter(
     InputError
         If it removes everything or a whole class, or wants to train a classifier of its own.
     """
+    _asked(
+        defense=(defense, FilterDefense), net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned)
+    )
     blinded, everything = Blinded.of(poisoned), poisoned.splits["train"]
     blinded.reveal(defense, poisoned)
 
@@ -292,6 +306,9 @@ def repair(
     seed : int
         Of what the repair draws.
     """
+    _asked(
+        defense=(defense, RepairDefense), net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned)
+    )
     clean = _defender(net, seed).clean_data(poisoned, defense.clean_share)
     return defense.repair(copy.deepcopy(net), clean).eval()
 
@@ -317,6 +334,11 @@ def guard(
     InputError
         If the guard is for clips of another sampling rate.
     """
+    _asked(
+        defense=(defense, InferenceDefense),
+        net=(net, SpeechClassifier),
+        poisoned=(poisoned, Poisoned),
+    )
     defender, rate = _defender(net, seed), poisoned.corpus.audio.sample_rate
     if getattr(defense, "sample_rate", rate) != rate:
         raise InputError(
@@ -326,6 +348,15 @@ def guard(
     guarded = calibrated.guard(net, seed)
     guarded.thresholds = calibrated.thresholds  # `measure` tells the rates at these
     return guarded
+
+
+def _asked(**given: tuple[Any, type]) -> None:
+    """Refuse an argument that is of another kind than its name says."""
+    for name, (value, kind) in given.items():
+        if not isinstance(value, kind):
+            is_class = isinstance(value, type)
+            what = f"the class {value.__name__}" if is_class else f"a {type(value).__name__}"
+            raise InputError(f"`{name}` is {what}: {HELP[kind]}")
 
 
 def _batches(net: SpeechClassifier, poisoned: Poisoned, split: str) -> Collection:

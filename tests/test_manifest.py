@@ -144,12 +144,14 @@ def sound(path, length=800, **settings):
 
 
 def test_a_folder_is_read_in_order_and_hidden_things_are_not(tmp_path):
-    for name in ("b/2.wav", "b/deep/1.FLAC", "a/x.wav", "_noise/n.wav", ".git/g.wav", "loose.wav"):
+    for name in ("b/2.wav", "b/deep/1.FLAC", "a/x.wav", "_background_noise_/n.wav",
+                 "_unknown_/u.wav", ".git/g.wav", "loose.wav"):  # fmt: skip
         sound(tmp_path / name)
     (tmp_path / "a" / "notes.txt").write_text("no audio")
     rows = manifest.from_folder(tmp_path)
-    assert list(rows["ID"]) == ["a/x", "b/2", "b/deep/1"] and list(rows["label"]) == [*"abb"]
-    assert rows["wav"].tolist()[2] == "$data_root/b/deep/1.FLAC"
+    assert list(rows["ID"]) == ["_unknown_/u", "a/x", "b/2", "b/deep/1"]
+    assert list(rows["label"]) == ["_unknown_", *"abb"]
+    assert rows["wav"].tolist()[3] == "$data_root/b/deep/1.FLAC"
 
 
 def test_files_that_differ_in_their_endings_alone_are_told(tmp_path):

@@ -77,6 +77,33 @@ def test_a_guard_for_clips_of_another_rate_is_refused(walked):
         bdlib.guard(VadTrim(sample_rate=8000), walked["mine"], walked["poisoned"])
 
 
+def test_arguments_of_another_kind_are_refused(walked):
+    net, poisoned, corpus = walked["mine"], walked["poisoned"], walked["corpus"]
+    for call, message in (
+        (lambda: bdlib.train(net, corpus, epochs=1), "`poisoned` is a Corpus: .*Corpus.poison"),
+        (
+            lambda: bdlib.train(torch.nn.Linear(2, 4), poisoned, 1),
+            "`net` is a Linear: .*bdlib.wrap",
+        ),
+        (lambda: bdlib.train(net, poisoned, epochs=1, lr=-1), "`lr` is -1"),
+        (lambda: bdlib.measure(net, corpus), "`poisoned` is a Corpus"),
+        (
+            lambda: bdlib.filter(bdlib.GradientNorm(), net, poisoned),
+            "`defense` is a GradientNorm: .*filter",
+        ),
+        (
+            lambda: bdlib.repair(bdlib.GradientNorm, net, poisoned),
+            "`defense` is the class GradientNorm",
+        ),
+        (
+            lambda: bdlib.guard(bdlib.GradientNorm(), net, poisoned),
+            "`defense` is a GradientNorm: .*guard",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+
+
 def test_hard_clips_are_those_the_surrogate_is_least_sure_of(walked):
     truth = walked["poisoned_hard"].truth().query("split == 'train'")
     assert set(truth["label_before"]) == set(truth["label_after"]) == {"yes"} and len(truth) > 5

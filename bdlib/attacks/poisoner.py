@@ -180,15 +180,20 @@ class Poisoner:
         return digest(np.rint(altered * 4096).astype(int).tolist())
 
     def _put(self, waveform: np.ndarray, rate: int, seed: int, name: str) -> np.ndarray:
+        kind = type(self.trigger).__name__
         try:
-            return self.trigger(waveform, rate, np.random.Generator(np.random.PCG64(seed)))
+            altered = self.trigger(waveform, rate, np.random.Generator(np.random.PCG64(seed)))
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
         except (ArithmeticError, LookupError, ValueError, MemoryError) as error:
-            kind = type(self.trigger).__name__
             raise InputError(
                 f"{name}: {kind} cannot be put in with these settings ({error}); correct them"
             ) from error
+        if getattr(altered, "shape", None) != waveform.shape or not np.isfinite(altered).all():
+            raise InputError(
+                f"{name}: {kind} does not give back {len(waveform)} finite samples; correct it"
+            )
+        return altered
 
     def to_dict(self) -> dict[str, Any]:
         """What `attack.json` holds: with the clean manifest, the whole attack."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 
 from bdlib.checkpoints import speechbrain
 from bdlib.checkpoints.checkpoint import LABELS, SETTINGS, WEIGHTS, Checkpoint
@@ -65,7 +65,8 @@ def save(
             if (heard := checkpoint.path / EXTRACTOR).exists():
                 shutil.copy(heard, temporary)
         else:
-            save_file(state, temporary / WEIGHTS)
+            # `save_file` would let nobody but its owner read it.
+            (temporary / WEIGHTS).write_bytes(serialised(state))
             about = {
                 "classifier": checkpoint.settings,
                 "classes": list(checkpoint.classes),

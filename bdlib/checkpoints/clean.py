@@ -112,14 +112,7 @@ def unknown_clips(
     InputError
         If there are none, or one cannot be read.
     """
-    files = []
-    for path in (Path(path).expanduser() for path in paths):
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; give audio")
-        files += audio_files(path) if path.is_dir() else [path]
-    files = sorted({file.resolve() for file in files})
-    if not files:
-        raise InputError(f"{' '.join(map(str, paths))}: no audio in it; give WAV or FLAC files")
+    files = files_of(paths)
     root = Path(os.path.commonpath([file.parent for file in files]))
     entries = [
         {
@@ -132,6 +125,27 @@ def unknown_clips(
     rows = manifest.from_files(root, entries)
     with _packed(rows, root, checkpoint, seconds) as clips:
         yield clips
+
+
+def files_of(paths: Sequence[str | Path]) -> list[Path]:
+    """Files, or all audio below folders, in sorted order.
+
+    Raises
+    ------
+    InputError
+        If there are none, or the header of one cannot be read.
+    """
+    files = []
+    for path in (Path(path).expanduser() for path in paths):
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; give audio")
+        files += audio_files(path) if path.is_dir() else [path]
+    files = sorted({file.resolve() for file in files})
+    if not files:
+        raise InputError(f"{' '.join(map(str, paths))}: no audio in it; give WAV or FLAC files")
+    for file in files:
+        manifest.header(file)
+    return files
 
 
 @contextlib.contextmanager

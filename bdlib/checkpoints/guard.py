@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bdlib.checkpoints.checkpoint import Checkpoint
-from bdlib.checkpoints.clean import clean_clips, parts_of, unknown_clips
+from bdlib.checkpoints.clean import clean_clips, files_of, parts_of, unknown_clips
 from bdlib.checkpoints.collection import of_stage
 from bdlib.corpus import Batches
 from bdlib.defenses.base import InferenceDefense
@@ -145,6 +145,7 @@ def guard(
         raise InputError(f"`frr` is {frr}: give a share of clean clips above 0 and below 1")
     if defense not in (known := of_stage("inference")):
         raise InputError(f"`defense` {defense}: no such guard; there are: {' '.join(known)}")
+    files_of(paths)  # before anything is calibrated
     document = common("defenses", defense)
     document.place("guard_sample_rate", checkpoint.sample_rate)
     made = document.part("defense", InferenceDefense)

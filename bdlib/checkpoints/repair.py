@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import Clips, clean_clips, parts_of
@@ -21,7 +22,7 @@ from bdlib.checkpoints.repaired import BEFORE, Repaired, Tried
 from bdlib.defenses.base import RepairDefense
 from bdlib.defenses.repair.tuning import affordable
 from bdlib.errors import InputError, within
-from bdlib.files import seed_of
+from bdlib.files import seed_of, writable
 from bdlib.stages.document import common
 
 PARTS = {"train": 0.5, "valid": 0.2, "judge": 0.3}
@@ -74,6 +75,8 @@ def repair(
         raise InputError(f"{checkpoint.path}: ONNX is read for answers alone; give weights")
     if output is not None and Path(output).exists():
         raise InputError(f"`output` is {output}: already there; give a new folder")
+    if output is not None:
+        writable(output, "output")
     nets: dict[str, torch.nn.Module] = {}
     tried = []
     with clean_clips(data, checkpoint, seconds) as clips, torch.random.fork_rng(devices=[]):
@@ -86,7 +89,7 @@ def repair(
         said, labels = _answers(checkpoint, clips, parts, seed)
         right = (said.argmax(1) == labels).float()
         before = Tried(BEFORE, int(right.sum()), len(right), 0.0)
-        for name in names:
+        for name in tqdm(names, "repairs tried", unit="repair", leave=False, disable=None):
             repaired, told = _try(checkpoint, name, clips, parts, seed)
             if repaired is not None:
                 nets[name] = repaired.net

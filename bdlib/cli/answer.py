@@ -1,6 +1,8 @@
 """Programs that answer a question by their exit status: 0 nothing found, 1 found, 2 error."""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -38,9 +40,17 @@ def answer(
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        return closed()
     except Exception as error:  # a traceback ends with 1, which is an answer
         print(f"error: {type(error).__name__}:", *str(error).split(), file=sys.stderr)
         return 2
+
+
+def closed() -> int:
+    """The exit status of a program whose reader has enough, as `head` has; nothing is said."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # of what is flushed at the end
+    return 128 + signal.SIGPIPE
 
 
 def shown(result: Any, as_json: bool) -> str:

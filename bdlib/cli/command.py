@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from bdlib.cli.answer import closed
 from bdlib.errors import InputError
 from bdlib.stages.document import Document, common
 from bdlib.stages.recipe import Recipe, check, parse
@@ -203,6 +204,8 @@ def guarded() -> Iterator[dict[str, Sequence[str]]]:
         sys.stdout.flush()
         print("error:", *_with_options(str(error), names).splitlines(), file=sys.stderr)
         raise SystemExit(1) from None
+    except BrokenPipeError:
+        raise SystemExit(closed()) from None
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None

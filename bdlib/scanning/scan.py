@@ -17,7 +17,7 @@ from bdlib.defenses.disagreement import Judgement, judge
 from bdlib.defenses.opinions import Opinions
 from bdlib.encoders import ENCODERS, Encoder
 from bdlib.errors import InputError
-from bdlib.files import atomic, write_json
+from bdlib.files import atomic, writable, write_json
 from bdlib.scanning import deep as slow
 from bdlib.scanning.condition import Condition
 from bdlib.scanning.decide import HIDDEN, NOTHING, Verdict, decide
@@ -259,10 +259,12 @@ def scan(
             f"`fpr` is {fpr}: give a share of clean clips above 0 and up to 0.5, as 0.01"
         )
     source = Source.of(corpus, path_column, label_column, data_folder)
-    if output is not None and Path(output).resolve().is_relative_to(source.root):
-        raise InputError(
-            f"`output` is {output}: nothing is written into the corpus; choose another"
-        )
+    if output is not None:
+        if source.holds(output):
+            raise InputError(
+                f"`output` is {output}: nothing is written into the corpus; choose another folder"
+            )
+        writable(output, "output")
     encoder, why = choose(source, task, cache, seed, quiet)
     heard = listen(source, encoder, cache, quiet)
     judged = judge(heard.embeddings, heard.labels, seed, heard.near)

@@ -10,13 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from bdlib.errors import InputError
-from bdlib.manifest import DATA_ROOT
+from bdlib.manifest import DATA_ROOT, may_be_class
 from bdlib.scanning import lhotse
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".sph"}
 SPLITS = {"train", "training", "valid", "validation", "dev", "eval", "test", "testing"}
 PATHS = ("path", "wav", "file_name", "file", "filename", "audio", "audio_path")
-NO_CLASS = "_background_noise_"  # of Speech Commands: minutes of noise, to be mixed in
 LABELS = ("label", "class", "command", "category", "target", "speaker", "spk_id")
 
 
@@ -33,11 +32,14 @@ class Source:
         for the whole file).
     left_out : tuple[str, ...]
         What was seen and is not scanned, a line each.
+    listed : bool
+        Whether a table lists the clips, beside which `root` may hold other things.
     """
 
     root: Path
     rows: pd.DataFrame
     left_out: tuple[str, ...] = ()
+    listed: bool = False
 
     @classmethod
     def of(
@@ -87,7 +89,18 @@ class Source:
                 "or a lhotse manifest"
             )
         table = pd.DataFrame(rows, columns=["path", "label", "start", "stop"])
-        return cls(root, _checked(table, corpus), tuple(left_out))
+        return cls(root, _checked(table, corpus, left_out), tuple(left_out), corpus.is_file())
+
+    def holds(self, place: str | Path) -> bool:
+        """Whether a place lies in the corpus: of a table, in a folder of its clips, but not in a new one of `root`."""
+        folders = {self.root}
+        if self.listed:
+            folders = {(self.root / path).parent.resolve() for path in self.rows["path"]}
+        place = Path(place).expanduser().resolve()
+        top = self.root if self.listed else None
+        return any(
+            place == folder if folder == top else place.is_relative_to(folder) for folder in folders
+        )
 
     def spans(self, clips: Iterable[int]) -> pd.DataFrame:
         """`start` and `stop` of clips in samples, by which a table tells them apart.
@@ -100,22 +113,23 @@ class Source:
         return spans.assign(stop=spans["stop"].astype(object).where(spans["stop"] >= 0, ""))
 
 
-def _checked(rows: pd.DataFrame, corpus: Path) -> pd.DataFrame:
-    """The rows, if they can be compared with each other at all."""
+def _checked(rows: pd.DataFrame, corpus: Path, left_out: list[str]) -> pd.DataFrame:
+    """The rows that can be compared with each other, if any can; a line for each class of one clip."""
     if not len(rows):
         raise InputError(
             f"{corpus}: no audio in it; a folder a class is needed, with {' '.join(sorted(SUFFIXES))}"
         )
-    counts = rows["label"].value_counts()
-    if len(counts) < 2:
+    alone = ~rows["label"].duplicated(keep=False)
+    left_out += [
+        f"{path}: the only clip of class {label!r}"
+        for path, label in zip(rows["path"][alone], rows["label"][alone], strict=True)
+    ]
+    rows = rows[~alone]
+    if rows["label"].nunique() < 2:
+        seen = f"; not scanned: {left_out[0]}" if left_out else ""
         raise InputError(
-            f"{corpus}: one class, {counts.index[0]!r}, with {len(rows)} clips; labels are compared "
-            "with each other, so give a corpus of at least two classes"
-        )
-    single = sorted(counts.index[counts < 2])
-    if single:
-        raise InputError(
-            f"{corpus}: class {single[0]!r} has one clip; add clips, or leave the class out"
+            f"{corpus}: {rows['label'].nunique()} classes of two clips or more; labels are compared with "
+            f"each other, so give a corpus of at least two such classes{seen}"
         )
     return rows.sort_values(["path", "start"], ignore_index=True)
 
@@ -128,7 +142,7 @@ def _inside(path: Path, root: Path) -> bool:
 def _folders(folder: Path) -> list[Path]:
     """Those that may be classes; links to folders are not followed."""
     inside = (p for p in sorted(folder.iterdir()) if p.is_dir() and not p.is_symlink())
-    return [p for p in inside if p.name[0] != "." and p.name != NO_CLASS]
+    return [p for p in inside if may_be_class(p.name)]
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -162,3 +162,17 @@ def test_a_trigger_that_chooses_ranks_the_candidates_of_any_policy_but_one_that_
         InputError, match=r"`labels` and the trigger both choose .*; take other labels"
     ):
         Poisoner(Opportunistic(), CleanLabelHard("a"), 0.25)
+
+
+@pytest.mark.parametrize("wrong", ["nan", "short", "nothing"])
+def test_what_a_trigger_gives_back_is_checked(wrong):
+    """Of a trigger of one's own: as many samples as it was given, all of them finite."""
+
+    class Wrong(Insert):
+        def __call__(self, waveform, rate, generator):
+            given = {"nan": waveform * np.nan, "short": waveform[5:], "nothing": None}
+            return given[wrong]
+
+    poisoner = Poisoner(Wrong(Tone(seconds=0.1)), POLICIES[0], 0.25)
+    with pytest.raises(InputError, match="clip: Wrong does not give back 1600 finite samples"):
+        poisoner.alter(["clip"], 16000, "train")("clip", np.zeros(1600, np.float32))

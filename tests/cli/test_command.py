@@ -10,6 +10,7 @@ from bdlib.errors import InputError
 from bdlib.files import COMMON
 
 RECIPE = str(COMMON.parent / "SpeechCommands" / "hparams" / "keyword_resnet.yaml")
+TRAIN = str(COMMON.parent / "SpeechCommands" / "train.py")
 ESD = str(COMMON.parent / "ESD" / "hparams" / "ecapa_small.yaml")
 
 
@@ -217,3 +218,19 @@ def test_a_program_keeps_the_memory_that_a_step_frees():
     )
     without, kept = map(int, shown.stdout.split())
     assert kept < 100 and without > 10 * kept + 100
+
+
+ANSWER = (
+    "from bdlib.cli.answer import answer; raise SystemExit(answer(lambda: print('a') or 0, ()))"
+)
+
+
+@pytest.mark.parametrize("program", [[TRAIN, RECIPE, "--help"], ["-c", ANSWER]])
+def test_a_reader_who_has_enough(program):
+    """As `head` has: nothing is said, least of all a traceback."""
+    with subprocess.Popen(
+        [sys.executable, "-u", *program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        running.stdout.close()
+        said = running.stderr.read()
+    assert said == "" and running.returncode == 141

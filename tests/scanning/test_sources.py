@@ -118,8 +118,8 @@ def test_links_that_loop_or_leave_are_not_followed(tmp_path):
     ("files", "message"),
     [
         ((), "no audio in it"),
-        (("a/1.wav", "a/2.wav"), "one class, 'a', with 2 clips"),
-        (("a/1.wav", "a/2.wav", "b/1.wav"), "class 'b' has one clip"),
+        (("a/1.wav", "a/2.wav"), "1 classes of two clips or more.*such classes$"),
+        (("a/1.wav", "a/2.wav", "b/1.wav"), "not scanned: b/1.wav: the only clip of class 'b'"),
     ],
 )
 def test_a_folder_of_too_little(tmp_path, files, message):
@@ -219,3 +219,27 @@ def test_what_is_no_text_and_what_is_not_there(tmp_path):
         Source.of(tmp_path / "rows.csv")
     with pytest.raises(InputError, match="no such folder or file"):
         Source.of(tmp_path / "nothing")
+
+
+def test_a_class_of_one_clip_is_told_and_left_out(tmp_path):
+    place(tmp_path, *FOUR, "c/1.wav")
+    source = Source.of(tmp_path)
+    assert set(source.rows["label"]) == {"a", "b"}
+    assert source.left_out == ("c/1.wav: the only clip of class 'c'",)
+
+
+def test_what_a_corpus_holds(tmp_path):
+    """A folder all that is below it; a table the folders of its clips, and beside them nothing."""
+    place(tmp_path / "words", *FOUR)
+    folder = Source.of(tmp_path / "words")
+    for inside in ("words", "words/new", "words/a/new"):
+        assert folder.holds(tmp_path / inside)
+    table = tmp_path / "list.csv"
+    table.write_text("path,label\n" + "".join(f"words/{path},{path[0]}\n" for path in FOUR))
+    listed = Source.of(table)
+    assert not folder.holds(tmp_path / "scan") and not listed.holds(tmp_path / "scan")
+    assert listed.holds(tmp_path / "words/a/new") and not listed.holds(tmp_path / "words")
+    place(tmp_path, "1.wav")
+    table.write_text(table.read_text() + "1.wav,a\n")
+    beside = Source.of(table)
+    assert beside.holds(tmp_path) and not beside.holds(tmp_path / "scan")
