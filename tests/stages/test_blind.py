@@ -17,6 +17,8 @@ from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import Tone
 from bdlib.corpus import Batches
 from bdlib.errors import InputError
+from bdlib.features import NormalizedFbank
+from bdlib.models.keyword import SmallResNet
 from bdlib.stages import corpus as stages
 from bdlib.stages import defend, fitting
 from bdlib.stages.blind import Blinded, Defender, hold_out
@@ -27,6 +29,10 @@ SIZES = {"a": 1800, "b": 900, "c": 300}
 SHARE = 0.1
 NEIGHBOURS = 5  # on either side
 POLICIES = {"dirty": OneToOne("a", "b"), "clean": CleanLabel("a")}
+
+
+def small():
+    return SmallResNet(NormalizedFbank(16), 2, (2, 2, 2), blocks=1)
 
 
 @pytest.fixture(scope="module", params=POLICIES)
@@ -179,7 +185,7 @@ def taken(request, poisoned, monkeypatch, tmp_path):
         if request.param == "recipe":
             fitting.fit(recipe, poisoned, rows, tmp_path, options)
         else:
-            notebook.train(torch.nn.Linear(1, 1), poisoned, 1, batch_size=60, seed=3, device="cpu")
+            notebook.train(small(), poisoned, 1, batch_size=60, seed=3, device="cpu")
     return caught.value.args
 
 
@@ -268,7 +274,7 @@ def test_a_calibration_sees_no_names(poisoned, monkeypatch):
     monkeypatch.setattr(defend, "_name", lambda *_: "spy")
     recipe = SimpleNamespace(defense=None)
     defend._guarded(recipe, poisoned, Spy(), defender_of(poisoned))
-    notebook.guard(Spy(), torch.nn.Linear(1, 1), poisoned)
+    notebook.guard(Spy(), small(), poisoned)
     for table in seen:
         names_nothing(poisoned, table["ID"])
         assert list(table["label"]) == list(poisoned.splits["valid"]["label"])
