@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bdlib.errors import InputError
-from bdlib.files import atomic, digest, file_digest, read_json, seed_of, write_json
+from bdlib.files import atomic, digest, file_digest, read_json, seed_of, writable, write_json
 
 
 def test_pinned_digests():
@@ -68,6 +68,17 @@ def test_a_folder_half_made_leaves_the_old_one(tmp_path):
 def test_trouble_elsewhere_is_not_blamed_on_the_output(tmp_path):
     with pytest.raises(FileNotFoundError), atomic(tmp_path / "out" / "f"):
         (tmp_path / "no such input").read_text()
+
+
+def test_a_place_that_cannot_be_made_is_told_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    writable(tmp_path / "new" / "deep", "output")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(InputError, match=r"`output` is .*file is no folder to write into"):
+        writable(tmp_path / "file" / "new", "output")
+    monkeypatch.setattr("os.access", lambda *given: False)  # root may write anywhere
+    with pytest.raises(InputError, match=r"`output` is .*no folder to write into"):
+        writable(tmp_path / "new", "output")
 
 
 def test_json_round_trip(tmp_path):

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 import torch._dynamo  # noqa: F401  (which a first step asks for, in every process that is forked)
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -44,6 +45,7 @@ def test_a_training_that_lost_a_process_goes_on_to_one_record(tmp_path, few_word
               f"--results_folder={tmp_path}")  # fmt: skip
 
     def train():
+        torch.set_num_threads(1)  # a fork has none of the threads that earlier tests started
         in_process(TRAIN, *OPTIONS, *places, "--noprogressbar")
 
     def train_and_die():

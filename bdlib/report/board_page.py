@@ -115,15 +115,11 @@ def brief(some: Iterable[Board], half: str, defenses: Sequence[str]) -> str:
 
 def _brief(board: Board, defense: str, seeds: tuple[int, ...]) -> tuple[str, str, str]:
     """Clean accuracy, ASR and worst ASR of a defense with these seeds; nothing where they do not compare."""
-    for part in board.parts:
-        for row in part.rows:
-            if (row.defense, part.seeds, row.met) == (
-                defense,
-                seeds,
-                part.undefended,
-            ) and row.worst:
-                shares = f"{100 * row.accuracy.mean:.1f}", f"{100 * row.success.mean:.1f}"
-                return *shares, f"{100 * row.worst[0]:.1f} ({row.worst[1]})"
+    parts = [part for part in board.parts if part.seeds == seeds]
+    for row, base in ((row, part.undefended) for part in parts for row in part.rows):
+        if row.defense == defense and row.met == base and row.worst:
+            shares = f"{100 * row.accuracy.mean:.1f}", f"{100 * row.success.mean:.1f}"
+            return *shares, f"{100 * row.worst[0]:.1f} ({row.worst[1]})"
     return ("", "", "")
 
 

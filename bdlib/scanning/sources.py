@@ -93,24 +93,11 @@ class Source:
 
     def holds(self, place: str | Path) -> bool:
         """Whether a place lies in the corpus: of a table, in a folder of its clips, but not in a new one of `root`."""
-        folders = {self.root}
-        if self.listed:
-            folders = {(self.root / path).parent.resolve() for path in self.rows["path"]}
         place = Path(place).expanduser().resolve()
-        top = self.root if self.listed else None
-        return any(
-            place == folder if folder == top else place.is_relative_to(folder) for folder in folders
-        )
-
-    def spans(self, clips: Iterable[int]) -> pd.DataFrame:
-        """`start` and `stop` of clips in samples, by which a table tells them apart.
-
-        An empty `stop` is the end of the file. Of a corpus of whole files there are no columns.
-        """
-        spans = self.rows.loc[list(clips), ["start", "stop"]].reset_index(drop=True)
-        if not ((self.rows["start"] > 0) | (self.rows["stop"] >= 0)).any():
-            return spans[[]]
-        return spans.assign(stop=spans["stop"].astype(object).where(spans["stop"] >= 0, ""))
+        if not self.listed:
+            return place.is_relative_to(self.root)
+        folders = {(self.root / path).parent.resolve() for path in self.rows["path"]}
+        return place in folders or any(map(place.is_relative_to, folders - {self.root}))
 
 
 def _checked(rows: pd.DataFrame, corpus: Path, left_out: list[str]) -> pd.DataFrame:

@@ -5,19 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bdlib.errors import InputError
+from bdlib.training.options import USUAL
 
-USUAL = {
-    **{"precision": "fp32", "auto_mix_prec": False, "bfloat16_mix_prec": False},
-    **{"grad_accumulation_factor": 1, "optimizer_step_limit": None},
-    **{"remove_vector_weight_decay": False, "skip_nonfinite_grads": False},
-    **{"eval_precision": "fp32", "processes": 1},
-}
-"""The options that change what a training computes, with their defaults on a CPU.
-
-The loss of validation, in its precision, may choose the epoch; each process has a batch of its own.
-"""
 LATER = ("eval_precision", "processes")
-"""Of these, those that a digest holds only where they are not the usual ones."""
+"""What a training depends on that a digest holds only where it is not the usual one."""
 REFUSED = ("debug", "debug_persistently", "test_only", "data_parallel_backend")
 
 
@@ -62,10 +53,13 @@ def determining(options: Mapping[str, Any]) -> list[Any]:
 
 
 def unusual(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options of `USUAL` that are otherwise."""
+    """Those of the options of `USUAL` that are otherwise, and `processes` where there are several.
+
+    Each process has a batch of its own.
+    """
+    told = {name: options[name] for name, usual in USUAL.items() if options[name] != usual}
     processes = int(os.environ.get("WORLD_SIZE", 1)) if options["distributed_launch"] else 1
-    told = {**options, "processes": processes}
-    return {name: told[name] for name, usual in USUAL.items() if told[name] != usual}
+    return told | ({"processes": processes} if processes > 1 else {})
 
 
 def exact_float32() -> None:

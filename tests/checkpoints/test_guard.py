@@ -100,6 +100,14 @@ def test_the_labels_are_those_of_the_guarded_net(folders, checkpoint):
     assert [a.label for a in told.answers] == [checkpoint.classes[n] for n in numbers]
 
 
+def test_files_are_looked_at_before_a_guard_is_calibrated(checkpoint, tmp_path):
+    """There is not even a folder to calibrate it on."""
+    (tmp_path / "broken.wav").write_text("no audio")
+    for path, words in (("nothing", "no such file"), ("broken.wav", "not readable as audio")):
+        with pytest.raises(InputError, match=words):
+            guard(checkpoint, [tmp_path / path], tmp_path / "nowhere")
+
+
 def test_what_the_preprocessing_changes_is_suspected(folders, checkpoint):
     """The suspicion is the distance of the two softmaxes."""
     clean, fresh = folders

@@ -50,8 +50,9 @@ class OneWindow(PValueFilter):
     the trigger answers by it alone. One small net is trained on the untrusted clips and asked about
     windows. Words that are as short as a window look like triggers, and a change of the whole clip
     (tempo, room) does not. A class that any window tells, such as silence, hides them: where it has
-    more than `false_positive_rate` of the validation clips, nothing is removed. A clip is removed if its p-value is at most `false_positive_rate`: the
-    share of validation clips of which a window says as much.
+    more than `false_positive_rate` of the validation clips, nothing is removed. A clip is removed if
+    its p-value is at most `false_positive_rate`: the share of validation clips of which a window
+    says as much.
 
     Arguments
     ---------

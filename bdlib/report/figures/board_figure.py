@@ -18,7 +18,7 @@ def draw(boards: list[Board]) -> dict[str, Picture]:
     Arguments
     ---------
     boards : list of Board
-        The seeds that most defenses have are drawn. A defense that met other attacks than the
+        The last part is drawn, of the fewest seeds, which most defenses have. A defense that met other attacks than the
         undefended nets is left out.
 
     Returns

@@ -28,18 +28,12 @@ from bdlib.seals import unsealed, write_sealed
 from bdlib.training.autoencoder import AutoencoderSettings
 from bdlib.training.checkpoints import kept_files
 from bdlib.training.classifier_brain import Training, fit, load
+from bdlib.training.options import USUAL
 from bdlib.training.schedule import Constant
 
 WATCHED = 0.1  # share of every class whose loss tells which epoch was best
 AT_ONCE = 256  # clips encoded in one batch
 ERROR = "rebuilding_error"
-# The bound sums over 32 frames and three colours of 64 by 64 points: too many for bfloat16. What a
-# training of classifiers may be told on the command line is no setting of an autoencoder.
-EXACT = {
-    **{"precision": "fp32", "eval_precision": "fp32", "auto_mix_prec": False},
-    **{"bfloat16_mix_prec": False, "grad_accumulation_factor": 1, "optimizer_step_limit": None},
-    **{"remove_vector_weight_decay": False, "skip_nonfinite_grads": False},
-}
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,9 @@ def trained(settings: AutoencoderSettings, corpus: Corpus, folder: Path) -> Sequ
         drawn = corpus.batches(rows, settings.batch_size, train=True)
         how = training(settings, len(drawn))
         print(f"training {place.name} on {len(rows)} clips for {how.number_of_epochs} epochs")
-        options = corpus.seed, corpus.run_opts | EXACT, AutoencoderBrain
+        # The bound sums over 32 frames and three colours of 64 by 64 points: too many for bfloat16.
+        # What else a classifier's training may be told is no setting of an autoencoder.
+        options = corpus.seed, corpus.run_opts | USUAL, AutoencoderBrain
         network = fit(network, how, drawn, watched, place, *options)
         write_examples(network, next(iter(watched)), place, seed_of("examples", corpus.seed))
         done = {"clips": len(rows), ERROR: rebuilding_error(network, corpus)}
