@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._dynamo  # noqa: F401  (which a first step asks for, in every process that is forked)
+import torch._dynamo  # which a first step asks for, in every process that is forked
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
