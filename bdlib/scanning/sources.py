@@ -99,6 +99,16 @@ class Source:
         folders = {(self.root / path).parent.resolve() for path in self.rows["path"]}
         return place in folders or any(map(place.is_relative_to, folders - {self.root}))
 
+    def spans(self, clips: Iterable[int]) -> pd.DataFrame:
+        """`start` and `stop` of clips in samples, by which a table tells them apart.
+
+        An empty `stop` is the end of the file. Of a corpus of whole files there are no columns.
+        """
+        spans = self.rows.loc[list(clips), ["start", "stop"]].reset_index(drop=True)
+        if not ((self.rows["start"] > 0) | (self.rows["stop"] >= 0)).any():
+            return spans[[]]
+        return spans.assign(stop=spans["stop"].astype(object).where(spans["stop"] >= 0, ""))
+
 
 def _checked(rows: pd.DataFrame, corpus: Path, left_out: list[str]) -> pd.DataFrame:
     """The rows that can be compared with each other, if any can; a line for each class of one clip."""
