@@ -80,13 +80,24 @@ class Crowds:
         own = (self.rest[self.given == number] @ whiten) @ ways.T
         return float((own**2).sum() / max(1, len(ways)) / max(1, len(own) - 1))
 
-    def core(self, number: int) -> np.ndarray:
-        """Which clips (n,) of a class lie in its core; see `core`."""
-        own, whiten = self.given == number, self._whiten(number)
-        others = ~own & (self.size[self.given] >= SEED)
+    def core(self, number: int, among: np.ndarray | None = None) -> np.ndarray:
+        """Which clips (n,) of a class lie in its core; see `core`.
+
+        Arguments
+        ---------
+        number : int
+            The class.
+        among : np.ndarray, optional
+            (n,) of its clips those that are asked; the others are in no core.
+        """
+        own, whiten = np.flatnonzero(self.given == number), self._whiten(number)
+        others = (self.given != number) & (self.size[self.given] >= SEED)
         size = self.size[self.given[others]]
         usual = ((self.rest[others] @ whiten) ** 2).sum(1) * (size / (size - 1)) ** 2
-        return core(self.rest[own] @ whiten, usual)
+        asked = np.ones(len(own), bool) if among is None else among
+        inside = np.zeros(len(own), bool)
+        inside[asked] = core(self.rest[own[asked]] @ whiten, usual)
+        return inside
 
     def _whiten(self, number: int) -> np.ndarray:
         """(D, D): to the space in which the other classes have unit spread."""

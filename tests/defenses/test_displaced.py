@@ -10,7 +10,7 @@ from bdlib.defenses.crowded import Crowds, core
 from bdlib.defenses.disagreement import judge
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters import label_disagreement
-from bdlib.defenses.filters.displaced_clips import DisplacedClips
+from bdlib.defenses.filters.displaced_clips import LOWER, DisplacedClips
 from bdlib.errors import InputError
 
 CLASSES, EACH, SIZE = 12, 40, 48  # of `poured`
@@ -29,7 +29,7 @@ def test_most_of_a_class_is_poison_that_the_labels_do_not_tell(poured):
     """100 of 140 clips: learned from, the poison is its own neighbour; by the middles it is not."""
     rows, given, poison = poured(poisoned=100, move=6.0)
     flags, scores, judged = removed(rows, given)
-    assert (flags & poison).sum() >= 90 and (flags & ~poison).sum() <= 4
+    assert (flags & poison).sum() >= 98 and (flags & ~poison).sum() <= 6
     assert not judged.called
     assert [name for name, score in scores.items() if score > 1] == ["c00"]
 
@@ -159,7 +159,24 @@ def test_the_first_sign_alone_calls_and_both_take_more(poured):
     assert (flags & ~poison[few]).sum() <= 4
     space = Space(rows, given, CLASSES)
     both, _, _ = removed(rows, given, line=3.0)
-    assert both.sum() == space.moved(0, 3.0 + DOUBT).sum() > space.moved(0, 3.0).sum()
+    lower = space.moved(0, 3.0 - LOWER)
+    assert both[given == 0][lower].all() and lower.sum() > space.moved(0, 3.0).sum()
+
+
+def test_where_both_signs_call_the_core_of_what_is_left_stays(poured):
+    """Here the line leaves a tenth of the poison, which lies outside of it."""
+    rows, given, poison = poured(poisoned=100, move=6.0)
+    left = ~Space(rows, given, CLASSES).moved(0, 2.0)
+    assert (left & poison[given == 0]).sum() >= 8
+    flags, _, _ = removed(rows, given, line=2.0 + LOWER)
+    assert (~flags & poison).sum() <= 1 and (flags & ~poison).sum() <= 6
+
+
+def test_a_core_is_one_of_the_clips_that_are_asked(poured):
+    rows, given, poison = poured(poisoned=100, move=30.0)
+    crowds, own = Crowds(rows, given, CLASSES), poison[given == 0]
+    assert (crowds.core(0, among=own) & ~own).sum() == 0
+    assert (crowds.core(0, among=~own) == crowds.core(0) & ~own).mean() > 0.95
 
 
 def test_no_class_is_emptied(poured, monkeypatch):

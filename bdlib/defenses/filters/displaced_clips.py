@@ -10,6 +10,8 @@ from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters.label_disagreement import LabelDisagreement
 from bdlib.errors import within
 
+LOWER = 0.4  # deviations; that both signs call a class leaves less doubt
+
 
 @dataclass
 class DisplacedClips(LabelDisagreement):
@@ -22,11 +24,12 @@ class DisplacedClips(LabelDisagreement):
       `CALL` deviations, and `FEWEST` of them). Then those go that are another class's, moved by one
       vector (`bdlib.defenses.displaced`).
     - It spreads as several classes would (`bdlib.defenses.crowded`). Then all goes that lies outside
-      of its core; or, if the first sign calls it, too, what that takes at a lower `line`. A class named
-      in underscores, as `_unknown_`, holds several by intention and is not asked.
+      of its core; or, if the first sign calls it, too, what that takes at a lower `line`, and of the rest
+      what lies outside of the core of the rest. A class named in underscores, as `_unknown_`, holds
+      several by intention and is not asked.
 
     It trains nothing and takes no clean data. Of the clean clips of a class that is called by these
-    signs up to a fifth goes; of the others' none. Clean-label poison passes.
+    signs up to half goes; of the others' none. Clean-label poison passes.
 
     Arguments
     ---------
@@ -34,7 +37,7 @@ class DisplacedClips(LabelDisagreement):
         See `LabelDisagreement`.
     line : float
         Deviations by which a clip must fit another class better than its own, to go from a class that
-        is called for moved clips; below 0 the doubt is not to the clip's benefit. It is lower by 0.2
+        is called for moved clips; below 0 the doubt is not to the clip's benefit. It is lower by `LOWER`
         where both signs call.
 
     Raises
@@ -56,19 +59,21 @@ class DisplacedClips(LabelDisagreement):
         space = Space(heard, given, len(names))
         excess, count = excesses(space.margins() > 0, given, len(names))
         moved = np.flatnonzero((excess > CALL) & (count >= FEWEST))
+        crowds = Crowds(heard, given, len(names))
         crowded = {
-            number: found
-            for number, found in Crowds(heard, given, len(names)).find().items()
-            if not catch_all(names[number])
+            number: found for number, found in crowds.find().items() if not catch_all(names[number])
         }
         for number, (spread, outside) in crowded.items():
             self._call(names[number], spread)
-            if number not in moved:
-                flagged[given == number] |= outside
+            if number in moved:
+                aliens = space.moved(number, self.line - LOWER)
+                # Before, the core may be one of poison; what few are left lie outside of the class's own.
+                outside = ~crowds.core(number, ~aliens)
+            flagged[given == number] |= outside
         for number in moved:
             self._call(names[number], excess[number] / CALL)
-            line = self.line - abs(DOUBT) * (number in crowded)
-            flagged[given == number] |= space.moved(number, line)
+            if number not in crowded:
+                flagged[given == number] |= space.moved(number, self.line)
         return flagged
 
     def _call(self, name: str, score: float) -> None:
