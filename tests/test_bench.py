@@ -135,9 +135,9 @@ def test_quick_form(bench, in_process, capsys):
         assert set(axes) == {"clips", "classes", "views"}
         assert set(axes["clips"]["exponents"]) == {
             "packing", "training", "scoring", "activation_clustering", "spectral_signatures",
-            "label_disagreement"}  # fmt: skip
+            "spectre", "scan", "label_disagreement", "displaced_clips"}  # fmt: skip
         assert not any(growth["cut"] for growth in axes.values())
-        assert set(axes["clips"]["seconds"]["packing"]) == {"512", "2048"}
+        assert set(axes["clips"]["seconds"]["packing"]) == {"1024", "4096"}
         assert set(figures["bytes_a_clip"]) == {"packing", "training", "scoring"}
     if bench.stem == "training":
         assert figures["ratios"].keys() == figures["ratios_bf16"].keys() == {"xvector_small"}

@@ -80,8 +80,8 @@ def test_keywords_from_corpus_to_controls(program, exp):
 
 
 def test_a_run_script_stage_by_stage(handful, exp, tmp_path):
-    """Stages 4 to 6 alone; then 7 and 8 find everything in place."""
-    script = [RECIPES / "RAVDESS" / "run.sh", "--data_folder", handful["RAVDESS"]]
+    """Stages 4 to 6 alone, of a folder as seen from here; then 7 and 8 find everything in place."""
+    script = [RECIPES / "RAVDESS" / "run.sh", "--data_folder", Path(handful["RAVDESS"]).name]
     script += ["--defenses", "random_filter"]
     options = [f"--output_folder={exp}", f"--results_folder={tmp_path}", "--number_of_epochs=1"]
     options += SHORT
@@ -90,13 +90,15 @@ def test_a_run_script_stage_by_stage(handful, exp, tmp_path):
     def run(*stages):
         return subprocess.run(
             [*script, *options, *stages],
+            cwd=Path(handful["RAVDESS"]).parent,
             env=environment,
             capture_output=True,
             text=True,
             check=True,
         ).stdout
 
-    assert "training xvector_small" in run("--stage", "4", "--stop_stage=6")
+    first = run("--stage", "4", "--stop_stage=6")
+    assert "training xvector_small" in first and "a smaller batch_size makes more of them" in first
     assert not (tmp_path / "RAVDESS.jsonl").exists()
     out = run("--stage=7", "--stop_stage=9")
     assert "training xvector_small" not in out and "2 records rendered" in out

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import clean_clips, files_of, parts_of, unknown_clips
@@ -163,11 +164,12 @@ def guard(
         if guarded.suspicion(*_first(clips.batches())) is None:
             guarded = Compared(checkpoint.net, guarded)
         benign = sorted(
-            (s for s, _ in _told(guarded, clips.batches(parts["threshold"]))), reverse=True
+            (s for s, _ in _told(guarded, clips.batches(parts["threshold"]), "calibrate")),
+            reverse=True,
         )
     threshold = benign[rank - 1]
     with unknown_clips(paths, checkpoint, heard) as clips:
-        told = list(_told(guarded, clips.batches()))
+        told = list(_told(guarded, clips.batches(), "guard"))
         root = clips.root
         files = [str(root / wav.removeprefix(DATA_ROOT)) for wav in clips.rows["wav"]]
     answers = tuple(
@@ -184,12 +186,12 @@ def _first(batches: Batches) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _told(guarded: SpeechClassifier, batches: Batches) -> Iterator[tuple[float, int]]:
+def _told(guarded: SpeechClassifier, batches: Batches, why: str) -> Iterator[tuple[float, int]]:
     """Suspicion and class number of each clip; noise that the net draws is that of `score`."""
     guarded.eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("scores"))
-        for batch in batches:
+        for batch in tqdm(batches, why, unit="batch", leave=False, disable=None):
             suspicion = guarded.suspicion(batch.wavs, batch.lens)
             numbers = guarded(batch.wavs, batch.lens).argmax(1)
             yield from zip(suspicion.tolist(), numbers.tolist(), strict=True)

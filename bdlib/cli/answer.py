@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 from bdlib.errors import InputError
@@ -14,8 +14,9 @@ INTERRUPTED = "interrupted"
 
 def answer(
     program: Callable[[], int],
-    names: Collection[str] | Mapping[str, str],
+    names: Collection[str],
     interrupted: str = INTERRUPTED,
+    output: str = "--output",
 ) -> int:
     """The exit status of a program; an error, of whatever kind, is one line on stderr and 2.
 
@@ -23,12 +24,14 @@ def answer(
     ---------
     program : Callable[[], int]
         Answers, and returns 0 or 1.
-    names : Collection[str] | Mapping[str, str]
-        Arguments of the library that are options; of a mapping, what each is called.
+    names : Collection[str]
+        Arguments of the library that are options: `name` is --name.
     interrupted : str
         What is said if a person stops it.
+    output : str
+        What tells where results go, which the library calls `output_folder`.
     """
-    called = names if isinstance(names, Mapping) else {name: f"--{name}" for name in names}
+    called = {"output_folder": output} | {name: f"--{name}" for name in names}
     try:
         return program()
     except InputError as error:

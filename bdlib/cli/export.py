@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export, and say what was written; returns the exit status."""
-    return answer(lambda: _export(arguments), ("model", "classes"))
+    return answer(lambda: _export(arguments), ("model", "classes"), output="folder")
 
 
 def _export(arguments: Sequence[str] | None) -> int:

@@ -22,7 +22,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--calibrate", required=True, help="clean clips, a folder a class")
     made.add_argument("--defense", default="strip_vita", help="the guard (default: strip_vita)")
     made.add_argument(
-        "--frr", type=float, default=0.03, help="share of clean clips that may be rejected"
+        "--frr",
+        type=float,
+        default=0.03,
+        help="share of clean clips that may be rejected (default: 0.03)",
     )
     clip_options(made)
     return made

@@ -57,7 +57,6 @@ def _pairs(cell: "Cell") -> Iterator[tuple[str, str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of `tools/render.py`; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="render.py",
         allow_abbrev=False,
         description="Render results/*.jsonl into tables, the READMEs' result blocks and "
         "report.html. Another results folder is rendered in place and leaves the READMEs alone.",

@@ -28,7 +28,11 @@ def checkpoint_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def clip_options(made: argparse.ArgumentParser) -> None:
     """What programs that hear clips take, too."""
-    made.add_argument("--seconds", type=float, help="what is heard of each clip")
+    made.add_argument(
+        "--seconds",
+        type=float,
+        help="what is heard of each clip (default: what the net was trained on)",
+    )
     made.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
 
 
@@ -43,7 +47,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--output", type=Path, help="a new folder for the repaired checkpoint")
     made.add_argument("--repairs", type=lambda text: text.split(","), help="only these: gn_ft,nad")
     made.add_argument(
-        "--max_drop", "--max-drop", type=float, default=0.05, help="accuracy that may be given up"
+        "--max_drop",
+        "--max-drop",
+        type=float,
+        default=0.05,
+        help="accuracy that may be given up (default: 0.05)",
     )
     clip_options(made)
     return made

@@ -26,10 +26,18 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="words, speakers, auto (default), or none: no pretrained encoder",
     )
-    made.add_argument("--output", type=Path, default=Path("scan"), help="folder of what is left")
+    made.add_argument(
+        "--output",
+        type=Path,
+        default=Path("scan"),
+        help="folder of the report and lists (default: scan)",
+    )
     made.add_argument("--json", action="store_true", help="print only what scan.json holds")
     made.add_argument(
-        "--fpr", type=float, default=0.01, help="share of clean clips that may be flagged"
+        "--fpr",
+        type=float,
+        default=0.01,
+        help="share of clean clips that may be flagged (default: 0.01)",
     )
     made.add_argument("--path_column", "--path-column", help="of a CSV")
     made.add_argument("--label_column", "--label-column", help="of a CSV, or field of supervisions")

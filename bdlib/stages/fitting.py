@@ -30,6 +30,7 @@ TRAIN_KEYS = (
     *("number_of_epochs", "batch_size", "optimizer", "patience", "warmup_epochs"),
     "max_grad_norm",
 )
+FEW = 8  # steps of an epoch, of which default epochs are too short a training
 
 
 def untrained(
@@ -91,6 +92,8 @@ def fit(
         unnamed(poisoned, "train", rows, size, device, recipe.seed, shard),
         unnamed(poisoned, "valid", None, size, device),
     )
+    if shard[0] == 0 and len(batches[0]) < FEW:
+        print(f"note: an epoch is {len(batches[0])} steps; a smaller batch_size makes more of them")
     fresh, training, brain = untrained(recipe, poisoned.classes)
     run_on_main(describe, args=[folder, recipe.settings, poisoned.classes])
     before = sum(line["seconds"] for line in log.read_log(folder))

@@ -27,6 +27,10 @@ set -euo pipefail
 python=${PYTHON:-$(cd ../.. && pwd)/.venv/bin/python}
 command -v "$python" >/dev/null || { echo "error: no $python; run tools/quickstart.sh, or set PYTHON" >&2; exit 1; }
 [ -n "$data_folder" ] || { echo "error: give --data_folder FOLDER, or --data_folder mini" >&2; exit 1; }
+case $data_folder in
+  /* | "~"* | mini) ;;
+  *) data_folder=$OLDPWD/$data_folder ;; # as seen from where run.sh was started
+esac
 
 in_range() { [ "$stage" -le "$2" ] && [ "$stop_stage" -ge "$1" ]; }
 log() { echo "# $*"; }

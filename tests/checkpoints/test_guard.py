@@ -60,10 +60,10 @@ def test_equal_clips_are_not_rejected_and_no_number_is(
     clean, fresh = folders
     told, turns = guards._told, []
 
-    def equal(guarded, batches):
+    def equal(guarded, batches, why):
         turns.append(1)
         value = 0.0 if len(turns) == 1 else suspicion
-        return [(value, number) for _, number in told(guarded, batches)]
+        return [(value, number) for _, number in told(guarded, batches, why)]
 
     monkeypatch.setattr(guards, "_told", equal)
     answers = guard(checkpoint, [fresh], clean, "quantise", FRR).answers

@@ -26,9 +26,13 @@ from shared.trainers import RATE
 
 from bdlib.cli.command import guarded
 from bdlib.corpus import Batches
+from bdlib.defenses.crowded import Crowds
 from bdlib.defenses.disagreement import judge
+from bdlib.defenses.displaced import Space
 from bdlib.defenses.filters.activation_clustering import ActivationClustering
+from bdlib.defenses.filters.scan import contamination, shared_covariance
 from bdlib.defenses.filters.spectral_signatures import spectral_ranks
+from bdlib.defenses.filters.spectre import Spectre
 from bdlib.evaluation.scores import score
 from bdlib.features import NormalizedFbank
 from bdlib.models.keyword import SmallResNet
@@ -41,7 +45,7 @@ FILES, SECONDS, CLASSES, WIDTH = 64, 0.1, 6, 64
 BATCH, STEP = 64, 4
 LONGEST = 100.0  # seconds; of the next size, foreseen by the exponent so far
 SIZES = {
-    "quick": {"clips": 2048, "classes": 16, "views": 16},
+    "quick": {"clips": 4096, "classes": 24, "views": 16},
     "cpu": {"clips": 100_000, "classes": 512, "views": 640},
 }
 
@@ -63,12 +67,21 @@ def embeddings(clips: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def filters(clips: int, classes: int) -> dict[str, Work]:
-    """What filters do once they have activations."""
+    """What filters do once they have activations; `displaced_clips` what it does besides `label_disagreement`."""
     rows, labels = embeddings(clips, classes)
+    names, given = np.unique(labels, return_inverse=True)
+
+    def displaced() -> None:
+        Space(rows, given, len(names)).margins()
+        Crowds(rows, given, len(names)).find()
+
     return {
         "activation_clustering": lambda: ActivationClustering().suspicion(rows, labels),
         "spectral_signatures": lambda: spectral_ranks(rows, labels),
+        "spectre": lambda: Spectre().suspicion(rows, labels),
+        "scan": lambda: contamination(rows, labels, shared_covariance(rows, labels)[1], {}),
         "label_disagreement": lambda: judge(rows, labels, 0),
+        "displaced_clips": displaced,
     }
 
 
