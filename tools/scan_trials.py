@@ -6,6 +6,7 @@
     scan_trials.py moved --speakers FOLDER                          # triggers that the encoder hears
     scan_trials.py computed_words --words FOLDER                    # a computed room, a filled tempo
     scan_trials.py computed_speakers --speakers FOLDER              # the same, on voices
+    scan_trials.py voices --speakers FOLDER                         # voices again: other targets, seeds
 
 Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
 not tried again. Only the evidence that decides is used: labels, moved clips and repeated sounds.
@@ -47,7 +48,10 @@ from bdlib.stages.document import common
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "scan_trials.yaml"
-LISTS = ["development", "confirmation", "ranges", "moved", "computed_words", "computed_speakers"]
+LISTS = [
+    *("development", "confirmation", "ranges"),
+    *("moved", "computed_words", "computed_speakers", "voices"),
+]
 RESULTS = ROOT / "results" / "scan"
 COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
@@ -172,12 +176,11 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
     plan = yaml.safe_load(LIST.read_text())[half]
     targets = plan["target"] if isinstance(plan["target"], list) else [plan["target"]]
     pairs = list(zip(plan["seeds"], itertools.cycle(targets), strict=False))
+    tasks = [plan["task"]] if "task" in plan else ["words", "speakers"]
     for seed in plan["clean"]["seeds"]:
-        for task in (
-            ("words", "speakers") if half == "development" else (("words", "speakers")[seed % 2],)
-        ):
+        for task in tasks if half == "development" else [tasks[seed % len(tasks)]]:
             yield {"kind": "clean", "task": task, "seed": seed}
-    for task in ("words", "speakers") if plan["clean"]["seeds"] else ():
+    for task in tasks if plan["clean"]["seeds"] else ():
         yield {"kind": "clean", "task": task, "seed": None}
         for rate, seed in itertools.product(*plan["label_noise"].values()):
             yield {"kind": "noise", "task": task, "rate": rate, "seed": seed}

@@ -10,7 +10,7 @@ takes no more room than a class takes. Of poison from one class labels tell more
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
-from bdlib.defenses.displaced import scaled
+from bdlib.defenses.displaced import DOUBT, Space, scaled
 
 WIDER = 2.5  # times the usual spread; of 120 clean or mislabelled corpora none had both this and the next
 CALL = 4.0  # deviations of the logarithm of the spread above that of the other classes
@@ -24,6 +24,7 @@ NEAR, FAR = 0.5, 0.98  # shares of the clips of other classes that lie within a 
 ROOM = 0.5  # of what the clips of other classes take, which those of a core must take at least
 ROUNDS = 30  # until a core stays the same
 FLAT = 1e-6  # of the longest way between middles: along a shorter one they do not differ
+LOWER = 0.4  # deviations by which the line for moved clips is lower in a class that is crowded, too
 
 
 class Crowds:
@@ -107,6 +108,24 @@ class Crowds:
         covariance = (1 - self.shrinkage) * covariance
         covariance[np.diag_indices_from(covariance)] += self.shrinkage * level
         return np.linalg.cholesky(np.linalg.inv(covariance))
+
+
+def apart(space: Space, crowds: Crowds, number: int, line: float = DOUBT) -> np.ndarray:
+    """Which clips (n,) of a class are not its own, where both signs call it.
+
+    Two signs leave less doubt: moved clips go at a lower line. Before they go, the core may be one of
+    poison; what few are left then lie outside of the class's own.
+
+    Arguments
+    ---------
+    space, crowds : Space, Crowds
+        Of the same embeddings.
+    number : int
+        The class.
+    line : float
+        See `Space.moved`; it is lowered by `LOWER`.
+    """
+    return ~crowds.core(number, ~space.moved(number, line - LOWER))
 
 
 def catch_all(name: str) -> bool:

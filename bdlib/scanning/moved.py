@@ -6,7 +6,7 @@ a class may be poison. What stays is that the clips come from other classes.
 The filter `displaced_clips` asks the same, and calls sooner: it may drop clean clips of a class, and a
 verdict should not accuse one. Constants were set on the attacks of the leaderboard's development half,
 some triggers of which are in the confirmation half of `tools/scan_trials.yaml`, and on random
-draws of clean and mislabelled clips.
+draws of clean and mislabelled clips; that of voices was raised when clean ones had been called in some trials.
 """
 
 import math
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdlib.defenses.crowded import FAR, Crowds, catch_all
+from bdlib.defenses.crowded import FAR, Crowds, apart, catch_all
 from bdlib.defenses.disagreement import FEWEST, MOST_FLAGGED, excesses
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.encoders import ENCODERS
@@ -23,7 +23,10 @@ from bdlib.scanning.amount import MISSED
 from bdlib.scanning.evidence import MOVED, NOTE, POISON, Evidence, Finding
 from bdlib.scanning.heard import Heard
 
-CALL = 5.0  # deviations; of the development attacks that it finds the least has 6.2
+CALL = {
+    "words": 5.0,
+    "speakers": 8.0,
+}  # deviations; of the development attacks the least has 6.2, and 9.9
 CLIPS = 40  # of a class that may be accused: clean ones of up to 35 clips had up to 10 deviations
 FEW = 20  # clips of a class that tells what is usual
 CLASSES = 4  # of these, at least
@@ -36,8 +39,9 @@ class Moved(Evidence):
     """Looks for clips of other classes, moved alike, and for classes that spread as several do.
 
     The second is evidence of poison among speakers, and a note among words, of which a class may hold
-    several by intention; one named in underscores, as `_unknown_`, is not asked. An encoder that was
-    trained on the corpus itself may have learned the trigger: nothing is asked of it.
+    several by intention; one named in underscores, as `_unknown_`, is not asked. Of a speaker whom both
+    call, all goes that the filter drops there (`apart`). An encoder that was trained on the corpus itself may have
+    learned the trigger: nothing is asked of it.
 
     Arguments
     ---------
@@ -57,25 +61,37 @@ class Moved(Evidence):
         asked = np.flatnonzero(size >= FEW)
         if heard.encoder not in ENCODERS or len(asked) < CLASSES:
             return
-        moved = list(self._moved(heard, names, given, asked))
+        space, crowds = (kind(heard.embeddings, given, len(names)) for kind in (Space, Crowds))
+        crowded = {n: found for n, found in crowds.find().items() if not catch_all(str(names[n]))}
+        voices = heard.encoder in ONE_VOICE
+        aside = {n: apart(space, crowds, n) for n in (crowded if voices else ())}
+        moved = list(self._moved(space, names, asked, aside, CALL[heard.encoder]))
         yield from moved
         told = {*self.called, *(finding.label for finding in moved)}
-        for number, (spread, outside) in Crowds(heard.embeddings, given, len(names)).find().items():
+        for number, (spread, outside) in crowded.items():
             name = str(names[number])
-            if size[number] >= CLIPS and name not in told and not catch_all(name):
+            if size[number] >= CLIPS and name not in told:
                 own = np.flatnonzero(given == number)
-                yield _crowd(name, own, outside, spread, heard.encoder in ONE_VOICE)
+                yield _crowd(name, own, outside, spread, voices)
 
     def _moved(
-        self, heard: Heard, names: np.ndarray, given: np.ndarray, asked: np.ndarray
+        self,
+        space: Space,
+        names: np.ndarray,
+        asked: np.ndarray,
+        aside: dict[int, np.ndarray],
+        call: float,
     ) -> Iterator[Finding]:
-        """Of each class whose clips lie nearer to others' middles than those of others do."""
-        space = Space(heard.embeddings, given, len(names))
+        """Of each class whose clips lie nearer to others' middles than those of others do.
+
+        Where it spreads as several do, `aside` has the clips that both signs take.
+        """
+        given = space.given
         kept = np.isin(given, asked)
         nearer = space.margins()[kept] > 0
         excess, count = excesses(nearer, np.searchsorted(asked, given[kept]), len(asked))
         large = np.bincount(given)[asked] >= CLIPS
-        places = np.flatnonzero((excess > CALL) & (count >= FEWEST) & large)
+        places = np.flatnonzero((excess > call) & (count >= FEWEST) & large)
         if not len(places):
             return
         margins = space.margins(move=True)
@@ -90,14 +106,18 @@ class Moved(Evidence):
             # No fewer go than called the class: of a noisy corpus all others lie far out, too.
             least = np.sort(margins[own])[-int(count[place])]
             line = min(max(usual, DOUBT), float(np.nextafter(least, -np.inf)))
-            clips = own[margins[own] > line]
+            both = aside.get(int(asked[place]), np.zeros(len(own), bool))
+            clips = own[(margins[own] > line) | both]
             text = (
                 f"{count[place]:.0f} of the {len(own)} clips of {name} lie nearer to other classes than to "
                 f"their own, {excess[place]:.0f} deviations more than in the others; {len(clips)} do, once "
                 "a shift that they share is taken away"
+                + ", or outside of its core"
+                * int(both.any())
             )
-            amount = _amount(margins[own], others, line)
-            yield Finding(MOVED, POISON, clips, 1 + margins[clips] - line, text, name, amount)
+            least, most = _amount(margins[own], others, line)
+            score = 1 + (margins[clips] - line).clip(0)
+            yield Finding(MOVED, POISON, clips, score, text, name, (least, max(most, len(clips))))
 
 
 def _amount(own: np.ndarray, others: list[np.ndarray], line: float) -> tuple[int, int]:

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bdlib.defenses.crowded import Crowds, core
+from bdlib.defenses.crowded import LOWER, Crowds, core
 from bdlib.defenses.disagreement import judge
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters import label_disagreement
-from bdlib.defenses.filters.displaced_clips import LOWER, DisplacedClips
+from bdlib.defenses.filters.displaced_clips import DisplacedClips
 from bdlib.errors import InputError
 
 CLASSES, EACH, SIZE = 12, 40, 48  # of `poured`

@@ -47,6 +47,20 @@ def test_moved_clips_that_labels_do_not_tell(poured):
     assert accused.suspects == flagged.sum() and "shift that they share" in accused.why
 
 
+def test_of_a_speaker_whom_both_signs_call_all_that_lies_apart_is_flagged(poured):
+    """Here four mistakes make the line high; of words, which may hold several by intention, poison stays."""
+    rows, given, poison = poured(poisoned=100, move=4.0)
+    given[np.flatnonzero(given == 5)[:4]] = 6
+    words, voices = (
+        next(f for f in Moved(1e-4).find(heard(rows, given, encoder)) if f.label == "c00")
+        for encoder in ("words", "speakers")
+    )
+    assert poison[words.clips].sum() <= 95
+    assert poison[voices.clips].sum() >= 98 and (~poison[voices.clips]).sum() <= 8
+    assert "or outside of its core" in voices.text and "core" not in words.text
+    assert voices.score.min() == 1 and voices.amount[1] >= len(voices.clips)
+
+
 def test_labels_that_say_it_better_are_left_alone(poured):
     """20 clips far from their class: labels see them all, and nothing is added to what they say."""
     rows, given, poison = poured(poisoned=20, move=0.0)

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdlib.defenses.crowded import Crowds, catch_all
+from bdlib.defenses.crowded import Crowds, apart, catch_all
 from bdlib.defenses.disagreement import CALL, FEWEST, Judgement, excesses
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters.label_disagreement import LabelDisagreement
 from bdlib.errors import within
-
-LOWER = 0.4  # deviations; that both signs call a class leaves less doubt
 
 
 @dataclass
@@ -25,7 +23,7 @@ class DisplacedClips(LabelDisagreement):
       vector (`bdlib.defenses.displaced`).
     - It spreads as several classes would (`bdlib.defenses.crowded`). Then all goes that lies outside
       of its core; or, if the first sign calls it, too, what that takes at a lower `line`, and of the rest
-      what lies outside of the core of the rest. A class named in underscores, as `_unknown_`, holds
+      what lies outside of the core of the rest (`bdlib.defenses.crowded.apart`). A class named in underscores, as `_unknown_`, holds
       several by intention and is not asked.
 
     It trains nothing and takes no clean data. Of the clean clips of a class that is called by these
@@ -37,7 +35,7 @@ class DisplacedClips(LabelDisagreement):
         See `LabelDisagreement`.
     line : float
         Deviations by which a clip must fit another class better than its own, to go from a class that
-        is called for moved clips; below 0 the doubt is not to the clip's benefit. It is lower by `LOWER`
+        is called for moved clips; below 0 the doubt is not to the clip's benefit. It is lower by 0.4
         where both signs call.
 
     Raises
@@ -65,11 +63,8 @@ class DisplacedClips(LabelDisagreement):
         }
         for number, (spread, outside) in crowded.items():
             self._call(names[number], spread)
-            if number in moved:
-                aliens = space.moved(number, self.line - LOWER)
-                # Before, the core may be one of poison; what few are left lie outside of the class's own.
-                outside = ~crowds.core(number, ~aliens)
-            flagged[given == number] |= outside
+            both = number in moved
+            flagged[given == number] |= apart(space, crowds, number, self.line) if both else outside
         for number in moved:
             self._call(names[number], excess[number] / CALL)
             if number not in crowded:
