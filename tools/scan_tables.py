@@ -8,6 +8,7 @@ scan_tables.py --check    # fails where a page says something else
 import itertools
 import json
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,12 @@ def read(path: str) -> list[Line]:
     return [json.loads(line) for line in (ROOT / "results" / path).read_text("utf-8").splitlines()]
 
 
-def trials(half: str) -> str:
-    """A half of the list as a table: a row a kind and rate."""
+def trials(half: str, kinds: Container[str] | None = None) -> str:
+    """A half of the list as a table, or some kinds of it: a row a kind and rate."""
     rows = read(f"scan/{half}.jsonl")
+    rows = [told for told in rows if kinds is None or told["trial"]["kind"] in kinds]
     lines = [
-        f"| {half} | trials | right verdict | class called | share found, mean (least) | clean clips flagged, mean (most) |",
+        f"| {half} | trials | right verdict | only the right class called | share found, mean (least) | clean clips flagged, mean (most) |",
         "|---|---:|---:|---:|---:|---:|",
     ]
 
@@ -68,7 +70,7 @@ def _row(name: str, group: list[Line]) -> str:
 
 def moved(*names: str) -> str:
     """What labels alone say of triggers that the encoder hears, and what the scan says; a row a trigger."""
-    rows = [told for name in names for told in read(f"scan/{name}.jsonl")]
+    rows = [told for name in names for told in read(f"scan/{name}.jsonl") if told["target"]]
     lines = [
         "| trigger | trials | class called by labels alone | poison found by them, mean (least) | class called | another called, too | poison found, mean (least) | range holds the count | its width by the count, median |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -247,14 +249,14 @@ def sentence() -> str:
     ]
     innocent = [t for t, kind in zip(rows, kinds, strict=True) if kind in WANTED]
     return (
-        f"{sum(map(_called, attacks))} of {len(attacks)} attacks by wrong labels, and a class in "
+        f"{sum(map(_called, attacks))} of {len(attacks)} attacks by wrong labels, no other class beside it, and a class in "
         f"{sum(bool(told['called']) for told in innocent)} of {len(innocent)} clean or mislabelled corpora"
     )
 
 
 def heard() -> str:
     """How often a class of voices was called whose trigger the encoder hears, for the first page."""
-    rows = read("scan/moved.jsonl")
+    rows = [told for told in read("scan/voices.jsonl") if told["target"]]
     named = sum(told["target"] in told["called"] for told in rows)
     found, poisoned = (sum(told[key] for told in rows) for key in ("found", "poisoned"))
     return f"{named} of {len(rows)} corpora, and {found:,} of {poisoned:,}"
@@ -266,6 +268,8 @@ BLOCKS: Blocks = {
         "ranges": lambda: ranges("ranges"),
         "ranges of the confirmation": lambda: ranges("confirmation"),
         "moved": lambda: moved("moved"),
+        "voices": lambda: moved("voices"),
+        "voices without": lambda: trials("voices", set(WANTED)),
         "computed": lambda: moved("computed_words", "computed_speakers"),
         "sizes": sizes,
         "deep": deep,
