@@ -108,16 +108,18 @@ class Moved(Evidence):
             line = min(max(usual, DOUBT), float(np.nextafter(least, -np.inf)))
             both = aside.get(int(asked[place]), np.zeros(len(own), bool))
             clips = own[(margins[own] > line) | both]
-            text = (
-                f"{count[place]:.0f} of the {len(own)} clips of {name} lie nearer to other classes than to "
-                f"their own, {excess[place]:.0f} deviations more than in the others; {len(clips)} do, once "
-                "a shift that they share is taken away"
-                + ", or outside of its core"
-                * int(both.any())
-            )
+            text = _told(name, len(own), int(count[place]), excess[place], len(clips), both.any())
             least, most = _amount(margins[own], others, line)
             score = 1 + (margins[clips] - line).clip(0)
             yield Finding(MOVED, POISON, clips, score, text, name, (least, max(most, len(clips))))
+
+
+def _told(name: str, size: int, nearer: int, excess: float, clips: int, both: bool) -> str:
+    return (
+        f"{nearer} of the {size} clips of {name} lie nearer to other classes than to their own, {excess:.0f} "
+        f"deviations more than in the others; {clips} do, once a shift that they share is taken away"
+        f"{', or lie outside of its core' if both else ''}"
+    )
 
 
 def _amount(own: np.ndarray, others: list[np.ndarray], line: float) -> tuple[int, int]:

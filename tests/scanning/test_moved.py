@@ -57,7 +57,7 @@ def test_of_a_speaker_whom_both_signs_call_all_that_lies_apart_is_flagged(poured
     )
     assert poison[words.clips].sum() <= 95
     assert poison[voices.clips].sum() >= 98 and (~poison[voices.clips]).sum() <= 8
-    assert "or outside of its core" in voices.text and "core" not in words.text
+    assert "or lie outside of its core" in voices.text and "core" not in words.text
     assert voices.score.min() == 1 and voices.amount[1] >= len(voices.clips)
 
 
