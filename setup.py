@@ -37,10 +37,10 @@ setup(
     entry_points={"console_scripts": ["bdlib = bdlib.cli.main:main"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
-        # The three must match: a torch built for another CUDA does not load torchaudio.
-        "torch==2.11.*",
-        "torchaudio==2.11.*",
-        "torchvision==0.26.*",
+        # The three must match to the last digit: torch 2.11.0 does not load torchaudio 2.11.1, nor one for another CUDA.
+        "torch==2.11.0",
+        "torchaudio==2.11.0",
+        "torchvision==0.26.0",
         "speechbrain==1.1.2",
         "hyperpyyaml==1.2.3",
         "sentencepiece",  # imported by speechbrain

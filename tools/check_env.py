@@ -5,7 +5,12 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PINNED = {"torch": "2.11.", "torchaudio": "2.11.", "torchvision": "0.26.", "speechbrain": "1.1.2"}
+PINNED = {
+    "torch": "2.11.0",
+    "torchaudio": "2.11.0",
+    "torchvision": "0.26.0",
+    "speechbrain": "1.1.2",
+}
 REMEDY = 'delete .venv and run tools/quickstart.sh, or: pip install -e ".[dev]"'
 FITTING = Path(sys.prefix) / ".bdlib_fitting"
 """Holds the versions that were seen to load each other, which takes seconds to try."""
@@ -20,7 +25,7 @@ def problems() -> list[str]:
         try:
             installed[name] = version(name)
             if not installed[name].startswith(pin):
-                wrong.append(f"{name} {installed[name]} is installed, {pin}* is needed")
+                wrong.append(f"{name} {installed[name]} is installed, {pin} is needed")
         except PackageNotFoundError:
             wrong.append(f"{name} is not installed")
     if wrong or (FITTING.exists() and FITTING.read_text() == str(installed)):
