@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bdlib.defenses.crowded import LOWER, Crowds, core
+from bdlib.defenses.crowded import LOWER, Crowds, apart, core
 from bdlib.defenses.disagreement import judge
 from bdlib.defenses.displaced import DOUBT, Space
-from bdlib.defenses.filters import label_disagreement
+from bdlib.defenses.filters import displaced_clips, label_disagreement
 from bdlib.defenses.filters.displaced_clips import DisplacedClips
 from bdlib.errors import InputError
 
@@ -173,10 +173,32 @@ def test_where_both_signs_call_the_core_of_what_is_left_stays(poured):
 
 
 def test_a_core_is_one_of_the_clips_that_are_asked(poured):
-    rows, given, poison = poured(poisoned=100, move=30.0)
-    crowds, own = Crowds(rows, given, CLASSES), poison[given == 0]
-    assert (crowds.core(0, among=own) & ~own).sum() == 0
-    assert (crowds.core(0, among=~own) == crowds.core(0) & ~own).mean() > 0.95
+    """15 of 40 clips, all moved alike, are the core of the class; without them it is in the rest."""
+    rows, given, _ = poured(poisoned=0, move=0.0)
+    moved = np.arange(EACH) < 15
+    rows[np.flatnonzero(given == 0)[moved], 0] += 30 * rows[:, 0].std()
+    crowds = Crowds(rows, given, CLASSES)
+    assert (crowds.core(0) & ~moved).sum() == 0
+    rest = crowds.core(0, among=~moved)
+    assert (rest & ~moved).sum() >= 20 and (rest & moved).sum() == 0
+
+
+def test_apart_is_what_lies_outside_of_the_core_of_what_the_lower_line_leaves():
+    aliens, inside, asked = np.array([True, False, False]), np.array([False, False, True]), []
+    space = SimpleNamespace(moved=lambda *given: asked.append(given) or aliens)
+    crowds = SimpleNamespace(core=lambda *given: asked.append(given) or inside)
+    assert (apart(space, crowds, 7, line=1.0) == ~inside).all()
+    assert asked[0] == (7, 1.0 - LOWER) and LOWER > 0
+    assert asked[1][0] == 7 and (asked[1][1] == ~aliens).all()
+
+
+def test_the_filter_drops_what_lies_apart_where_both_signs_call(poured, monkeypatch):
+    rows, given, _ = poured(poisoned=100, move=6.0)
+    asked, drawn = [], np.arange((given == 0).sum()) % 7 == 0
+    monkeypatch.setattr(displaced_clips, "apart", lambda *told: asked.append(told) or drawn)
+    flags, _, _ = removed(rows, given, line=1.5)
+    assert (flags[given == 0] == drawn).all() and not flags[given != 0].any()
+    assert [told[2:] for told in asked] == [(0, 1.5)]
 
 
 def test_no_class_is_emptied(poured, monkeypatch):
