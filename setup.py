@@ -37,7 +37,7 @@ setup(
     entry_points={"console_scripts": ["bdlib = bdlib.cli.main:main"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
-        # The three must match to the last digit: torch 2.11.0 does not load torchaudio 2.11.1, nor one for another CUDA.
+        # The three must match: torch 2.11.0 loads neither torchaudio 2.11.1 nor one for another CUDA.
         "torch==2.11.0",
         "torchaudio==2.11.0",
         "torchvision==0.26.0",

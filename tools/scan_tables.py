@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The numbers of the scan in docs/scan.md and README.md, and of its filter in docs/leaderboard.md, made from records.
+"""The numbers of the scan, and of its filter on fresh attacks, in pages, made from their records.
 
 scan_tables.py            # writes them between their markers
 scan_tables.py --check    # fails where a page says something else

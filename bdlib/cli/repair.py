@@ -31,7 +31,7 @@ def clip_options(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--seconds",
         type=float,
-        help="what is heard of each clip (default: what the net was trained on)",
+        help="what is heard of each clip (default: as in training, or the longest, up to 4 s)",
     )
     made.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from bdlib.cli import command
+from bdlib.cli.answer import answer
 from bdlib.errors import InputError
 from bdlib.files import COMMON
 
@@ -218,6 +219,18 @@ def test_a_program_keeps_the_memory_that_a_step_frees():
     )
     without, kept = map(int, shown.stdout.split())
     assert kept < 100 and without > 10 * kept + 100
+
+
+@pytest.mark.parametrize(("given", "told"), [({}, "--output"), ({"output": "folder"}, "folder")])
+def test_a_place_that_cannot_be_written_has_the_name_that_the_program_gives_it(given, told, capsys):
+    def program():
+        raise InputError(
+            "x: cannot be written; choose a writable `output_folder`, or another `frr`"
+        )
+
+    assert answer(program, ("frr",), **given) == 2
+    said = f"error: x: cannot be written; choose a writable {told}, or another --frr\n"
+    assert capsys.readouterr().err == said
 
 
 ANSWER = (

@@ -67,7 +67,7 @@ def embeddings(clips: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def filters(clips: int, classes: int) -> dict[str, Work]:
-    """What filters do once they have activations; `displaced_clips` what it does besides `label_disagreement`."""
+    """What filters do once they have activations; `displaced_clips` without `label_disagreement`."""
     rows, labels = embeddings(clips, classes)
     names, given = np.unique(labels, return_inverse=True)
 

@@ -22,9 +22,9 @@ class DisplacedClips(LabelDisagreement):
       `CALL` deviations, and `FEWEST` of them). Then those go that are another class's, moved by one
       vector (`bdlib.defenses.displaced`).
     - It spreads as several classes would (`bdlib.defenses.crowded`). Then all goes that lies outside
-      of its core; or, if the first sign calls it, too, what that takes at a lower `line`, and of the rest
-      what lies outside of the core of the rest (`bdlib.defenses.crowded.apart`). A class named in underscores, as `_unknown_`, holds
-      several by intention and is not asked.
+      of its core; or, if the first sign calls it, too, what that takes at a lower `line`, and of the
+      rest what lies outside of the core of the rest (`bdlib.defenses.crowded.apart`). A class named in
+      underscores, as `_unknown_`, holds several by intention and is not asked.
 
     It trains nothing and takes no clean data. Of the clean clips of a class that is called by these
     signs up to half goes; of the others' none. Clean-label poison passes.
