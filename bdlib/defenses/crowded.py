@@ -21,6 +21,7 @@ SEED = 8  # clips that a core begins with
 STARTS = 200  # cores that are tried, at most
 MOST = 2000  # clips among which a core is looked for
 NEAR, FAR = 0.5, 0.98  # shares of the clips of other classes that lie within a core's two radii
+STRICT = 0.95  # the second one, of who would rather lose clips of a class's own
 ROOM = 0.5  # of what the clips of other classes take, which those of a core must take at least
 ROUNDS = 30  # until a core stays the same
 FLAT = 1e-6  # of the longest way between middles: along a shorter one they do not differ
@@ -41,13 +42,17 @@ class Crowds:
         (N,) class numbers.
     classes : int
         How many there are, each with a clip.
+    far : float
+        Share of a class's own clips that its core holds, as classes lie.
     """
 
-    def __init__(self, embeddings: np.ndarray, given: np.ndarray, classes: int) -> None:
+    def __init__(
+        self, embeddings: np.ndarray, given: np.ndarray, classes: int, far: float = FAR
+    ) -> None:
         rows = scaled(embeddings)
         self.given, self.size = given, np.bincount(given, minlength=classes)
         self.middles = np.stack([rows[given == c].mean(0) for c in range(classes)])
-        self.rest = rows - self.middles[given]
+        self.rest, self.far = rows - self.middles[given], far
         self.scatter = self.rest.T @ self.rest
         _, self.shrinkage = ledoit_wolf(self.rest, assume_centered=True)
 
@@ -97,7 +102,7 @@ class Crowds:
         usual = ((self.rest[others] @ whiten) ** 2).sum(1) * (size / (size - 1)) ** 2
         asked = np.ones(len(own), bool) if among is None else among
         inside = np.zeros(len(own), bool)
-        inside[asked] = core(self.rest[own[asked]] @ whiten, usual)
+        inside[asked] = core(self.rest[own[asked]] @ whiten, usual, self.far)
         return inside
 
     def _whiten(self, number: int) -> np.ndarray:
@@ -133,8 +138,11 @@ def catch_all(name: str) -> bool:
     return name.startswith("_") and name.endswith("_")
 
 
-def core(points: np.ndarray, usual: np.ndarray) -> np.ndarray:
+def core(points: np.ndarray, usual: np.ndarray, far: float = FAR) -> np.ndarray:
     """Which points (n,) lie around the place where most of them lie close to each other; all if none do.
+
+    Those that lie close settle where that is. From there the core reaches once, and further: were its
+    middle to follow, it would wander to the poison, where that is the most.
 
     Arguments
     ---------
@@ -142,8 +150,10 @@ def core(points: np.ndarray, usual: np.ndarray) -> np.ndarray:
         (n, D).
     usual : np.ndarray
         Squared distances of members to the middle of a class of unit spread.
+    far : float
+        Share of `usual` that is within the core's reach.
     """
-    near, far = np.quantile(usual, NEAR), np.quantile(usual, FAR)
+    near, reach = np.quantile(usual, NEAR), np.quantile(usual, far)
     places = np.arange(0, len(points), -(-len(points) // MOST))
     some = points[places]
     best = np.zeros(len(some), bool)
@@ -157,17 +167,21 @@ def core(points: np.ndarray, usual: np.ndarray) -> np.ndarray:
         return np.ones(len(points), bool)
     about = np.zeros(len(points), bool)
     about[places[best]] = True
-    return _grown(points, about, far)
+    return _around(points, about, reach)
 
 
 def _grown(points: np.ndarray, members: np.ndarray, radius: float) -> np.ndarray:
-    """The points around the middle of the members, again and again; a middle of few is uncertain."""
+    """The points around the middle of the members, again and again."""
     for _ in range(ROUNDS):
-        squared = _squared(points, members)
-        before, members = members, squared <= radius * (1 + 1 / members.sum())
+        before, members = members, _around(points, members, radius)
         if not members.any() or (members == before).all():
             break
     return members
+
+
+def _around(points: np.ndarray, members: np.ndarray, radius: float) -> np.ndarray:
+    """The points around the middle of the members; a middle of few is uncertain."""
+    return _squared(points, members) <= radius * (1 + 1 / members.sum())
 
 
 def _squared(points: np.ndarray, members: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ class Moved(Evidence):
 
     The second is evidence of poison among speakers, and a note among words, of which a class may hold
     several by intention; one named in underscores, as `_unknown_`, is not asked. Of a speaker whom both
-    call, all is flagged that the filter drops there (`apart`), be it more than `rate`. An encoder that
+    call, all is flagged that lies `apart`, as the filter has it but with a wider core, be it more than `rate`. An encoder that
     was trained on the corpus itself may have learned the trigger: nothing is asked of it.
 
     Arguments

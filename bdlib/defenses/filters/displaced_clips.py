@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdlib.defenses.crowded import Crowds, apart, catch_all
+from bdlib.defenses.crowded import STRICT, Crowds, apart, catch_all
 from bdlib.defenses.disagreement import CALL, FEWEST, Judgement, excesses
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters.label_disagreement import LabelDisagreement
@@ -57,7 +57,7 @@ class DisplacedClips(LabelDisagreement):
         space = Space(heard, given, len(names))
         excess, count = excesses(space.margins() > 0, given, len(names))
         moved = np.flatnonzero((excess > CALL) & (count >= FEWEST))
-        crowds = Crowds(heard, given, len(names))
+        crowds = Crowds(heard, given, len(names), STRICT)
         crowded = {
             number: found for number, found in crowds.find().items() if not catch_all(names[number])
         }
