@@ -233,6 +233,15 @@ def test_the_core_does_not_wander_to_the_poison(seed):
     assert (wide | ~strict).all()
 
 
+def test_a_core_holds_about_the_share_that_is_asked_for(poured):
+    rows, given, _ = poured(poisoned=0, move=0.0)
+    half, most = (
+        np.mean([Crowds(rows, given, CLASSES, far).core(n).mean() for n in range(CLASSES)])
+        for far in (0.5, STRICT)
+    )
+    assert 0.3 < half < 0.7 and 0.85 < most < 1
+
+
 def test_the_filter_would_rather_lose_clips_than_keep_poison(poured, monkeypatch):
     asked = []
     monkeypatch.setattr(displaced_clips, "Crowds", lambda *of: asked.append(of) or Crowds(*of))
