@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The numbers of the scan, and of its filter on fresh attacks, in pages, made from their records.
+"""The numbers of the scan in pages, made from their records.
 
 scan_tables.py            # writes them between their markers
 scan_tables.py --check    # fails where a page says something else
@@ -26,7 +26,7 @@ FILTERS = (
     *(None, "activation_clustering", "spectral_signatures", "spectre"),
     *("cleanlab_issues", "label_disagreement"),
 )
-NET, FILTER = "keyword_resnet", "displaced_clips"
+NET = "keyword_resnet"
 
 Line = dict[str, Any]
 
@@ -238,60 +238,6 @@ def _trained(run: Line, name: str | None) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def fresh() -> str:
-    """What `displaced_clips` does to attacks that it had not met; a row an attack, three seeds."""
-    lines = [
-        "| attack | undefended: ASR, mean [%] | clean accuracy [%] | filtered: ASR, mean [%] | by seed | poisoned clips that stay, by seed | clean accuracy [%] |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for attack, (none, kept) in _fresh().items():
-        seeds = ", ".join(f"{100 * m['attack_success_rate']['value']:.1f}" for m in kept)
-        stay = ", ".join(str(m["filter_fn"]["value"]) for m in kept)
-        (asr, clean), (left, right) = _rates(none), _rates(kept)
-        lines.append(f"| {attack} | {asr} | {clean} | {left} | {seeds} | {stay} | {right} |")
-    (asr, clean), (left, right) = map(_rates, _fresh_in_all())
-    lines.append(f"| all | {asr} | {clean} | {left} |  |  | {right} |")
-    return "\n\n" + "\n".join(lines) + "\n\n"
-
-
-def fresh_clips() -> str:
-    """The same as counts of clips, for the first page."""
-    (asked, before), (_, after) = (
-        [sum(m["attack_success_rate"][what] for m in side) for what in ("total", "count")]
-        for side in _fresh_in_all()
-    )
-    return f"{after:,} of {asked:,} triggered clips obey, undefended {before:,}"
-
-
-def _fresh() -> dict[str, tuple[list[Line], list[Line]]]:
-    """Metrics by seed of the undefended and the filtered nets, by attack."""
-    by = {
-        (_trigger(run["attack"]), (run["defense"] or {}).get("name"), run["seed"]): run["metrics"]
-        for run in read("RAVDESS.jsonl")
-        if run["experiment"] == "fresh"
-    }
-    return {
-        attack: tuple([by[attack, name, seed] for seed in range(3)] for name in (None, FILTER))
-        for attack in dict.fromkeys(name for name, *_ in by)
-    }
-
-
-def _fresh_in_all() -> tuple[list[Line], ...]:
-    return tuple(
-        [m for side in sides for m in side] for sides in zip(*_fresh().values(), strict=True)
-    )
-
-
-def _trigger(attack: Line) -> str:
-    return attack["labels"].get("value") or attack["name"]
-
-
-def _rates(runs: list[Line]) -> list[str]:
-    """Means of ASR and clean accuracy, in percent."""
-    names = "attack_success_rate", "clean_accuracy"
-    return [f"{100 * np.mean([run[name]['value'] for run in runs]):.1f}" for name in names]
-
-
 def sentence() -> str:
     """How often the confirmation half was called, for the first page."""
     rows = read("scan/confirmation.jsonl")
@@ -329,8 +275,7 @@ BLOCKS: Blocks = {
         "left": left,
         "beside": beside,
     },
-    "docs/leaderboard.md": {"fresh": fresh},
-    "README.md": {"called": sentence, "heard": heard, "fresh": fresh_clips},
+    "README.md": {"called": sentence, "heard": heard},
 }
 
 if __name__ == "__main__":

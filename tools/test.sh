@@ -13,4 +13,5 @@ cd "$(dirname "$0")/.."
 "$python" tools/scan_tables.py --check
 "$python" tools/scale_tables.py --check
 "$python" tools/choice_tables.py --check
+"$python" tools/fresh_tables.py --check
 OMP_NUM_THREADS=1 "$python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -rs "$@"
