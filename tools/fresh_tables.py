@@ -17,7 +17,7 @@ Metrics = dict[str, Any]
 
 
 def table(experiment: str, by: str) -> str:
-    """A row an attack, its cells in the order of the records, which are `by` seed or target."""
+    """A row an attack; its cells, which are `by` seed or target, sorted by both."""
     lines = [
         f"| attack | undefended: ASR, mean [%] | clean accuracy [%] | filtered: ASR, mean [%] | by {by} | poisoned clips that stay, by {by} | clean accuracy [%] |",
         "|---|---:|---:|---:|---:|---:|---:|",

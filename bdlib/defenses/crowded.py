@@ -21,7 +21,7 @@ SEED = 8  # clips that a core begins with
 STARTS = 200  # cores that are tried, at most
 MOST = 2000  # clips among which a core is looked for
 NEAR, FAR = 0.5, 0.98  # shares of the clips of other classes that lie within a core's two radii
-STRICT = 0.95  # the second one, of who would rather lose clips of a class's own
+STRICT = 0.95  # in place of FAR, where poison that stays is worse than clean clips that go
 ROOM = 0.5  # of what the clips of other classes take, which those of a core must take at least
 ROUNDS = 30  # until a core stays the same
 FLAT = 1e-6  # of the longest way between middles: along a shorter one they do not differ
@@ -141,8 +141,9 @@ def catch_all(name: str) -> bool:
 def core(points: np.ndarray, usual: np.ndarray, far: float = FAR) -> np.ndarray:
     """Which points (n,) lie around the place where most of them lie close to each other; all if none do.
 
-    Those that lie close settle where that is. From there the core reaches once, and further: were its
-    middle to follow, it would wander to the poison, where that is the most.
+    Points within the near radius of their middle are sought until they stay the same. All within the
+    far radius of that middle are the core: were the middle to follow them, it would wander to the
+    poison, where that is the most.
 
     Arguments
     ---------

@@ -99,26 +99,29 @@ def undefended(records: Records) -> dict[str, dict[str, Any]]:
 
 
 def trained(record: dict[str, Any]) -> str:
-    """What a repaired classifier shares with the undefended one: all but the repair."""
+    """What a repaired classifier shares with the undefended one: all but the repair.
+
+    What was trained anew, on another machine perhaps, is another net.
+    """
     model = record["model"]
-    shared = [record["dataset"]["digest"], record["attack"], record["seed"]]
+    shared = [record["dataset"]["digest"], record["attack"], record["seed"], _training(record)]
     return json.dumps([*shared, model["name"], model.get("settings")], sort_keys=True)
+
+
+def _training(record: dict[str, Any]) -> str | None:
+    """When the net was trained, if it is told."""
+    return record.get("parts", {}).get("training", {}).get("time")
 
 
 def _rating(record: dict[str, Any], before: dict[str, dict[str, Any]]) -> float | None:
     if not repaired(record) or trained(record) not in before:
         return None
-    if _other_training(before[trained(record)], record):
-        return None
     return defense_effectiveness(before[trained(record)]["metrics"], record["metrics"])
 
 
 def _other_training(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two records tell of different trainings, though of the same data, settings and seed.
-
-    What was trained anew, on another machine perhaps, is another net.
-    """
-    times = [record.get("parts", {}).get("training", {}).get("time") for record in (one, other)]
+    """Whether two records tell of different trainings, though of the same data, settings and seed."""
+    times = [_training(record) for record in (one, other)]
     return None not in times and times[0] != times[1]
 
 

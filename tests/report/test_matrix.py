@@ -170,7 +170,7 @@ def test_settings_that_differ_are_columns_of_their_own(measured):
 
 
 def test_another_training_of_the_same_seed_is_another_net(measured):
-    """Marked, and not rated by a net that it is not made from; what tells no time is taken at its word."""
+    """Marked, and not rated by a net that it is not made from; what tells no time is not marked."""
     records = [
         measured(None, 0, 0.9, 1.0),
         measured("gn_ft", 0, 0.9, 0.2),
@@ -183,8 +183,21 @@ def test_another_training_of_the_same_seed_is_another_net(measured):
     success, rating = table.grids[1], table.grids[-1]
     assert success.columns == ("Attack", "none", "clp", "gn_ft", "nad")
     assert success.rows[0][1:] == ("100.0", "40.0", "20.0 *", "60.0")
-    assert rating.columns == ("Attack", "clp", "nad") and rating.title.startswith("defense eff")
+    assert rating.columns == ("Attack", "clp") and rating.title.startswith("defense eff")
     assert any("another training" in note for note in table.notes)
+
+
+def test_a_net_that_is_trained_again_does_not_take_the_first_ones_place(measured):
+    records = [
+        measured(None, 0, 0.9, 1.0),
+        measured("gn_ft", 0, 0.9, 0.2),
+        measured(None, 0, 0.9, 0.8),
+        measured("clp", 0, 0.9, 0.4),
+    ]
+    for record, time in zip(records, ("19:07", "19:07", "21:11", "21:11"), strict=True):
+        record["parts"] = {"training": {"time": time}}
+    ratings = [record["metrics"].get(DER) for record in rated(records)]
+    assert ratings == [None, {"value": 0.9}, None, {"value": 0.7}]
 
 
 def test_a_repair_behind_a_filter_is_not_of_the_undefended_net(measured):

@@ -27,7 +27,7 @@ class DisplacedClips(LabelDisagreement):
       underscores, as `_unknown_`, holds several by intention and is not asked.
 
     It trains nothing and takes no clean data. Of the clean clips of a class that is called by these
-    signs up to half goes; of the others' none. Clean-label poison passes.
+    signs up to half goes, once 30 of 43; of the others' none. Clean-label poison passes.
 
     Arguments
     ---------
