@@ -94,18 +94,20 @@ def rated(records: Records) -> Records:
 
 
 def undefended(records: Records) -> dict[str, dict[str, Any]]:
-    """The records of classifiers that were not repaired, by `trained`."""
-    return {trained(record): record for record in records if shown(record) and not repaired(record)}
+    """The records of classifiers that were not repaired, by `net`."""
+    return {net(record): record for record in records if shown(record) and not repaired(record)}
 
 
 def trained(record: dict[str, Any]) -> str:
-    """What a repaired classifier shares with the undefended one: all but the repair.
-
-    What was trained anew, on another machine perhaps, is another net.
-    """
+    """What a repaired classifier shares with the undefended one: all but the repair."""
     model = record["model"]
-    shared = [record["dataset"]["digest"], record["attack"], record["seed"], _training(record)]
+    shared = [record["dataset"]["digest"], record["attack"], record["seed"]]
     return json.dumps([*shared, model["name"], model.get("settings")], sort_keys=True)
+
+
+def net(record: dict[str, Any]) -> str:
+    """`trained`, and when: what was trained anew, on another machine perhaps, is another net."""
+    return f"{trained(record)} {_training(record)}"
 
 
 def _training(record: dict[str, Any]) -> str | None:
@@ -114,9 +116,9 @@ def _training(record: dict[str, Any]) -> str | None:
 
 
 def _rating(record: dict[str, Any], before: dict[str, dict[str, Any]]) -> float | None:
-    if not repaired(record) or trained(record) not in before:
+    if not repaired(record) or net(record) not in before:
         return None
-    return defense_effectiveness(before[trained(record)]["metrics"], record["metrics"])
+    return defense_effectiveness(before[net(record)]["metrics"], record["metrics"])
 
 
 def _other_training(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from bdlib.report.budgets import by_budget
 from bdlib.report.groups import Records
 from bdlib.report.labels import defense_label, flat, named_apart
-from bdlib.report.matrix import DER, rated, refused, shown, trained, undefended
+from bdlib.report.matrix import DER, net, rated, refused, shown, undefended
 from bdlib.report.table import SCALES, Grid, Table
 
 REMOVED = 0.2  # attack success rate below which a backdoor counts as removed
@@ -55,7 +55,7 @@ def build(records: Records) -> list[Table]:
     compared = [
         (key, budget, _compared(chosen))
         for key, task in sorted(tasks.items())
-        for budget, chosen in by_budget(task, trained)
+        for budget, chosen in by_budget(task, net)
     ]
     return [
         _table(key, budget, rows)
@@ -81,7 +81,7 @@ def _compared(records: Records) -> list[Row]:
     labels = named_apart(list(zip(names, settings, strict=True)))
     rows = {}  # of a repeated run the last one counts
     for repair, record in zip(labels, chosen, strict=True):
-        classifier = trained(record)
+        classifier = net(record)
         rows[repair, classifier] = Row(
             repair,
             classifier,
