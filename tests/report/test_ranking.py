@@ -80,3 +80,15 @@ def test_the_budget_of_a_filter_is_no_budget_of_repairs(make_record):
         )
     )  # fmt: skip
     assert build(records) == [alone]
+
+
+def test_a_net_that_was_trained_again_is_not_among_those_of_a_budget(make_record):
+    """CLP, which takes no clean clips, met it, too; the repairs of the first net stay comparable."""
+    found = {(None, 0): (0.9, 1.0), ("gn_ft", 0): (0.9, 0.1), ("clp", 0): (0.9, 0.5)}
+    records = records_of(make_record, found)
+    records[1]["defense"]["settings"] = {"clean_share": 0.05}
+    again = records_of(make_record, {(None, 0): (0.9, 0.8), ("clp", 0): (0.9, 0.3)})
+    for some, time in ((records, "19:07"), (again, "21:11")):
+        for record in some:
+            record["parts"] = {"training": {"time": time}}
+    assert build(records + again) == build(records) and len(build(records)) == 1
