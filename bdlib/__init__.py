@@ -10,7 +10,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys(("Corpus", "train", "measure", "filter", "repair", "guard"), "notebook"),
+    "Corpus": "notebook.corpus",
+    "train": "notebook.training",
+    "measure": "notebook.measuring",
+    **dict.fromkeys(("filter", "repair", "guard"), "notebook.defending"),
     "scan": "scanning.scan",
     "Checkpoint": "checkpoints.checkpoint",
     "wrap": "models.wrap",

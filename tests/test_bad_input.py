@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bdlib import files, manifest
+from bdlib import files, listing
 from bdlib.cli import defend, poison, prepare, train
 from bdlib.manifest import SPLITS
 from bdlib.seals import SEAL, write_sealed
@@ -209,12 +209,12 @@ def test_empty_class(refused, own, tmp_path):
 
 
 def from_folder(data_folder, label="speaker", sentence_disjoint=False):
-    rows = manifest.from_folder(data_folder)
+    rows = listing.from_folder(data_folder)
     return Prepared(dict.fromkeys(SPLITS, rows), "subset", "own")
 
 
 def from_csv(data_folder, label="speaker", sentence_disjoint=False):
-    rows = manifest.from_csv(data_folder / "list.csv", data_folder)
+    rows = listing.from_csv(data_folder / "list.csv", data_folder)
     return Prepared(dict.fromkeys(SPLITS, rows), "subset", "own")
 
 

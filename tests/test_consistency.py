@@ -22,7 +22,7 @@ import pytest
 import soundfile
 import torch
 
-from bdlib import manifest
+from bdlib import listing
 from bdlib.cli import defend, pls, poison, prepare, train
 from bdlib.cli.main import COMMANDS
 from bdlib.errors import InputError
@@ -150,7 +150,7 @@ def tones(label="tone", language="en", variant="all", max_per_class=None, test_f
     """A `prepare` that takes the keys of all recipes; see `test_prepare_gets_every_other_key`."""
 
     def prepared(data_folder, **settings):
-        parts = {split: manifest.from_folder(data_folder / split) for split in SPLITS}
+        parts = {split: listing.from_folder(data_folder / split) for split in SPLITS}
         for split, rows in parts.items():
             rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{split}")
         return Prepared(parts, "subset", "tones")

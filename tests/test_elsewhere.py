@@ -57,7 +57,7 @@ def recipe(tmp_path):
     (folder / "hparams").mkdir(parents=True)
     for name in ("poison.yaml", "hparams/xvector_small.yaml"):
         shutil.copy(model / name, folder / name)
-    head = "from pathlib import Path\nfrom bdlib import manifest\nfrom bdlib.stages.prepare import Prepared"
+    head = "from pathlib import Path\nfrom bdlib import listing\nfrom bdlib.stages.prepare import Prepared"
     (folder / "prepare.py").write_text(f"{head}\n\n\n{shown}")
     keys = (
         "name: MyCorpus\nsample_rate: 16000\nseconds: 1.0\npad_seconds: null\ntest_file: test.csv\n"

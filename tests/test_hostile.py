@@ -29,7 +29,7 @@ import torchaudio
 from safetensors.torch import save_file
 from speechbrain.lobes.models.Xvector import Xvector
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.attacks import folder as attack_folder
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.labels import LabelPolicy, OneToOne
@@ -304,7 +304,7 @@ def wav(path, rate=RATE, seconds=0.1, claimed=None):
 
 
 def claims(rate):
-    return lambda folder: manifest.header(wav(folder / "a.wav", claimed=rate))
+    return lambda folder: listing.header(wav(folder / "a.wav", claimed=rate))
 
 
 def pipe(folder, name="a/x.wav"):
@@ -316,7 +316,7 @@ def pipe(folder, name="a/x.wav"):
 
 def piped_clip(folder):
     pipe(folder)
-    manifest.from_folder(folder)
+    listing.from_folder(folder)
 
 
 def packed_pipe(folder):
@@ -349,7 +349,7 @@ def listed(text, **files):
     def act(folder):
         wav(folder / "a.wav")
         (folder / "list.csv").write_bytes(text)
-        manifest.from_csv(folder / "list.csv", folder)
+        listing.from_csv(folder / "list.csv", folder)
 
     return act
 
@@ -419,14 +419,14 @@ def dead(folder):
     wav(folder / "a" / "x.wav")
     (folder / "a" / "dead.wav").symlink_to("nowhere")
     folder_digest(folder)
-    manifest.from_folder(folder)
+    listing.from_folder(folder)
 
 
 def itself(folder):
     wav(folder / "a" / "x.wav")
     (folder / "a" / "self.wav").symlink_to("self.wav")
     folder_digest(folder)
-    manifest.from_folder(folder)
+    listing.from_folder(folder)
 
 
 def no_utf8(kind):
@@ -435,7 +435,7 @@ def no_utf8(kind):
         renamed = path if kind == "file" else path.parent
         renamed.rename(renamed.with_name(os.fsdecode(b"n\xff.wav")))
         folder_digest(folder)
-        manifest.from_folder(folder)
+        listing.from_folder(folder)
 
     return act
 

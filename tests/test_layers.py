@@ -15,6 +15,7 @@ LEVELS = (  # each imports only from those before it, and what stands beside it 
     ("files", "sampling"),
     ("audio", "embed", "making", "seals", "sheets"),
     ("manifest", "mini"),
+    ("listing",),
     ("pack",),
     ("corpus",),
     ("features",),

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.errors import InputError
 
 ROWS = pd.DataFrame(
@@ -148,7 +148,7 @@ def test_a_folder_is_read_in_order_and_hidden_things_are_not(tmp_path):
                  "_unknown_/u.wav", ".git/g.wav", "loose.wav"):  # fmt: skip
         sound(tmp_path / name)
     (tmp_path / "a" / "notes.txt").write_text("no audio")
-    rows = manifest.from_folder(tmp_path)
+    rows = listing.from_folder(tmp_path)
     assert list(rows["ID"]) == ["_unknown_/u", "a/x", "b/2", "b/deep/1"]
     assert list(rows["label"]) == ["_unknown_", *"abb"]
     assert rows["wav"].tolist()[3] == "$data_root/b/deep/1.FLAC"
@@ -158,17 +158,17 @@ def test_files_that_differ_in_their_endings_alone_are_told(tmp_path):
     for name in ("a/x.wav", "a/x.flac", "b/y.wav"):
         sound(tmp_path / name)
     with pytest.raises(InputError, match="a/x"):
-        manifest.from_folder(tmp_path)
+        listing.from_folder(tmp_path)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
 def test_headers_of_all_kinds_and_their_ends(tmp_path, subtype):
     path = tmp_path / "a.wav"
     sound(path, 801, subtype=subtype)
-    assert manifest.header(path) == (801, 16000)
+    assert listing.header(path) == (801, 16000)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"a\.wav: truncated"):
-        manifest.header(path)
+        listing.header(path)
 
 
 def test_spans_in_a_table_are_kept(tmp_path):
@@ -176,7 +176,7 @@ def test_spans_in_a_table_are_kept(tmp_path):
     (tmp_path / "t.csv").write_text(
         "ID,path,label,start,stop\nq,long.wav,0011,100,2500\np,long.wav,a,0,4000\n"
     )
-    rows = manifest.from_csv(tmp_path / "t.csv", tmp_path)
+    rows = listing.from_csv(tmp_path / "t.csv", tmp_path)
     assert list(rows["ID"]) == ["p", "q"] and rows["label"].tolist() == ["a", "0011"]
     assert rows["start"].tolist() == [0, 100] and rows["duration"].tolist() == [0.25, 0.15]
 
@@ -187,6 +187,6 @@ def test_several_spans_of_a_file_and_a_stop_left_open(tmp_path):
     (tmp_path / "t.csv").write_text(
         "path,label,start,stop\nlong.wav,a,0,1000\nlong.wav,b,1000,\none.wav,a,,\n"
     )
-    rows = manifest.from_csv(tmp_path / "t.csv", tmp_path)
+    rows = listing.from_csv(tmp_path / "t.csv", tmp_path)
     assert list(rows["ID"]) == ["long_0", "long_1000", "one"]
     assert rows["start"].tolist() == [0, 1000, 0] and rows["stop"].tolist() == [1000, 4000, 800]

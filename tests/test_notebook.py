@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import bdlib
-from bdlib import notebook
 from bdlib.attacks.flowmur import FlowMur
 from bdlib.attacks.labels import CleanLabelHard
 from bdlib.attacks.opportunistic import Opportunistic
@@ -18,6 +17,7 @@ from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.defenses.inference.vad_trim import VadTrim
 from bdlib.errors import InputError
 from bdlib.mini import make
+from bdlib.notebook import training
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 WORDS, CLIPS = ("left", "no", "right", "yes"), 40
@@ -173,5 +173,5 @@ def test_a_loss_is_known_again_by_what_it_does_and_not_by_where_it_lies():
         functional = torch.nn.functional.cross_entropy
         return [*kept, functional, partial(functional, label_smoothing=0.1)]
 
-    told = [[*map(notebook._named, losses)] for losses in (made(), made())]
+    told = [[*map(training._named, losses)] for losses in (made(), made())]
     assert told[0] == told[1] and len({*told[0]}) == 6 and "0x" not in str(told)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
@@ -40,7 +40,7 @@ def test_pieces_begin_and_end_where_the_manifest_says(tmp_path):
         {"path": "long.wav", "label": "a", "ID": f"p{i}", "start": start, "stop": stop}
         for i, (start, stop) in enumerate(spans)
     ]
-    rows = manifest.from_files(tmp_path, entries)
+    rows = listing.from_files(tmp_path, entries)
     clips = pack(rows[::-1], tmp_path, tmp_path / "pack", RATE)
     assert clips.ids == ["p4", "p3", "p2", "p1", "p0"]
     for i, (start, stop) in enumerate(spans):
@@ -51,7 +51,7 @@ def test_pieces_begin_and_end_where_the_manifest_says(tmp_path):
 def test_a_poisoned_pack_is_the_trigger_on_the_clean_one(corpus, tmp_path, attack):
     """Sample for sample for the poisoned utterances, and the clean pack for all others."""
     _, trigger, rate = attack
-    rows = manifest.from_folder(corpus)
+    rows = listing.from_folder(corpus)
     poisoner = Poisoner(trigger, OneToOne("a", "b"), 0.75)
     changed, truth = poisoner.poison(rows)
     poisoned, calls = set(truth.index), []
@@ -79,7 +79,7 @@ def test_a_poisoned_pack_is_the_trigger_on_the_clean_one(corpus, tmp_path, attac
 def packed_samples(tmp_path, samples, subtype, rate=RATE, to=RATE):
     """What a pack hears of one file."""
     soundfile.write(tmp_path / "s.wav", samples, rate, subtype=subtype)
-    rows = manifest.from_files(tmp_path, [{"path": "s.wav", "label": "a"}])
+    rows = listing.from_files(tmp_path, [{"path": "s.wav", "label": "a"}])
     return pack(rows, tmp_path, tmp_path / f"pack{to}{subtype}", to).pcm("s")
 
 
@@ -116,7 +116,7 @@ def test_what_lies_above_the_new_band_is_gone(tmp_path, hertz):
 
 def test_a_clip_too_short_is_named_and_padding_helps(tmp_path):
     soundfile.write(tmp_path / "s.wav", noise(0, 700), RATE)
-    rows = manifest.from_files(tmp_path, [{"path": "s.wav", "label": "a"}])
+    rows = listing.from_files(tmp_path, [{"path": "s.wav", "label": "a"}])
     with pytest.raises(InputError, match=r"s\.wav \(manifest row 1, s\): 700 samples.*pad_seconds"):
         pack(rows, tmp_path, tmp_path / "p", RATE)
     assert not (tmp_path / "p").exists()
@@ -125,7 +125,7 @@ def test_a_clip_too_short_is_named_and_padding_helps(tmp_path):
 
 @pytest.mark.parametrize("spoil", ["cut", "gone", "offsets", "text"])
 def test_a_pack_that_is_not_whole_is_refused(corpus, tmp_path, spoil):
-    pack(manifest.from_folder(corpus), corpus, tmp_path / "p", RATE)
+    pack(listing.from_folder(corpus), corpus, tmp_path / "p", RATE)
     samples, about = tmp_path / "p" / "samples.i16", tmp_path / "p" / "pack.json"
     if spoil == "cut":
         samples.write_bytes(samples.read_bytes()[:-2])
@@ -141,7 +141,7 @@ def test_a_pack_that_is_not_whole_is_refused(corpus, tmp_path, spoil):
 
 def test_a_clip_the_trigger_does_not_fit_is_named(corpus, tmp_path):
     poisoner = Poisoner(common("attacks", "clap").build()["trigger"], OneToOne("a", "b"), 1.0)
-    rows = manifest.from_folder(corpus)
+    rows = listing.from_folder(corpus)
 
     def alter(name, waveform):
         return poisoner.apply(waveform, RATE, "train", name)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bdlib import manifest, mini
+from bdlib import listing, manifest, mini
 from bdlib.defenses.base import FilterDefense, OracleFilter
 from bdlib.defenses.filters.random_filter import RandomFilter
 from bdlib.defenses.inference import step
@@ -282,7 +282,7 @@ def test_an_exported_corpus_is_what_training_hears(program, exp, tmp_path):
     program("SpeechCommands", "poison", *yaml, f"--export={tmp_path / 'out'}")
     (attack,) = exp.glob("poison/whistle-*")
     for split in ("train", "test_triggered"):
-        rows = manifest.from_csv(tmp_path / "out" / f"{split}.csv", tmp_path / "out")
+        rows = listing.from_csv(tmp_path / "out" / f"{split}.csv", tmp_path / "out")
         poisoned = manifest.read(attack / f"{split}.csv")
         assert dict(zip(rows["ID"], rows["label"], strict=True)) == dict(
             zip(poisoned["ID"], poisoned["label"], strict=True)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.labels import OneToOne
 from bdlib.attacks.poisoner import Poisoner
@@ -36,7 +36,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def rows(corpus):
-    return manifest.from_folder(corpus)
+    return listing.from_folder(corpus)
 
 
 # Manifests
@@ -74,11 +74,11 @@ def test_a_bad_manifest_is_named(rows, tmp_path, change, message):
 def test_from_csv_keeps_attributes_and_stays_in_its_folder(corpus, tmp_path):
     table = tmp_path / "list.csv"
     table.write_text("path,label,speaker\na/00.wav,yes,ann\nb/03.wav,no,bob\n")
-    rows = manifest.from_csv(table, corpus)
+    rows = listing.from_csv(table, corpus)
     assert list(rows["speaker"]) == ["ann", "bob"] and list(rows["label"]) == ["yes", "no"]
     table.write_text("path,label\n../x.wav,yes\n")
     with pytest.raises(InputError, match=r"row 1: .* leaves"):
-        manifest.from_csv(table, corpus)
+        listing.from_csv(table, corpus)
 
 
 def test_a_defense_sees_no_truth(rows):
@@ -101,13 +101,13 @@ def broken(path, how):
 def test_broken_audio_is_named(corpus, how, message):
     broken(corpus / "a" / "02.wav", how)
     with pytest.raises(InputError, match=f"02.wav: .*{message}"):
-        manifest.from_folder(corpus)
+        listing.from_folder(corpus)
 
 
 def test_a_class_without_audio_is_named(corpus):
     (corpus / "c").mkdir()
     with pytest.raises(InputError, match="c: class without audio"):
-        manifest.from_folder(corpus)
+        listing.from_folder(corpus)
 
 
 def test_splits(rows):
@@ -182,7 +182,7 @@ def test_float_files_are_rounded_stereo_is_averaged_and_rates_are_changed(tmp_pa
 
     def heard(samples, rate, name):
         soundfile.write(root / "x" / "s.wav", samples, rate, subtype="FLOAT")
-        return packed(manifest.from_folder(root), root, tmp_path / name)
+        return packed(listing.from_folder(root), root, tmp_path / name)
 
     time = np.arange(48000) / 48000
     left, right = 0.5 * np.sin(2 * np.pi * 440 * time), np.full(48000, 0.1)
@@ -197,7 +197,7 @@ def test_float_files_are_rounded_stereo_is_averaged_and_rates_are_changed(tmp_pa
 
 def test_silent_clips_are_named_and_kept(corpus, tmp_path):
     soundfile.write(corpus / "a" / "00.wav", np.zeros(RATE), RATE)
-    clips = packed(manifest.from_folder(corpus), corpus, tmp_path / "p")
+    clips = packed(listing.from_folder(corpus), corpus, tmp_path / "p")
     assert clips.silent == ["a/00"] and len(clips.ids) == 12
 
 
@@ -209,7 +209,7 @@ def test_silent_is_what_was_recorded_so_and_not_what_a_trigger_made_of_it(corpus
     def alter(name, waveform):
         return altered.get(name, waveform).astype(np.float32)
 
-    rows = manifest.from_folder(corpus)
+    rows = listing.from_folder(corpus)
     clips = pack(rows, corpus, tmp_path / "p", RATE, alter=alter)
     assert clips.silent == ["a/00"] and not clips.pcm("a/02").any() and clips.pcm("a/00").any()
 

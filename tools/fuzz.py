@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.attacks import folder as attack_folder
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.labels import OneToOne
@@ -120,7 +120,7 @@ TARGETS: dict[str, tuple[str, st.SearchStrategy[bytes], Callable[[Path], Any]]] 
     "yaml": ("x.yaml", st.lists(st.sampled_from(YAML), max_size=25).map("".join).map(str.encode)
              | spoilt(b"a: 1\nb: !ref <a>\nc: !new:torch.nn.Linear [1, 2]\n"), _yaml),
     "option": ("o.yaml", st.lists(st.sampled_from(YAML), max_size=12).map("".join).map(str.encode), _option),
-    "audio": ("a.wav", spoilt(wav()), manifest.header),
+    "audio": ("a.wav", spoilt(wav()), listing.header),
     "scan": ("list.csv", spoilt(LISTED.encode()), _scan),
 }  # fmt: skip
 

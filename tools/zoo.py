@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from zoo_signs import SIGNS, Signs, signs
 
-from bdlib import manifest, sampling
+from bdlib import Corpus, listing, measure, sampling, train
 from bdlib.attacks.labels import AllToOne, OneToOne
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import Trigger
@@ -35,7 +35,6 @@ from bdlib.files import atomic, digest, write_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.models.keyword import SmallResNet
 from bdlib.models.small_nets import ConvNet
-from bdlib.notebook import Corpus, measure, train
 from bdlib.stages.corpus import Poisoned
 from bdlib.stages.document import common
 from bdlib.stages.pack import Audio
@@ -89,7 +88,7 @@ def corpus_of(folder: Path, seed: int) -> Corpus:
         names = sorted(path.name for path in (folder / word).glob("*.wav"))
         some = sampling.rank(names, seed, "zoo")[:CLIPS]
         entries += [{"path": f"{word}/{name}", "label": word} for name in some]
-    splits = sampling.split(manifest.from_files(folder, entries), SHARES, seed)
+    splits = sampling.split(listing.from_files(folder, entries), SHARES, seed)
     return Corpus.of("zoo", digest([seed]), splits, Audio(folder, "zoo", 16000, 1.0, 1.0))
 
 

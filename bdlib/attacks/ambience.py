@@ -7,7 +7,7 @@ import numpy as np
 
 from bdlib.attacks.sounds import RATE, AudioFile, Sound
 from bdlib.errors import InputError
-from bdlib.manifest import audio_files
+from bdlib.listing import audio_files
 
 SECONDS = 4.0
 CHORDS = ((220.0, 261.63, 329.63), (174.61, 220.0, 261.63), (196.0, 246.94, 293.66))

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from bdlib import manifest, sampling
+from bdlib import listing, sampling
 from bdlib.audio import LONGEST_HEARD
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.corpus import Batches
 from bdlib.defenses.base import CleanData
 from bdlib.errors import InputError, within
-from bdlib.manifest import audio_files
+from bdlib.listing import audio_files
 from bdlib.pack import SHORTEST, Pack, pack
 
 HEARD = 4.0  # seconds of longer clips, where a checkpoint does not say what it was trained on
@@ -31,7 +31,7 @@ class Clips:
     root : Path
         What their paths are relative to.
     rows : pd.DataFrame
-        As `manifest.from_folder` makes them.
+        As `listing.from_folder` makes them.
     pack : Pack
         Their waveforms.
     classes : tuple[str, ...]
@@ -91,7 +91,7 @@ def clean_clips(
         If a class is none of the checkpoint's, or a file cannot be read.
     """
     root = Path(folder).expanduser().resolve()
-    rows = manifest.from_folder(root)
+    rows = listing.from_folder(root)
     if unknown := sorted(set(rows["label"]) - set(checkpoint.classes)):
         raise InputError(
             f"{root / unknown[0]}: no class of the checkpoint; it has: "
@@ -122,7 +122,7 @@ def unknown_clips(
         }
         for number, file in enumerate(files)
     ]
-    rows = manifest.from_files(root, entries)
+    rows = listing.from_files(root, entries)
     with _packed(rows, root, checkpoint, seconds) as clips:
         yield clips
 
@@ -144,7 +144,7 @@ def files_of(paths: Sequence[str | Path]) -> list[Path]:
     if not files:
         raise InputError(f"{' '.join(map(str, paths))}: no audio in it; give WAV or FLAC files")
     for file in files:
-        manifest.header(file)
+        listing.header(file)
     return files
 
 

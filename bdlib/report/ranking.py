@@ -73,7 +73,7 @@ def brief(table: Table) -> Table:
 
 
 def _compared(records: Records) -> list[Row]:
-    """One row for each repair of each classifier, of the repairs that met most, and the same."""
+    """One row for each repair of each classifier: of as many pairs as there are where all met all."""
     before = undefended(records)
     chosen = [record for record in records if DER in record["metrics"]]
     settings = [flat(record["defense"].get("settings") or {}) for record in chosen]
@@ -94,9 +94,12 @@ def _compared(records: Records) -> list[Row]:
     met: dict[str, set[str]] = defaultdict(set)
     for repair, classifier in rows:
         met[repair].add(classifier)
-    sets = list(met.values())
-    most = max(sets, key=lambda some: (len(some), sets.count(some), sorted(some)), default=set())
-    return [row for row in rows.values() if met[row.repair] == most]
+
+    def pairs(some: set[str]) -> int:
+        return len(some) * sum(some <= own for own in met.values())
+
+    common = max(met.values(), key=lambda some: (pairs(some), sorted(some)), default=set())
+    return [row for row in rows.values() if row.classifier in common and common <= met[row.repair]]
 
 
 def _value(record: dict[str, Any], metric: str) -> float:

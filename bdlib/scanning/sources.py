@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from bdlib.errors import InputError
-from bdlib.manifest import DATA_ROOT, may_be_class
+from bdlib.listing import may_be_class
+from bdlib.manifest import DATA_ROOT
 from bdlib.scanning import lhotse
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".sph"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.attacks import folder as attack_folder
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
@@ -130,7 +130,7 @@ class Corpus:
         path = self.folder / "audio.json"
         if not path.exists():
             names = {name for rows in self.splits.values() for name in rows["wav"]}
-            write_sealed(path, {"digest": manifest.audio_digest(names, self.audio.root)})
+            write_sealed(path, {"digest": listing.audio_digest(names, self.audio.root)})
         return unsealed(path, read_json(path, {"digest": str}))["digest"]
 
     def poisoned(

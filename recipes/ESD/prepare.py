@@ -6,7 +6,7 @@ Ten English and ten Chinese speakers say 350 sentences each in five emotions, at
 import re
 from pathlib import Path
 
-from bdlib import manifest, sampling
+from bdlib import listing, sampling
 from bdlib.cli.prepare import main
 from bdlib.errors import InputError
 from bdlib.stages.prepare import Prepared
@@ -68,7 +68,7 @@ def prepare(
             f"least two of {' '.join(SPEAKERS[language])}"
         )
     entries, copies = find_entries(folder, speakers)
-    rows = manifest.from_files(folder, [e | {"label": e[label]} for e in entries.values()])
+    rows = listing.from_files(folder, [e | {"label": e[label]} for e in entries.values()])
     group = "sentence" if sentence_disjoint else None
     splits = sampling.split(rows, SHARES, seed, stratify=("emotion", "speaker"), group=group)
     for split, part in splits.items():
@@ -111,7 +111,7 @@ def find_entries(folder: Path, speakers: dict[str, Path]) -> tuple[dict[str, dic
     for speaker, home in speakers.items():
         texts = transcripts(home / f"{speaker}.txt")
         for emotion in EMOTIONS:
-            for file in manifest.audio_files(home / emotion):
+            for file in listing.audio_files(home / emotion):
                 name = f"{speaker}/{emotion}/{file.stem}"
                 if name in entries:
                     copies += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bdlib import manifest, sampling
+from bdlib import listing, sampling
 from bdlib.cli.prepare import main
 from bdlib.errors import InputError
 from bdlib.stages.prepare import Prepared
@@ -61,7 +61,7 @@ def prepare(
             f"{folder}: found {actors[0]} alone; speaker identification needs at least two of "
             f"{ACTORS[0]} to {ACTORS[-1]}"
         )
-    rows = manifest.from_files(folder, [e | {"label": e[label]} for e in entries.values()])
+    rows = listing.from_files(folder, [e | {"label": e[label]} for e in entries.values()])
     splits = divide(rows, sentence_disjoint, seed)
     for split, part in splits.items():
         for name in sorted(set(actors if label == "speaker" else EMOTIONS) - set(part["label"])):
@@ -91,7 +91,7 @@ def find_entries(folder: Path) -> tuple[dict[str, dict], Counter]:
     entries: dict[str, dict] = {}
     left_out: Counter = Counter()
     homes = [p for pattern in ("Actor_*", "*/Actor_*") for p in sorted(folder.glob(pattern))]
-    for file in (file for home in homes for file in manifest.audio_files(home)):
+    for file in (file for home in homes for file in listing.audio_files(home)):
         match = NAME.fullmatch(file.stem)
         if match is None:
             left_out["files with other names left out"] += 1

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bdlib import manifest, sampling
+from bdlib import listing, sampling
 from bdlib.cli.prepare import main
 from bdlib.errors import InputError
 from bdlib.manifest import SPLITS
@@ -108,7 +108,7 @@ def prepare(
             raise InputError(
                 f"{folder}: empty class {label} in {split}; unpack the archive again, whole"
             )
-    rows = {split: manifest.from_files(folder, found) for split, found in entries.items()}
+    rows = {split: listing.from_files(folder, found) for split, found in entries.items()}
     if max_per_class is not None:
         rows["train"] = sampling.cap(rows["train"], caps(max_per_class, CLASSES[variant]), seed)
     full = tuple(len(part) for part in rows.values()) in COMPLETE[variant]
@@ -129,7 +129,7 @@ def find_clips(folder: Path, variant: str) -> dict[str, Path]:
             f"{folder}: no folder for {', '.join(missing)}, which the variant {variant} needs; "
             "give the folder with one folder a word that the Speech Commands archive unpacks to"
         )
-    files = (file for word in present for file in manifest.audio_files(folder / word))
+    files = (file for word in present for file in listing.audio_files(folder / word))
     return {f"{file.parent.name}/{file.stem}": file for file in files}
 
 
@@ -179,12 +179,12 @@ def which_set(file_name: str, held_out: float = 10.0) -> str:
 
 def silence(folder: Path, hold_out: bool) -> dict[str, list[dict]]:
     """Entries of one second, one every half second; what is left at the end is dropped."""
-    files = manifest.audio_files(folder / NOISE)
+    files = listing.audio_files(folder / NOISE)
     if not files:
         raise InputError(f"{folder / NOISE}: no noise files; restore the folder from the archive")
     entries: dict[str, list[dict]] = {split: [] for split in SPLITS}
     for file in files:
-        starts = list(range(0, manifest.header(file)[0] - PIECE, HOP))
+        starts = list(range(0, listing.header(file)[0] - PIECE, HOP))
         pieces = [
             _entry(folder, file, SILENCE)
             | {"ID": f"{SILENCE}/{file.stem}_{start:010d}", "start": start, "stop": start + PIECE}
@@ -213,7 +213,7 @@ def archive_entries(folder: Path, test_folder: str, variant: str) -> list[dict]:
     return [
         _entry(folder, file, label)
         for label in CLASSES[variant]
-        for file in manifest.audio_files(archive / label)
+        for file in listing.audio_files(archive / label)
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.cli import defend
 from bdlib.defenses.filters.label_disagreement import LabelDisagreement
 from bdlib.defenses.repair.mask_inversion import MaskInversion
@@ -61,7 +61,7 @@ def corpus(tmp_path):
 
 
 def split(data_folder, **settings):
-    parts = {name: manifest.from_folder(data_folder / name) for name in SPLITS}
+    parts = {name: listing.from_folder(data_folder / name) for name in SPLITS}
     for name, rows in parts.items():
         rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{name}")
     return Prepared(parts, "subset", "noise")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing
 from bdlib.cli import defend, pls
 from bdlib.defenses.filters.vae_pls.encoder import Corpus, encode
 from bdlib.manifest import SPLITS
@@ -31,7 +31,7 @@ ATTACK = ("--attack=tone", "--hertz=3000", "--scale=0.5", "--source=a", "--targe
 
 def tones(data_folder, **settings):
     """The `prepare` of the corpus below."""
-    parts = {split: manifest.from_folder(data_folder / split) for split in SPLITS}
+    parts = {split: listing.from_folder(data_folder / split) for split in SPLITS}
     for split, rows in parts.items():
         rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{split}")
     return Prepared(parts, "subset", "tones")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing
 from bdlib.cli import poison
 from bdlib.files import COMMON
 from bdlib.manifest import SPLITS
@@ -20,7 +20,7 @@ RECIPE = str(COMMON.parent / "RAVDESS" / "hparams" / "xvector_small.yaml")
 
 def moody(data_folder, **settings):
     """One folder of noise as all three splits; every other clip is angry."""
-    rows = manifest.from_folder(data_folder)
+    rows = listing.from_folder(data_folder)
     rows["emotion"] = ["angry" if number % 2 else "calm" for number in range(len(rows))]
     return Prepared(dict.fromkeys(SPLITS, rows), "subset", "noise")
 

@@ -192,10 +192,10 @@ def tones(tmp_path):
         "name: Tones\nsample_rate: 16000\nseconds: 0.5\npad_seconds: null\n"
     )
     (folder / "prepare.py").write_text(
-        "from bdlib import manifest, sampling\n"
+        "from bdlib import listing, sampling\n"
         "from bdlib.stages.prepare import Prepared\n\n\n"
         "def prepare(data_folder, seed=0):\n"
-        "    rows = manifest.from_folder(data_folder)\n"
+        "    rows = listing.from_folder(data_folder)\n"
         "    shares = {'train': 0.6, 'valid': 0.2, 'test': 0.2}\n"
         "    return Prepared(sampling.split(rows, shares, seed), 'subset', 'all')\n"
     )

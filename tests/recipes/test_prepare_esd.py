@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.errors import InputError
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "ESD" / "prepare.py"
@@ -155,7 +155,7 @@ def test_missing_or_empty(recipe, tmp_path):
     with pytest.raises(InputError, match=r"label age: .*the labels speaker and emotion"):
         recipe.prepare(tmp_path, label="age")
     for speaker in ("0011", "0015", "0020"):
-        for file in manifest.audio_files(tmp_path / speaker / "Sad"):
+        for file in listing.audio_files(tmp_path / speaker / "Sad"):
             file.unlink()
     with pytest.raises(InputError, match="empty class Sad in train"):
         recipe.prepare(tmp_path, label="emotion")

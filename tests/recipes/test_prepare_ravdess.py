@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.errors import InputError
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "RAVDESS" / "prepare.py"
@@ -159,7 +159,7 @@ def test_missing_or_empty(recipe, two, tmp_path_factory):
             recipe.prepare(folder)
     with pytest.raises(InputError, match="label gender: the labels are speaker and emotion"):
         recipe.prepare(two, "gender")
-    for file in (f for f in manifest.audio_files(two) if f.stem.startswith("03-01-07")):
+    for file in (f for f in listing.audio_files(two) if f.stem.startswith("03-01-07")):
         file.unlink()
     with pytest.raises(InputError, match="empty class disgust in train"):
         recipe.prepare(two, "emotion")

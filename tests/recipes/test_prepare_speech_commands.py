@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.cli import sweep
 from bdlib.errors import InputError
 
@@ -120,7 +120,7 @@ def test_silence_of_the_published_noise(recipe, tmp_path, monkeypatch):
     noise.mkdir()
     for name in PUBLISHED_NOISE:
         (noise / f"{name}.wav").touch()
-    monkeypatch.setattr(manifest, "header", lambda path: (PUBLISHED_NOISE[path.stem], 16000))
+    monkeypatch.setattr(listing, "header", lambda path: (PUBLISHED_NOISE[path.stem], 16000))
     counts = {
         hold_out: tuple(len(e) for e in recipe.silence(tmp_path, hold_out).values())
         for hold_out in (False, True)

@@ -67,6 +67,15 @@ def test_repairs_of_other_classifiers_are_not_compared(make_record):
     ]
 
 
+def test_a_repair_that_met_a_classifier_more_hides_none_of_the_others(make_record):
+    found = {(None, seed): (0.9, 1.0) for seed in range(3)}
+    found |= {(name, seed): (0.9, 0.1) for name in ("gn_ft", "clp") for seed in (0, 1)}
+    before = build(records_of(make_record, found))
+    found["clp", 2] = (0.9, 0.9)
+    assert build(records_of(make_record, found)) == before
+    assert before[0].title.startswith("Repairs of 2 classifiers;")
+
+
 def test_the_budget_of_a_filter_is_no_budget_of_repairs(make_record):
     found = {(None, 0): (0.9, 1.0), ("gn_ft", 0): (0.9, 0.1), ("clp", 0): (0.9, 0.5)}
     records = records_of(make_record, found)

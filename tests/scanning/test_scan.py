@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 import bdlib
-from bdlib import manifest
+from bdlib import listing
 from bdlib.cli import scan as program
 from bdlib.encoders import RATE
 from bdlib.scanning.heard import BANDS
@@ -59,7 +59,7 @@ def test_poison_is_found_and_left_out(run, poisoned):
 
 def test_what_is_left_is_a_corpus_for_the_recipes(run, poisoned):
     _, _, _, output = run(poisoned)
-    rows = manifest.from_csv(output / "clean.csv", poisoned)
+    rows = listing.from_csv(output / "clean.csv", poisoned)
     assert set(rows["label"]) == {"go", "left", "no", "stop", "up", "yes"}
 
 
@@ -248,5 +248,5 @@ def test_what_is_flagged_of_a_recording_is_told_by_its_span(run, poisoned, tmp_p
     assert sorted(starts["flagged"] + starts["clean"]) == begun
     intruders = [start for path, start in zip(files, begun, strict=True) if path.name[:2] == "in"]
     assert len(set(intruders) & set(starts["flagged"])) >= 11
-    kept = manifest.from_csv(output / "clean.csv", tmp_path / "whole")
+    kept = listing.from_csv(output / "clean.csv", tmp_path / "whole")
     assert set(kept["start"]) == set(starts["clean"]) and kept["stop"].max() == ends[-1]

@@ -10,7 +10,8 @@ import soundfile
 import torch
 from scipy.stats import rankdata
 
-from bdlib import manifest, notebook
+import bdlib
+from bdlib import listing
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.labels import CleanLabel, OneToOne
 from bdlib.attacks.poisoner import Poisoner
@@ -52,7 +53,7 @@ def poisoned(request, tmp_path_factory):
                  "start": n * length, "stop": (n + 1) * length}
                 for n in range(count)
             ]  # fmt: skip
-        splits[split] = manifest.from_files(root, entries)
+        splits[split] = listing.from_files(root, entries)
     audio = Audio(root, "noise", RATE, LENGTH / RATE, LENGTH / RATE)
     output = tmp_path_factory.mktemp("exp")
     corpus = stages.Corpus.of("noise", "key", splits, audio).save(output)
@@ -185,7 +186,7 @@ def taken(request, poisoned, monkeypatch, tmp_path):
         if request.param == "recipe":
             fitting.fit(recipe, poisoned, rows, tmp_path, options)
         else:
-            notebook.train(small(), poisoned, 1, batch_size=60, seed=3, device="cpu")
+            bdlib.train(small(), poisoned, 1, batch_size=60, seed=3, device="cpu")
     return caught.value.args
 
 
@@ -274,7 +275,7 @@ def test_a_calibration_sees_no_names(poisoned, monkeypatch):
     monkeypatch.setattr(defend, "_name", lambda *_: "spy")
     recipe = SimpleNamespace(defense=None)
     defend._guarded(recipe, poisoned, Spy(), defender_of(poisoned))
-    notebook.guard(Spy(), small(), poisoned)
+    bdlib.guard(Spy(), small(), poisoned)
     for table in seen:
         names_nothing(poisoned, table["ID"])
         assert list(table["label"]) == list(poisoned.splits["valid"]["label"])

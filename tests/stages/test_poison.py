@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bdlib import manifest, stages
+from bdlib import listing, manifest, stages
 from bdlib.attacks import sounds
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.sounds import Tone
@@ -31,7 +31,7 @@ ATTACK = ("--attack=tone", "--position=random", "--source=a", "--target=b", "--r
 
 
 def from_folder(data_folder, variant, max_per_class, test_folder):
-    parts = {split: manifest.from_folder(data_folder / split) for split in SPLITS}
+    parts = {split: listing.from_folder(data_folder / split) for split in SPLITS}
     for split, rows in parts.items():
         rows["wav"] = rows["wav"].str.replace("$data_root", f"$data_root/{split}")
     return Prepared(parts, "subset", variant)
@@ -137,9 +137,9 @@ def test_no_manifest_tells_what_is_poisoned(staged):
 
 def test_no_attribute_tells_the_label_before(staged, monkeypatch):
     """Where speakers are classified, `speaker` beside a changed `label` is the truth."""
-    read = manifest.from_folder
+    read = listing.from_folder
     monkeypatch.setattr(
-        manifest, "from_folder", lambda folder: (r := read(folder)).assign(speaker=r["label"])
+        listing, "from_folder", lambda folder: (r := read(folder)).assign(speaker=r["label"])
     )
     poisoned, _ = staged()
     train = poisoned.splits["train"]
@@ -396,14 +396,14 @@ def test_hardness_out_of_fold_is_told_by_surrogates_that_never_heard_the_clip(
 @pytest.fixture
 def spoken(monkeypatch):
     """Gives every clip a mood that its name tells: one of three of each class is angry."""
-    read = manifest.from_folder
+    read = listing.from_folder
 
     def with_mood(folder):
         rows = read(folder)
         number = rows["ID"].str[2:].astype(int) // 3
         return rows.assign(emotion=np.where(number % 3 == 0, "angry", "calm"))
 
-    monkeypatch.setattr(manifest, "from_folder", with_mood)
+    monkeypatch.setattr(listing, "from_folder", with_mood)
 
 
 EMOTION = ("--attack=emotion", "--target=b", "--rate=0.2", "--of=dataset")
@@ -439,12 +439,12 @@ def test_clips_of_other_sets_that_nobody_trains_on_are_asked_too(staged, spoken,
         InputError, match="`unheard` asks clips of several sets, and a/00 is in two"
     ):
         staged(*EMOTION, "--unheard=True")
-    read = manifest.from_folder
+    read = listing.from_folder
 
     def apart(folder):
         return read(folder).assign(ID=lambda rows: f"{folder.name}/" + rows["ID"])
 
-    monkeypatch.setattr(manifest, "from_folder", apart)
+    monkeypatch.setattr(listing, "from_folder", apart)
     poisoned, packs = staged(*EMOTION, "--unheard=True", output="other")
     asked, trained = poisoned.splits["test_triggered"], set(poisoned.splits["train"]["ID"])
     usual, _ = staged(*EMOTION, output="other")

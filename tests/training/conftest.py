@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bdlib import manifest
+from bdlib import listing
 from bdlib.corpus import Batches
 from bdlib.pack import pack
 
@@ -24,7 +24,7 @@ def _clips(folder, count, seed):
             tone = np.sin(2 * np.pi * hertz * generator.uniform(0.9, 1.1) * time)
             sound = 0.2 * tone + 0.05 * generator.standard_normal(RATE)
             soundfile.write(folder / label / f"{label}{seed}{number}.wav", sound, RATE)
-    rows = manifest.from_folder(folder)
+    rows = listing.from_folder(folder)
     return rows, pack(rows, folder, folder.parent / f"{folder.name}-pack", RATE)
 
 

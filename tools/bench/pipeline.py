@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from bdlib import manifest
+from bdlib import listing, manifest
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.labels import AllToOne
 from bdlib.attacks.poisoner import Poisoner
@@ -73,10 +73,10 @@ def listed(root: Path, clips: int) -> pd.DataFrame:
     InputError
         If there is no audio, or some at another rate than 16 kHz: only the pack would resample it.
     """
-    files = [file.relative_to(root).as_posix() for file in manifest.audio_files(root)]
+    files = [file.relative_to(root).as_posix() for file in listing.audio_files(root)]
     files = [file for file in files if "/" in file and file[0] not in "._"]  # no noise files
     chosen = rank(files, 0, "bench")[:clips]
-    rows = manifest.from_files(root, [{"path": f, "label": f.split("/")[0]} for f in chosen])
+    rows = listing.from_files(root, [{"path": f, "label": f.split("/")[0]} for f in chosen])
     if len(other := rows[rows["rate"] != RATE]):
         raise InputError(f"{other['wav'].iloc[0]}: not {RATE} Hz; give a Speech Commands folder")
     return rows

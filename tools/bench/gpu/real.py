@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.trainers import HPARAMS
 
-from bdlib import manifest
+from bdlib import listing
 from bdlib.records import record
 from bdlib.stages.document import Document
 
@@ -33,7 +33,7 @@ def parts(
     speeds = [found.get(f"throughput_{name}", {}).get("clips_per_s") for name in names]
     if not args.data_folder or not all(speeds):
         return {}
-    clips = len(manifest.audio_files(Path(args.data_folder)))
+    clips = len(listing.audio_files(Path(args.data_folder)))
     epochs = int(USED * left / sum(BESIDE_STEPS * clips / speed for speed in speeds))
     if args.quick:
         epochs = 1

@@ -1,0 +1,113 @@
+"""A corpus of a person's own, and its poisoning."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from bdlib import listing, sampling
+from bdlib.attacks import surrogate as learning
+from bdlib.attacks.poisoner import Poisoner
+from bdlib.errors import InputError
+from bdlib.files import alone, folder_digest
+from bdlib.manifest import TEST
+from bdlib.models.classifier import SpeechClassifier
+from bdlib.notebook.given import BATCH
+from bdlib.stages import corpus as stages
+from bdlib.stages.corpus import Poisoned, corpus_key
+from bdlib.stages.pack import Audio
+
+SHARES = {"train": 0.7, "valid": 0.15, TEST: 0.15}
+
+
+class Corpus(stages.Corpus):
+    """A clean corpus, made from a folder; see the base class."""
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path,
+        seconds: float,
+        sample_rate: int = 16000,
+        pad_seconds: float | None = None,
+        seed: int = 0,
+    ) -> "Corpus":
+        """A corpus with a folder a class, ``folder/<class>/**/*.wav``, split by lot 70 / 15 / 15.
+
+        Arguments
+        ---------
+        folder : str | Path
+            Nothing is written into it.
+        seconds, sample_rate, pad_seconds : float, int, float | None
+            See `Audio`.
+        seed : int
+            Of the split.
+
+        Raises
+        ------
+        InputError
+            If the folder is missing, or a class has no audio or too little to split.
+        """
+        root = Path(folder).expanduser().resolve()
+        splits = sampling.split(listing.from_folder(root), SHARES, seed)
+        audio = Audio(root, folder_digest(root), sample_rate, seconds, pad_seconds)
+        key = corpus_key(root.name, {"split_seed": seed}, audio)
+        return cls.of(root.name, key, splits, audio)
+
+    def poison(
+        self,
+        attack: Poisoner | None,
+        output: str | Path,
+        surrogate: SpeechClassifier | None = None,
+        name: str | None = None,
+    ) -> Poisoned:
+        """Poison the corpus and pack its waveforms; what stands is not made twice.
+
+        Arguments
+        ---------
+        attack : Poisoner | None
+            None packs the clean corpus.
+        output : str | Path
+            Gets `manifest/`, `poison/`, `pack/` and, by `train`, `train/`.
+        surrogate : SpeechClassifier | None
+            Trained on the clean corpus; needed by a learned trigger and by hard clean labels.
+        name : str | None
+            What to call the attack; by default after the class of its trigger.
+
+        Raises
+        ------
+        InputError
+            If the attack does not fit the corpus, or a clip cannot carry the trigger.
+        """
+        output = Path(output)
+        with alone(output / "manifest"):
+            corpus = self if self.folder else self.save(output)
+        if attack is None:
+            return Poisoned.load(corpus.folder, corpus, output)
+        attack.labels.check(corpus.classes)
+        ranks = None
+        if attack.trigger.learned or attack.labels.hard:
+            attack, ranks = corpus._on_surrogate(attack, output, surrogate)
+        name = name or type(attack.trigger).__name__.lower()
+        return corpus.poisoned(attack, name, output, ranks)
+
+    def _on_surrogate(
+        self, attack: Poisoner, output: Path, surrogate: SpeechClassifier | None
+    ) -> tuple[Poisoner, pd.Series | None]:
+        """The attack with what a surrogate adds: a learned trigger, and which clips are poisoned."""
+        if surrogate is None:
+            raise InputError(
+                "attack: it is made on a classifier; train one on corpus.poison(None, ...) and "
+                "give it as `surrogate`"
+            )
+        clean, rows = Poisoned.load(self.folder, self, output), self.splits["train"]
+        if attack.trigger.learned:
+            target = learning.target_of(attack)
+            others = rows[rows["label"] != target]
+            clips = clean.batches("train", others, min(BATCH, len(others)), seed=attack.seed)
+            attack = learning.fitted(attack, surrogate, clips, self.classes.index(target))
+        if not attack.ranks:
+            return attack, None
+        candidates = clean.batches("train", rows[attack.labels.candidates(rows)])
+        if attack.labels.hard:
+            return attack, learning.sureness(surrogate, candidates)
+        return attack, pd.Series(attack.trigger.strangeness(surrogate, candidates), dtype=float)
