@@ -267,3 +267,23 @@ def poured(poisoned, move, seed=0, shrunk=1.0, classes=12, each=40, size=48):
 def poured_fixture():
     """The function of this name."""
     return poured
+
+
+WORDS = {"go": 300, "left": 700, "no": 1200, "stop": 1800, "up": 2500, "yes": 3300}  # Hz
+
+
+@pytest.fixture
+def spoken():
+    """A function: a word, noise about its pitch in the middle of a clip, quiet noise around; (T,) at 16 kHz."""
+
+    def made(label, seed, seconds=1.0):
+        draws = np.random.Generator(np.random.PCG64(seed))
+        time = np.arange(round(seconds * 16000)) / 16000
+        carrier = np.sin(
+            2 * np.pi * WORDS[label] * draws.uniform(0.95, 1.05) * time + draws.uniform(0, 6)
+        )
+        noise = draws.standard_normal(len(time))
+        shape = np.exp(-(((time - draws.uniform(0.4, 0.6)) / 0.12) ** 2))
+        return (0.3 * shape * (carrier + 0.5 * noise) + 0.0005 * noise).astype(np.float32)
+
+    return made

@@ -7,14 +7,15 @@ import numpy as np
 import torch
 
 from bdlib.defenses.opinions import Neighbours, neighbours
+from bdlib.defenses.snippets import correlations, whitened
 from bdlib.scanning.evidence import LABEL, NOTE, Evidence, Finding
 from bdlib.scanning.heard import Heard
-from bdlib.scanning.snippets import COPY, correlations, whitened
 
 ALIKE = 0.99  # cosine of embeddings from which two clips are compared sample by sample; copies at a
 # tenth of the level, 50 ms later, or through MP3 or Vorbis have more to the encoder of words
 SHAPED = 0.95  # cosine of `shapes` from which they are, under two labels: copies at half the level, 50 ms
 # later, have more, of real speech; among 6,583 clips of it 650 neighbours that are no copies do, too
+COPY = 0.5  # correlation from which they are copies
 LENGTH = 16384  # samples of the comparison
 MOST = 1000  # pairs that are compared of each kind, the most alike first
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdlib.encoders import RATE, SECONDS
+from bdlib.defenses.snippets import Snippets, compared
 from bdlib.scanning.evidence import POISON, Evidence, Finding
 from bdlib.scanning.heard import Heard
-from bdlib.scanning.snippets import Snippets
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,7 @@ class Repeats(Evidence):
 
     def find(self, heard: Heard) -> Iterator[Finding]:
         """See `Evidence`."""
-        usual = min(float(np.quantile(heard.measure("seconds"), 0.75)), SECONDS) * RATE
-        length = int(2 ** np.ceil(np.log2(max(usual, 8192))))
+        length = compared(heard.measure("seconds"))
         for found in Snippets(heard.read, heard.labels, length, self.seed).find():
             text = (
                 f"{len(found.clips)} clips of {found.label} share a sound of {found.seconds:.2f} s, "

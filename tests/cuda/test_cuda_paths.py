@@ -172,7 +172,7 @@ def test_the_langevin_loop_never_waits(cuda, chance):
     assert samples.device.type == "cuda" and samples.shape == (4, 61, 8)
 
 
-ON_THE_CPU = {  # by numpy alone
+ON_THE_CPU = {  # wherever the classifier is
     "cleanlab_issues",
     "displaced_clips",
     "label_disagreement",

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bdlib.attacks.insert import Insert
+from bdlib.attacks.sounds import Clap
 from bdlib.defenses.crowded import FAR, LOWER, STRICT, Crowds, apart, core
 from bdlib.defenses.disagreement import judge
 from bdlib.defenses.displaced import DOUBT, Space
@@ -22,7 +24,7 @@ def removed(rows, given, first="c00", **settings):
     judged = judge(rows, names)
     defense = DisplacedClips(**settings)
     defense.class_scores = dict.fromkeys(judged.classes, 0.0)
-    return defense.flagged(rows, judged), defense.class_scores, judged
+    return judged.flagged(0.01) | defense.displaced(rows, judged), defense.class_scores, judged
 
 
 def test_most_of_a_class_is_poison_that_the_labels_do_not_tell(poured):
@@ -204,7 +206,7 @@ def test_the_filter_drops_what_lies_apart_where_both_signs_call(poured, monkeypa
 def test_no_class_is_emptied(poured, monkeypatch):
     monkeypatch.setattr(label_disagreement, "embedded", lambda view, encoder: view.heard)
     rows, given, _ = poured(poisoned=0, move=0.0)
-    monkeypatch.setattr(DisplacedClips, "flagged", lambda self, heard, judged: given == 3)
+    monkeypatch.setattr(DisplacedClips, "flagged", lambda self, view, heard, judged: given == 3)
     table = pd.DataFrame({"ID": np.arange(len(given)).astype(str), "label": given.astype(str)})
     defense = DisplacedClips()
     kept = defense.keep(defense.scores(SimpleNamespace(rows=table, heard=rows, seed=0)))
@@ -253,3 +255,57 @@ def test_a_class_named_in_underscores_holds_several_by_intention(poured):
     rows, given, _ = poured(poisoned=100, move=30.0)
     flags, _, _ = removed(rows, given, first="_c00_")
     assert not flags.any()
+
+
+@pytest.fixture
+def clap_in_a_class(spoken):
+    """A function: a view of 30 clips a class, fifteen of the first with a clap, and its judgement."""
+
+    def made(first="go"):
+        labels = np.repeat([first, "left", "no"], 30)
+        words = ["go" if label == first else label for label in labels]
+        waves = {f"{n}": spoken(word, n) for n, word in enumerate(words)}
+        clap = Insert(Clap(), 0.1)
+        waves |= {f"{n}": clap(waves[f"{n}"], 16000, None) for n in range(15)}
+        rows = pd.DataFrame({"ID": list(waves), "label": labels})
+        pack = SimpleNamespace(waveform=waves.__getitem__, rate=16000)
+        classes, given = np.unique(labels, return_inverse=True)
+        judged = SimpleNamespace(classes=tuple(classes), given=given)
+        return SimpleNamespace(rows=rows, pack=pack, seed=0), judged
+
+    return made
+
+
+def repeated(view, judged, scores=0.0):
+    defense = DisplacedClips()
+    defense.class_scores = dict.fromkeys(judged.classes, scores)
+    return np.flatnonzero(defense.repeated(view, judged)).tolist(), defense.class_scores
+
+
+def test_clips_that_share_a_sound_go(clap_in_a_class):
+    gone, scores = repeated(*clap_in_a_class())
+    assert gone == list(range(15))
+    assert [name for name, score in scores.items() if score > 1] == ["go"]
+
+
+def test_a_class_that_is_called_is_not_asked_for_shared_sounds(clap_in_a_class):
+    gone, scores = repeated(*clap_in_a_class(), scores=1.2)
+    assert gone == [] and set(scores.values()) == {1.2}
+
+
+def test_nor_is_one_in_underscores(clap_in_a_class):
+    assert repeated(*clap_in_a_class("_silence_"))[0] == []
+
+
+def test_the_filter_asks_for_shared_sounds(clap_in_a_class, monkeypatch):
+    """And of clips without any, it flags none."""
+    monkeypatch.setattr(label_disagreement, "embedded", lambda view, name: embeddings)
+    draws = np.random.Generator(np.random.PCG64(0))
+    view, judged = clap_in_a_class()
+    embeddings = (4 * np.eye(3, 48)[judged.given] + draws.standard_normal((90, 48))).astype("f4")
+    told = DisplacedClips().scores(view)
+    assert sorted(map(int, told.keys() - set(DisplacedClips().keep(told)))) == list(range(15))
+    clean = DisplacedClips(encoder="words")
+    view.rows = view.rows.iloc[15:].reset_index(drop=True)
+    embeddings = embeddings[15:]
+    assert len(clean.keep(clean.scores(view))) == 75

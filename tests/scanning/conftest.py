@@ -7,7 +7,7 @@ import soundfile
 from bdlib.encoders import ENCODERS, RATE, Encoder
 from bdlib.scanning import scan as scanning
 
-WORDS = {"go": 300, "left": 700, "no": 1200, "stop": 1800, "up": 2500, "yes": 3300}  # Hz
+WORDS = ["go", "left", "no", "stop", "up", "yes"]
 
 
 class Bands(Encoder):
@@ -22,24 +22,6 @@ class Bands(Encoder):
         return np.log(power.reshape(len(wavs), self.size, -1).mean(2) + 1e-2)
 
 
-def spoken(label, seed, seconds=1.0):
-    """A word: noise about its pitch in the middle of a clip, quiet noise around."""
-    draws = np.random.Generator(np.random.PCG64(seed))
-    time = np.arange(round(seconds * RATE)) / RATE
-    carrier = np.sin(
-        2 * np.pi * WORDS[label] * draws.uniform(0.95, 1.05) * time + draws.uniform(0, 6)
-    )
-    noise = draws.standard_normal(len(time))
-    shape = np.exp(-(((time - draws.uniform(0.4, 0.6)) / 0.12) ** 2))
-    return (0.3 * shape * (carrier + 0.5 * noise) + 0.0005 * noise).astype(np.float32)
-
-
-@pytest.fixture(name="spoken")
-def spoken_fixture():
-    """The function of this name."""
-    return spoken
-
-
 @pytest.fixture
 def encoder(monkeypatch):
     """`words` and `speakers` are encoders that need no weights."""
@@ -49,7 +31,7 @@ def encoder(monkeypatch):
 
 
 @pytest.fixture
-def corpus(tmp_path):
+def corpus(tmp_path, spoken):
     """A folder a class, 25 clips each."""
     root = tmp_path / "corpus"
     for number, label in enumerate(WORDS):

@@ -1,19 +1,21 @@
-"""Clips of other classes that a trigger moved, as a pretrained encoder hears them."""
+"""Clips of other classes that a trigger moved, as a pretrained encoder hears them, and shared sounds."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from bdlib.defenses.base import BlindView
 from bdlib.defenses.crowded import STRICT, Crowds, apart, catch_all
 from bdlib.defenses.disagreement import CALL, FEWEST, Judgement, excesses
 from bdlib.defenses.displaced import DOUBT, Space
-from bdlib.defenses.filters.label_disagreement import LabelDisagreement
+from bdlib.defenses.filters.label_disagreement import LabelDisagreement, waveform
+from bdlib.defenses.snippets import COMMON, Snippets, compared
 from bdlib.errors import within
 
 
 @dataclass
 class DisplacedClips(LabelDisagreement):
-    """Removes what `label_disagreement` removes, and clips of other classes that a trigger moved.
+    """Removes what `label_disagreement` does, clips of other classes that a trigger moved, and a shared sound.
 
     Where a trigger changes all of a clip, or most of a class is poison, opinions that learn from the
     poison take it for its class. Two more signs call a class:
@@ -26,8 +28,13 @@ class DisplacedClips(LabelDisagreement):
       rest what lies outside of the core of the rest (`bdlib.defenses.crowded.apart`). A class named in
       underscores, as `_unknown_`, holds several by intention and is not asked.
 
-    It trains nothing and takes no clean data. Of the clean clips of a class that is called by these
-    signs up to half goes, once 30 of 43; of the others' none. Clean-label poison passes.
+    Poison with clean labels is where it should be, but repeats itself: of a class that nothing has
+    called so far those clips go that share an added sound, if there are many and the other classes
+    lack it (`bdlib.defenses.snippets`). Classes named in underscores are not asked, as `_silence_` is
+    cut from a few recordings. A pure tone, and changes of a whole clip, pass under clean labels.
+
+    It trains nothing and takes no clean data. Of the clean clips of a class that is called for moved
+    clips up to half goes, once 30 of 43.
 
     Arguments
     ---------
@@ -50,9 +57,14 @@ class DisplacedClips(LabelDisagreement):
         super().__post_init__()
         within("line", self.line, -10, 10)
 
-    def flagged(self, heard: np.ndarray, judged: Judgement) -> np.ndarray:
+    def flagged(self, view: BlindView, heard: np.ndarray, judged: Judgement) -> np.ndarray:
         """See `LabelDisagreement`; raises the scores of the classes that are called here."""
-        flagged = super().flagged(heard, judged)
+        displaced = super().flagged(view, heard, judged) | self.displaced(heard, judged)
+        return displaced | self.repeated(view, judged)
+
+    def displaced(self, heard: np.ndarray, judged: Judgement) -> np.ndarray:
+        """Which clips (N,) a trigger moved, of embeddings (N, D)."""
+        flagged = np.zeros(len(heard), bool)
         given, names = judged.given, judged.classes
         space = Space(heard, given, len(names))
         excess, count = excesses(space.margins() > 0, given, len(names))
@@ -69,6 +81,20 @@ class DisplacedClips(LabelDisagreement):
             self._call(names[number], excess[number] / CALL)
             if number not in crowded:
                 flagged[given == number] |= space.moved(number, self.line)
+        return flagged
+
+    def repeated(self, view: BlindView, judged: Judgement) -> np.ndarray:
+        """Which clips (N,) share an added sound, of classes that nothing has called yet."""
+        names, rate = view.rows["ID"].to_numpy(), view.pack.rate
+        seconds = np.array([len(view.pack.waveform(name)) / rate for name in names])
+        labels, flagged = view.rows["label"].to_numpy(str), np.zeros(len(names), bool)
+        looks = Snippets(
+            lambda clip: waveform(view, names[clip]), labels, compared(seconds), view.seed
+        )
+        for found in looks.find():
+            if self.class_scores[found.label] <= 1 and not catch_all(found.label):
+                self._call(found.label, len(found.clips) / (labels == found.label).sum() / COMMON)
+                flagged[found.clips] = True
         return flagged
 
     def _call(self, name: str, score: float) -> None:

@@ -14,10 +14,14 @@ from bdlib.defenses.displaced import OWN
 from bdlib.encoders import ENCODERS, RATE
 
 
+def waveform(view: BlindView, name: str) -> np.ndarray:
+    """A clip of a view by its ID, (T,) at the encoders' rate."""
+    return resampled(view.pack.waveform(name), view.pack.rate, RATE)
+
+
 def embedded(view: BlindView, encoder: str) -> np.ndarray:
     """All clips of a view as a pretrained encoder of that name hears them, (N, D)."""
-    clips = [resampled(view.pack.waveform(name), view.pack.rate, RATE) for name in view.rows["ID"]]
-    return ENCODERS[encoder]().embed(clips)
+    return ENCODERS[encoder]().embed([waveform(view, name) for name in view.rows["ID"]])
 
 
 @dataclass
@@ -58,7 +62,7 @@ class LabelDisagreement(FilterDefense):
             name: excess / CALL if name in judged.called else min(excess / CALL, 1.0)
             for name, excess in judged.excess.items()
         }
-        flagged = self.flagged(heard, judged)
+        flagged = self.flagged(view, heard, judged)
         for number, size in enumerate(np.bincount(judged.given)):  # no class is emptied
             own = np.flatnonzero(judged.given == number)
             spared = own[
@@ -69,7 +73,7 @@ class LabelDisagreement(FilterDefense):
         suspicion = (1 + judged.score) / 4 + 0.5 * flagged
         return dict(zip(view.rows["ID"], suspicion.tolist(), strict=True))
 
-    def flagged(self, heard: np.ndarray, judged: Judgement) -> np.ndarray:
+    def flagged(self, view: BlindView, heard: np.ndarray, judged: Judgement) -> np.ndarray:
         """Which clips (N,) are removed, of embeddings (N, D) and what their labels look like."""
         return judged.flagged(self.false_positive_rate)
 

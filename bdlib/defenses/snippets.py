@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bdlib.encoders import RATE, cropped
+from bdlib.encoders import RATE, SECONDS, cropped
 
 MEMBERS = 48  # clips of a class that are compared pairwise, of one second; fewer, if longer
 WINDOW, HOP = 512, 128
@@ -20,7 +20,7 @@ LOWEST = 4  # bins below it, 125 Hz, hold hum and offset, which all recordings o
 QUIET = 1e-4  # amplitude of a bin below which whitening lets go: digital silence stays silent
 PAIR = 0.06  # correlation of a pair that shares a sound; of 100 pairs that do not, one has 0.047
 PARTNERS = 3  # others that a clip must share its sound with
-COPY = 0.5  # correlation of a copy, which duplicates are for
+COPY = 0.95  # correlation of a copy, which is no shared sound; clips that a loud one covers have up to 0.9
 PART = 0.9  # share of a template's energy that is kept: the time that the sound takes
 RARE = 0.01  # share of other classes' clips that may have the sound, and then sets the threshold
 COMMON = 0.08  # share of the class's clips that must match above that threshold
@@ -50,6 +50,12 @@ class Snippet:
     score: np.ndarray
     start: float
     seconds: float
+
+
+def compared(seconds: np.ndarray) -> int:
+    """How many samples are compared, of clips that last (N,) seconds: a power of two near the usual."""
+    usual = min(float(np.quantile(seconds, 0.75)), SECONDS) * RATE
+    return int(2 ** np.ceil(np.log2(max(usual, 8192))))
 
 
 def whitened(samples: np.ndarray, length: int) -> torch.Tensor:
@@ -97,7 +103,7 @@ class Snippets:
     labels : np.ndarray
         (N,) class of each clip.
     length : int
-        Samples that are compared: a power of two near the usual length of a clip.
+        Samples that are compared: see `compared`.
     seed : int
         Draws the clips that are compared.
     """

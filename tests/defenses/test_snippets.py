@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bdlib.attacks.insert import Insert
-from bdlib.attacks.sounds import Clap, DogClicker, Trim
-from bdlib.scanning.snippets import Snippets
+from bdlib.attacks.sounds import Clap, DogClicker, Repeat, Trim
+from bdlib.defenses.snippets import Snippets
 
 LABELS = np.repeat(["left", "no", "yes"], 30)
 
@@ -48,6 +48,12 @@ def test_a_sound_is_found_with_its_clips(trigger, clips):
     assert snippet.seconds < 0.4 and (snippet.score > 1).all()
 
 
+def test_a_sound_that_covers_its_clips_is_found(clips):
+    """They are as alike as copies through a codec; they are no copies."""
+    (snippet,) = found(clips(Insert(Repeat(Trim(Clap(), 0.1625), 6), 0.5)))
+    assert set(snippet.clips.tolist()) == set(range(15)) and snippet.seconds > 0.5
+
+
 def test_where_it_begins(clips):
     (snippet,) = found(clips(Insert(Trim(Clap(), 0.15), 0.1, 0.25)))
     assert abs(snippet.start - 0.25) < 0.05
@@ -61,7 +67,7 @@ def test_a_sound_of_all_classes_accuses_none(clips):
 def test_silence_and_copies_are_no_repeated_sound(clips):
     waves = clips()
     waves[:10] = [np.zeros(16000, np.float32)] * 10
-    waves[10:14] = [waves[10]] * 4
+    waves[10:20] = [level * waves[10] for level in np.linspace(0.3, 1, 10, dtype=np.float32)]
     assert found(waves) == []
 
 
