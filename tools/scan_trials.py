@@ -7,6 +7,7 @@
     scan_trials.py computed_words --words FOLDER                    # a computed room, a filled tempo
     scan_trials.py computed_speakers --speakers FOLDER              # the same, on voices
     scan_trials.py voices --speakers FOLDER                         # voices again: other targets, seeds
+    scan_trials.py loud --words FOLDER                              # clean labels, loud sounds
 
 Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
 not tried again. Only the evidence that decides is used: labels, moved clips and repeated sounds.
@@ -50,7 +51,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "scan_trials.yaml"
 LISTS = [
     *("development", "confirmation", "ranges"),
-    *("moved", "computed_words", "computed_speakers", "voices"),
+    *("moved", "computed_words", "computed_speakers", "voices", "loud"),
 ]
 RESULTS = ROOT / "results" / "scan"
 COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
@@ -176,6 +177,11 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
     plan = yaml.safe_load(LIST.read_text())[half]
     targets = plan["target"] if isinstance(plan["target"], list) else [plan["target"]]
     pairs = list(zip(plan["seeds"], itertools.cycle(targets), strict=False))
+
+    def given(trigger: str) -> dict[str, Any]:
+        settings = plan.get("settings", {}).get(trigger)
+        return {"settings": settings} if settings else {}
+
     tasks = [plan["task"]] if "task" in plan else ["words", "speakers"]
     for seed in plan["clean"]["seeds"]:
         for task in tasks if half == "development" else [tasks[seed % len(tasks)]]:
@@ -197,15 +203,15 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
         plan["clean_label"]["triggers"], plan["clean_label"]["rates"]
     ):
         for seed, target in pairs:
-            yield {"kind": "clean label", "task": "words", "trigger": trigger, "target": target,
+            yield given(trigger) | {
+                   "kind": "clean label", "task": "words", "trigger": trigger, "target": target,
                    "rate": rate, "seed": seed}  # fmt: skip
     for seed, target in pairs:
         for trigger, (policy, rates) in itertools.product(
             plan["triggers"], plan["policies"].items()
         ):
-            settings = plan.get("settings", {}).get(trigger)
             for rate in rates:
-                yield ({"settings": settings} if settings else {}) | {
+                yield given(trigger) | {
                        "kind": policy, "task": plan.get("task", "words"), "trigger": trigger,
                        "target": target, "rate": rate, "seed": seed, "source": plan["source"]}  # fmt: skip
 
