@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the recommended filter does to attacks among speakers that a version of it had not met, in pages.
+"""What the recommended filter does to attacks that a version of it had not met, in pages.
 
 fresh_tables.py            # writes it between its markers
 fresh_tables.py --check    # fails where a page says something else
@@ -13,6 +13,7 @@ import numpy as np
 from blocks import ROOT, Blocks, main
 
 FILTER = "displaced_clips"
+DATASETS = "RAVDESS", "SpeechCommands"
 Metrics = dict[str, Any]
 
 
@@ -44,7 +45,8 @@ def clips(experiment: str) -> str:
 def cells(experiment: str) -> dict[str, tuple[list[Metrics], list[Metrics]]]:
     """Metrics of the undefended and of the filtered nets, by attack; pairs of the same seed and target."""
     found: dict[str, dict[tuple, dict[str | None, Metrics]]] = {}
-    for run in map(json.loads, (ROOT / "results/RAVDESS.jsonl").read_text("utf-8").splitlines()):
+    files = [(ROOT / f"results/{name}.jsonl").read_text("utf-8") for name in DATASETS]
+    for run in map(json.loads, "".join(files).splitlines()):
         if run["experiment"] == experiment:
             told = run["attack"]
             attack = told["labels"].get("value") or told["name"]
@@ -72,6 +74,7 @@ BLOCKS: Blocks = {
     "docs/leaderboard.md": {
         "attacks": lambda: table("fresh", "seed"),
         "targets": lambda: table("targets", "target"),
+        "clean labels": lambda: table("clean_labels", "target"),
     },
     "README.md": {"clips": lambda: clips("targets")},
 }

@@ -269,7 +269,7 @@ BLOCKS: Blocks = {
         "ranges of the confirmation": lambda: ranges("confirmation"),
         "voices": lambda: moved("voices"),
         "voices without": lambda: trials("voices", set(WANTED)),
-        "loud": lambda: moved("loud"),
+        "loud": lambda: moved("loud", "loud_speakers"),
         "computed": lambda: moved("computed_words", "computed_speakers"),
         "sizes": sizes,
         "deep": deep,

@@ -8,6 +8,7 @@
     scan_trials.py computed_speakers --speakers FOLDER              # the same, on voices
     scan_trials.py voices --speakers FOLDER                         # voices again: other targets, seeds
     scan_trials.py loud --words FOLDER                              # clean labels, loud sounds
+    scan_trials.py loud_speakers --speakers FOLDER                  # the same, on voices
 
 Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
 not tried again. Only the evidence that decides is used: labels, moved clips and repeated sounds.
@@ -51,7 +52,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "scan_trials.yaml"
 LISTS = [
     *("development", "confirmation", "ranges"),
-    *("moved", "computed_words", "computed_speakers", "voices", "loud"),
+    *("moved", "computed_words", "computed_speakers", "voices", "loud", "loud_speakers"),
 ]
 RESULTS = ROOT / "results" / "scan"
 COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
@@ -204,7 +205,7 @@ def listed(half: str) -> Iterator[dict[str, Any]]:
     ):
         for seed, target in pairs:
             yield given(trigger) | {
-                   "kind": "clean label", "task": "words", "trigger": trigger, "target": target,
+                   "kind": "clean label", "task": tasks[0], "trigger": trigger, "target": target,
                    "rate": rate, "seed": seed}  # fmt: skip
     for seed, target in pairs:
         for trigger, (policy, rates) in itertools.product(
