@@ -3,7 +3,7 @@
 Two recordings of one word never repeat a waveform; an added sound does, sample by sample. Each
 clip is whitened in time and frequency, so that every cell of its spectrogram weighs the same
 and a faint sound in a pause counts as much as the loudest vowel. Two clips that share a sound then
-correlate at one lag. Narrow sounds, a pure tone, fill too few cells to be seen this way.
+correlate at one lag. Narrow sounds, a faint tone, fill too few cells to be seen this way.
 """
 
 from collections.abc import Callable, Iterator

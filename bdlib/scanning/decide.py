@@ -18,7 +18,7 @@ NOISY = 0.0055  # share of such clips that makes a corpus mislabelled: clean one
 FEWEST = 5  # of them
 POISONED, MISLABELLED, NOTHING = "poisoned", "mislabelled", "nothing found"
 HIDDEN = (
-    "clips altered under their own label where the added sound is a pure tone, an echo, a filter or "
+    "clips altered under their own label where the added sound is a faint tone, an echo, a filter or "
     "a change of pitch or tempo",
     "fewer than about six clips under a wrong label, or less than 1 % of a class; under their own "
     "label, fewer than eight, or less than 8 % of a class",
