@@ -7,13 +7,14 @@ correlate at one lag. Narrow sounds, a faint tone, fill too few cells to be seen
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from bdlib.encoders import RATE, SECONDS, cropped
 
+SECOND = 16384  # samples, nearly
 MEMBERS = 48  # clips of a class that are compared pairwise, of one second; fewer, if longer
 WINDOW, HOP = 512, 128
 LOWEST = 4  # bins below it, 125 Hz, hold hum and offset, which all recordings of a device share
@@ -43,6 +44,8 @@ class Snippet:
         How well it matches each of them, 1 at the threshold.
     start, seconds : float
         Where it begins in most of them, and how long it takes.
+    of : str
+        What of them was compared.
     """
 
     label: str
@@ -50,6 +53,14 @@ class Snippet:
     score: np.ndarray
     start: float
     seconds: float
+    of: str = "the clip"
+
+
+def loudest(samples: np.ndarray, length: int = SECOND) -> np.ndarray:
+    """The stretch of a clip (T,) that has the most energy, (length,); all of a shorter one."""
+    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    begin = int(np.argmax(energy[length:] - energy[:-length])) if len(samples) > length else 0
+    return samples[begin : begin + length]
 
 
 def compared(seconds: np.ndarray) -> int:
@@ -178,6 +189,28 @@ class Snippets:
             float(np.median(starts)) / RATE,
             taken / RATE,
         )
+
+
+def shared_sounds(
+    read: Callable[[int], np.ndarray], labels: np.ndarray, seconds: np.ndarray, seed: int = 0
+) -> list[Snippet]:
+    """The sound that clips of a class share, of each class that has one; see `Snippets`.
+
+    A short sound is little of a long clip. So where clips are longer than a second the loudest one of
+    each is heard, too, as what is hidden from listeners is hidden there.
+
+    Arguments
+    ---------
+    seconds : np.ndarray
+        (N,) how long the clips are.
+    """
+    length = compared(seconds)
+    found = {sound.label: sound for sound in Snippets(read, labels, length, seed).find()}
+    if length > SECOND:
+        loud = Snippets(lambda clip: loudest(read(clip)), labels, SECOND, seed)
+        parts = {sound.label: replace(sound, of="their loudest second") for sound in loud.find()}
+        found = parts | found
+    return list(found.values())
 
 
 def _loudest_part(wave: torch.Tensor) -> torch.Tensor:

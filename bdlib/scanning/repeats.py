@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdlib.defenses.snippets import Snippets, compared
+from bdlib.defenses.snippets import shared_sounds
 from bdlib.scanning.evidence import POISON, Evidence, Finding
 from bdlib.scanning.heard import Heard
 
@@ -24,11 +24,11 @@ class Repeats(Evidence):
 
     def find(self, heard: Heard) -> Iterator[Finding]:
         """See `Evidence`."""
-        length = compared(heard.measure("seconds"))
-        for found in Snippets(heard.read, heard.labels, length, self.seed).find():
+        seconds = heard.measure("seconds")
+        for found in shared_sounds(heard.read, heard.labels, seconds, self.seed):
             text = (
                 f"{len(found.clips)} clips of {found.label} share a sound of {found.seconds:.2f} s, "
-                f"mostly at {found.start:.2f} s, that other classes lack"
+                f"mostly at {found.start:.2f} s of {found.of}, that other classes lack"
             )
             # few other clips have the sound, and few that have it are missed
             count = len(found.clips)

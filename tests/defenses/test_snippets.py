@@ -5,7 +5,7 @@ import pytest
 
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.sounds import Clap, DogClicker, Repeat, Trim
-from bdlib.defenses.snippets import Snippets
+from bdlib.defenses.snippets import SECOND, Snippets, loudest, shared_sounds
 
 LABELS = np.repeat(["left", "no", "yes"], 30)
 
@@ -104,3 +104,37 @@ def test_a_steady_sound_of_a_class_stops_nothing(faint, clips):
         piece = bed[2000 * place :][:16000] if faint == 1.0 else faint * bed[:16000]
         waves[place] = (piece + (waves[place] if faint < 1 else 0)).astype(np.float32)
     assert {snippet.label for snippet in found(waves)} <= {"left"}
+
+
+@pytest.fixture
+def long_clips(spoken):
+    """Thirty clips of four seconds of each of three words; 15 of `left` have 40 ms of noise at the loudest place."""
+    waves = [spoken(label, seed, 4.0) for seed, label in enumerate(LABELS)]
+    noise = np.random.Generator(np.random.PCG64(5)).standard_normal(640).astype(np.float32)
+    for wave in waves[:15]:
+        begin = int(np.argmax(np.abs(wave)))
+        wave[begin : begin + 640] += 0.3 * noise
+    return waves
+
+
+def test_a_short_sound_of_long_clips_is_found_where_they_are_loudest(long_clips):
+    assert list(Snippets(long_clips.__getitem__, LABELS, 4 * SECOND).find()) == []
+    (sound,) = shared_sounds(long_clips.__getitem__, LABELS, np.full(90, 4.0))
+    assert sound.clips.tolist() == list(range(15)) and sound.label == "left"
+    assert sound.of == "their loudest second" and sound.seconds < 0.1
+
+
+def test_clips_of_a_second_are_heard_once(clips, monkeypatch):
+    monkeypatch.setattr("bdlib.defenses.snippets.loudest", None)
+    waves = clips(Insert(Clap(), 0.1))
+    (sound,) = shared_sounds(waves.__getitem__, LABELS, np.ones(90))
+    assert sound.of == "the clip"
+
+
+def test_the_loudest_stretch():
+    wave = np.zeros(1000, np.float32)
+    wave[700:720], wave[100:110] = 1.0, 1.2
+    assert loudest(wave, 20).tolist() == [1.0] * 20
+    assert loudest(wave, 1000) is not None and len(loudest(wave, 2000)) == 1000
+    wave[-20:] = 2.0
+    assert loudest(wave, 20).tolist() == [2.0] * 20

@@ -9,7 +9,7 @@ from bdlib.defenses.crowded import STRICT, Crowds, apart, catch_all
 from bdlib.defenses.disagreement import CALL, FEWEST, Judgement, excesses
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters.label_disagreement import LabelDisagreement, waveform
-from bdlib.defenses.snippets import COMMON, Snippets, compared
+from bdlib.defenses.snippets import COMMON, shared_sounds
 from bdlib.errors import within
 
 
@@ -88,10 +88,11 @@ class DisplacedClips(LabelDisagreement):
         names, rate = view.rows["ID"].to_numpy(), view.pack.rate
         seconds = np.array([len(view.pack.waveform(name)) / rate for name in names])
         labels, flagged = view.rows["label"].to_numpy(str), np.zeros(len(names), bool)
-        looks = Snippets(
-            lambda clip: waveform(view, names[clip]), labels, compared(seconds), view.seed
-        )
-        for found in looks.find():
+
+        def read(clip: int) -> np.ndarray:
+            return waveform(view, names[clip])
+
+        for found in shared_sounds(read, labels, seconds, view.seed):
             if self.class_scores[found.label] <= 1 and not catch_all(found.label):
                 self._call(found.label, len(found.clips) / (labels == found.label).sum() / COMMON)
                 flagged[found.clips] = True
