@@ -16,6 +16,7 @@ from bdlib.encoders import RATE, SECONDS, cropped
 
 SECOND = 16384  # samples, nearly
 MEMBERS = 48  # clips of a class that are compared pairwise, of one second; fewer, if longer
+LOUD = 96  # of which the loudest second is: of 142 clips, 100 with a sound of 36 ms, 48 had too few pairs once in seven draws
 WINDOW, HOP = 512, 128
 LOWEST = 4  # bins below it, 125 Hz, hold hum and offset, which all recordings of a device share
 QUIET = 1e-4  # amplitude of a bin below which whitening lets go: digital silence stays silent
@@ -117,12 +118,15 @@ class Snippets:
         Samples that are compared: see `compared`.
     seed : int
         Draws the clips that are compared.
+    members : int
+        How many of a class are, if they last a second.
     """
 
     read: Callable[[int], np.ndarray]
     labels: np.ndarray
     length: int
     seed: int = 0
+    members: int = MEMBERS
 
     def spectra(self, clips: np.ndarray) -> torch.Tensor:
         """Of whitened clips, (len(clips), length // 2 + 1) complex."""
@@ -140,7 +144,7 @@ class Snippets:
     def find(self) -> Iterator[Snippet]:
         """One sound a class at most: the one that most clips share."""
         generator = np.random.Generator(np.random.PCG64(self.seed))
-        members = max(12, round(MEMBERS * (16384 / self.length) ** 0.5))
+        members = max(12, round(self.members * (SECOND / self.length) ** 0.5))
         for label in np.unique(self.labels):
             of_class = np.flatnonzero(self.labels == label)
             drawn = generator.permutation(of_class)[:members]
@@ -207,7 +211,7 @@ def shared_sounds(
     length = compared(seconds)
     found = {sound.label: sound for sound in Snippets(read, labels, length, seed).find()}
     if length > SECOND:
-        loud = Snippets(lambda clip: loudest(read(clip)), labels, SECOND, seed)
+        loud = Snippets(lambda clip: loudest(read(clip)), labels, SECOND, seed, LOUD)
         parts = {sound.label: replace(sound, of="their loudest second") for sound in loud.find()}
         found = parts | found
     return list(found.values())

@@ -29,9 +29,10 @@ class DisplacedClips(LabelDisagreement):
       underscores, as `_unknown_`, holds several by intention and is not asked.
 
     Poison with clean labels is where it should be, but repeats itself: of a class that nothing has
-    called so far those clips go that share an added sound, if there are many and the other classes
-    lack it (`bdlib.defenses.snippets`). Classes named in underscores are not asked, as `_silence_` is
-    cut from a few recordings. A faint tone, an echo and changes of a whole clip pass under clean labels.
+    called so far those clips go that share an added sound, if they are many and the other classes lack
+    it (`bdlib.defenses.snippets.shared_sounds`). Classes named in underscores are not asked, as
+    `_silence_` is cut from a few recordings. A faint tone, an echo and changes of a whole clip pass
+    under clean labels.
 
     It trains nothing and takes no clean data. Of the clean clips of a class that is called for moved
     clips up to half goes, once 30 of 43.
