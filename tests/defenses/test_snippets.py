@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.sounds import Clap, DogClicker, Repeat, Trim
@@ -84,6 +85,23 @@ def test_what_few_clips_of_a_class_share_accuses_nobody(members, few, accused, s
     snippet = looks.matches("left", looks.template(has))
     assert (snippet is not None) is accused
     assert not accused or snippet.clips.tolist() == has.tolist()
+
+
+@pytest.mark.parametrize(("clear", "accused"), [(0.0, True), (0.5, False)])
+def test_a_sound_may_have_to_be_sure_in_most_that_have_it(clear, accused, monkeypatch):
+    """Eight clips match well, twelve barely."""
+    labels = np.repeat(["left", "no"], 30)
+    looks = Snippets(None, labels, 16384, clear=clear)
+    here = np.r_[np.full(8, 0.2), np.full(12, 0.11), np.full(10, 0.01)]
+    monkeypatch.setattr(
+        Snippets,
+        "matched",
+        lambda self, clips, template: (
+            (here if clips.max() < 30 else np.full(len(clips), 0.06)),
+            np.zeros(len(clips), int),
+        ),
+    )
+    assert (looks.matches("left", torch.ones(16384)) is not None) is accused
 
 
 def test_takes_of_one_voice_are_no_poison(spoken):
