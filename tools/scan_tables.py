@@ -77,8 +77,9 @@ def moved(*names: str) -> str:
     ]
 
     def trigger(told: Line) -> str:
-        task = told["trial"]["task"] + ", " if len(names) > 1 else ""
-        return task + told["trial"]["trigger"]
+        trial = told["trial"]
+        rate = f", {trial['rate']:g}" if trial["kind"] == "clean label" else ""
+        return (f"{trial['task']}, " if len(names) > 1 else "") + trial["trigger"] + rate
 
     for name, group in itertools.groupby(sorted(rows, key=trigger), trigger):
         lines.append(_moved(name, list(group)))

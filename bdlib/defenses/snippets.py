@@ -216,8 +216,9 @@ def shared_sounds(
     found = {sound.label: sound for sound in Snippets(read, labels, length, seed).find()}
     if length > SECOND:
         loud = Snippets(lambda clip: loudest(read(clip)), labels, SECOND, seed, LOUD, CLEAR)
-        parts = {sound.label: replace(sound, of="their loudest second") for sound in loud.find()}
-        found = parts | found
+        for sound in loud.find():
+            if sound.label not in found or len(sound.clips) > len(found[sound.label].clips):
+                found[sound.label] = replace(sound, of="their loudest second")
     return list(found.values())
 
 

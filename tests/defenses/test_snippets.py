@@ -6,7 +6,16 @@ import torch
 
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.sounds import Clap, DogClicker, Repeat, Trim
-from bdlib.defenses.snippets import SECOND, Snippets, loudest, shared_sounds
+from bdlib.defenses.snippets import (
+    CLEAR,
+    LOUD,
+    MEMBERS,
+    SECOND,
+    Snippet,
+    Snippets,
+    loudest,
+    shared_sounds,
+)
 
 LABELS = np.repeat(["left", "no", "yes"], 30)
 
@@ -153,6 +162,22 @@ def test_the_loudest_stretch():
     wave = np.zeros(1000, np.float32)
     wave[700:720], wave[100:110] = 1.0, 1.2
     assert loudest(wave, 20).tolist() == [1.0] * 20
-    assert loudest(wave, 1000) is not None and len(loudest(wave, 2000)) == 1000
+    assert len(loudest(wave, 1000)) == 1000 == len(loudest(wave, 2000))
     wave[-20:] = 2.0
     assert loudest(wave, 20).tolist() == [2.0] * 20
+
+
+@pytest.mark.parametrize(("parts", "of"), [(10, "their loudest second"), (5, "the clip")])
+def test_of_two_sounds_the_one_of_more_clips_counts(parts, of, monkeypatch):
+    """And the loudest second is heard of more clips, and more strictly."""
+    asked = []
+
+    def find(self):
+        asked.append((self.length, self.members, self.clear))
+        count = parts if self.length == SECOND else 7
+        return iter([Snippet("left", np.arange(count), np.ones(count), 0.0, 0.1)])
+
+    monkeypatch.setattr(Snippets, "find", find)
+    (sound,) = shared_sounds(None, LABELS, np.full(90, 4.0))
+    assert sound.of == of
+    assert asked == [(4 * SECOND, MEMBERS, 0.0), (SECOND, LOUD, CLEAR)]

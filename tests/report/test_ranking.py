@@ -74,6 +74,8 @@ def test_a_repair_that_met_a_classifier_more_hides_none_of_the_others(make_recor
     found["clp", 2] = (0.9, 0.9)
     assert build(records_of(make_record, found)) == before
     assert before[0].title.startswith("Repairs of 2 classifiers;")
+    found[None, 3], found["gn_ft", 3] = (0.9, 1.0), (0.9, 0.2)
+    assert build(records_of(make_record, found)) == before
 
 
 def test_the_budget_of_a_filter_is_no_budget_of_repairs(make_record):

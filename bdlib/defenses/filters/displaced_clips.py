@@ -9,7 +9,7 @@ from bdlib.defenses.crowded import STRICT, Crowds, apart, catch_all
 from bdlib.defenses.disagreement import CALL, FEWEST, Judgement, excesses
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters.label_disagreement import LabelDisagreement, waveform
-from bdlib.defenses.snippets import COMMON, shared_sounds
+from bdlib.defenses.snippets import shared_sounds
 from bdlib.errors import within
 
 
@@ -95,7 +95,7 @@ class DisplacedClips(LabelDisagreement):
 
         for found in shared_sounds(read, labels, seconds, view.seed):
             if self.class_scores[found.label] <= 1 and not catch_all(found.label):
-                self._call(found.label, len(found.clips) / (labels == found.label).sum() / COMMON)
+                self._call(found.label, 1 + len(found.clips) / (labels == found.label).sum())
                 flagged[found.clips] = True
         return flagged
 
