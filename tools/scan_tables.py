@@ -78,8 +78,9 @@ def moved(*names: str) -> str:
 
     def trigger(told: Line) -> str:
         trial = told["trial"]
-        rate = f", {trial['rate']:g}" if trial["kind"] == "clean label" else ""
-        return (f"{trial['task']}, " if len(names) > 1 else "") + trial["trigger"] + rate
+        task = f"{trial['task']}, " if len(names) > 1 else ""
+        loud = trial["kind"] == "clean label"  # of which there is a row a share, of all sounds
+        return task + (f"ten sounds in {trial['rate']:g}" if loud else trial["trigger"])
 
     for name, group in itertools.groupby(sorted(rows, key=trigger), trigger):
         lines.append(_moved(name, list(group)))
