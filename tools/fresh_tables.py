@@ -47,7 +47,7 @@ def adaptive() -> str:
     for run in runs("adaptive"):
         told = run["attack"]
         policy = told["labels"]["type"].rpartition(".")[2]
-        where = " to ".join(filter(None, (told["source"], told["target"])))
+        where = " to ".join(f"`{name}`" for name in (told["source"], told["target"]) if name)
         if run["seed"] == 0:
             kind = told["name"], LABELS[policy], where, told["poisoned"]
             found.setdefault(kind, {})[(run["defense"] or {}).get("name")] = run["metrics"]
@@ -59,7 +59,7 @@ def adaptive() -> str:
 
 
 def clips(*experiments: str) -> str:
-    """The same as counts of clips, for the first page."""
+    """What some experiments come to as counts of clips, for the first page."""
     sides = [in_all(experiment) for experiment in experiments]
     (asked, before), (_, after) = (
         [sum(m["attack_success_rate"][what] for side in sides for m in side[which])

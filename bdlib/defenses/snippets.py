@@ -14,11 +14,10 @@ import torch
 
 from bdlib.encoders import RATE, SECONDS, cropped
 
-SECOND = 16384  # samples, nearly
+SECOND = 16384  # samples: a second at `RATE`, as a power of two
 MEMBERS = 48  # clips of a class that are compared pairwise, of one second; fewer, if longer
 LOUD = 96  # of which the loudest second is: of 142 clips, 100 with a sound of 36 ms, 48 had too few pairs once in seven draws
 WINDOW, HOP = 512, 128
-CLEAR = 0.5  # of those that have it there: of one voice, recorded faintly, 8 of 22 were sure, of an added sound 9 of 10
 LOWEST = 4  # bins below it, 125 Hz, hold hum and offset, which all recordings of a device share
 QUIET = 1e-4  # amplitude of a bin below which whitening lets go: digital silence stays silent
 PAIR = 0.06  # correlation of a pair that shares a sound; of 100 pairs that do not, one has 0.047
@@ -28,6 +27,7 @@ PART = 0.9  # share of a template's energy that is kept: the time that the sound
 RARE = 0.01  # share of other classes' clips that may have the sound, and then sets the threshold
 COMMON = 0.08  # share of the class's clips that must match above that threshold
 SURE = 1.5  # times the threshold: above it nothing matches by chance
+CLEAR = 0.5  # of those with a sound in the loudest second: of a faintly recorded voice 8 of 22 were sure, of an added sound 9 of 10
 FEWEST = 8  # clips that must be sure: a few takes of one voice can share the noise of a room
 BATCH = 128
 

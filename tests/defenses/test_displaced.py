@@ -309,3 +309,15 @@ def test_the_filter_asks_for_shared_sounds(clap_in_a_class, monkeypatch):
     view.rows = view.rows.iloc[15:].reset_index(drop=True)
     embeddings = embeddings[15:]
     assert len(clean.keep(clean.scores(view))) == 75
+
+
+def test_shared_sounds_are_looked_for_at_the_rate_of_the_search(clap_in_a_class, monkeypatch):
+    view, judged = clap_in_a_class()
+    view.pack.rate, asked = 8000, []
+    monkeypatch.setattr(
+        displaced_clips,
+        "shared_sounds",
+        lambda read, labels, seconds, seed: asked.append((len(read(0)), seconds[0])) or [],
+    )
+    assert repeated(view, judged)[0] == []
+    assert asked == [(32000, 2.0)]
