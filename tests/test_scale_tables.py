@@ -80,3 +80,23 @@ def test_hours_of_records_and_of_arithmetic(hours, monkeypatch):
     monkeypatch.setattr(hours, "measured", lambda *asked: None)
     monkeypatch.setattr(hours, "operations", lambda path: {"training": 5e8, "scoring": 1e9})
     assert work.hours("core") == f"{total:,.0f} (a)"
+
+
+def test_clips_are_of_the_data_set_that_is_asked(hours, monkeypatch):
+    """Experiments of two data sets may have one name."""
+
+    def run(dataset, experiment, scale, clips):
+        told = {"dataset": {"name": dataset, "scale": scale}, "experiment": experiment}
+        return told | {"model": {"clips": clips}}
+
+    some = [
+        run("RAVDESS", "leaderboard", "full", 1008),
+        run("SpeechCommands", "leaderboard", "subset", 5141),
+        run("SpeechCommands", "leaderboard", "subset", 5000),
+        run("SpeechCommands", "once", "subset", 9000),
+    ]
+    monkeypatch.setattr(hours, "records", lambda: some)
+    asked = hours.recorded_clips.__wrapped__
+    assert asked("SpeechCommands", "leaderboard", "full") == 0
+    assert asked("SpeechCommands", "leaderboard", "subset") == 5141
+    assert asked("RAVDESS", "leaderboard", "full") == 1008

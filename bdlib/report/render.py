@@ -30,7 +30,10 @@ if TYPE_CHECKING:  # matplotlib takes long to import
     from bdlib.report.figures.figure import Picture
 
 MANY = "attacks/*.jsonl"
-PAGES_OF_PROSE = ("README.md", "recipes/*/README.md", "docs/fidelity.md")
+PAGES_OF_PROSE = (
+    "README.md", "recipes/*/README.md",
+    *(f"docs/{name}.md" for name in ("fidelity", "leaderboard", "displaced_clips")),
+)  # fmt: skip
 BOARD = "leaderboard-"  # begins the names of its pictures
 MADE = "<!-- Made from records by tools/render.py, which overwrites it. -->\n\n"
 

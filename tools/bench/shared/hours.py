@@ -80,10 +80,15 @@ def stepped(model: str) -> float | None:
 
 
 @functools.cache
-def recorded_clips(experiment: str, scale: str) -> int:
+def recorded_clips(dataset: str, experiment: str, scale: str) -> int:
     """The most that a training of an experiment heard; 0 if it has no record."""
-    runs = [run for run in records() if run["experiment"] == experiment]
-    return max((r["model"]["clips"] for r in runs if r["dataset"]["scale"] == scale), default=0)
+    asked = (dataset, experiment, scale)
+    runs = [
+        run
+        for run in records()
+        if (run["dataset"]["name"], run["experiment"], run["dataset"]["scale"]) == asked
+    ]
+    return max((run["model"]["clips"] for run in runs), default=0)
 
 
 @functools.cache
@@ -161,7 +166,7 @@ class Work:
         """Of a training set."""
         if self.dataset == "SpeechCommands":
             most = settings.get("max_per_class")
-            if known := recorded_clips(settings["experiment"], self.scale):
+            if known := recorded_clips(self.dataset, settings["experiment"], self.scale):
                 return known
             if settings.get("variant") == "10":
                 return TEN_WORDS[self.scale]
