@@ -4,6 +4,7 @@ A batch is one gather: row copies from the memory map on the CPU, one indexing o
 pack lies on a GPU.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -124,6 +125,12 @@ class Batches(IterableDataset):
     def __len__(self) -> int:
         share = len(self._ids) // self.shard[1] if self.seed is not None else len(self._ids)
         return share // self.batch_size if self.seed is not None else -(-share // self.batch_size)
+
+    def whole(self) -> "Batches":
+        """All of the rows in their order, of each its centre: for an evaluation of what is trained on."""
+        every = copy.copy(self)
+        every.seed, every.shard = None, (0, 1)
+        return every
 
     def __iter__(self) -> Iterator[Batch]:
         order, starts = np.arange(len(self._ids)), np.maximum(self._lengths - self.crop, 0) // 2

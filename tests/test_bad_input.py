@@ -537,6 +537,7 @@ def test_trigger_sound_that_is_none(refused, corpus, tmp_path):
         (["--patience=-1"], ["--patience is -1: give at least 0"]),
         (["--device=gpu7"], ["--device gpu7: not here", "cpu"]),
         (["--debug"], ["--debug: not with these", "--number_of_epochs 1"]),
+        (["--ckpt_interval_steps=3"], ["--ckpt_interval_steps: not with these", "each epoch"]),
         (["--seed=1", "--seed=2"], ["write each once, as key=value"]),
         (["--experiment=[a"], ["key=value"]),
         (["stray"], ["key=value"]),

@@ -1,5 +1,6 @@
 """The walk from Python, as `docs/python.md` shows it."""
 
+import copy
 import doctest
 import shutil
 from functools import partial
@@ -17,6 +18,7 @@ from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.defenses.inference.vad_trim import VadTrim
 from bdlib.errors import InputError
 from bdlib.mini import make
+from bdlib.models.classifier import CosineHead
 from bdlib.notebook import training
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
@@ -104,12 +106,89 @@ def test_arguments_of_another_kind_are_refused(walked):
             call()
 
 
+def test_a_classifier_of_other_classes_is_refused(walked):
+    """Read in the order of the corpus its answers would be those of other words."""
+    net, poisoned = walked["mine"], walked["poisoned"]
+    other = copy.deepcopy(net)
+    other.classes = WORDS[::-1]
+    narrow = bdlib.wrap(torch.nn.Linear(16000, 2), WORDS[:2])
+    defenses = bdlib.SpectralSignatures(), bdlib.GradientNorm(), VadTrim()
+    calls = [partial(bdlib.measure, poisoned=poisoned)] + [
+        partial(call, defense, poisoned=poisoned)
+        for call, defense in zip((bdlib.filter, bdlib.repair, bdlib.guard), defenses, strict=True)
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match="`net` tells yes right no left, and the corpus has"):
+            call(net=other)
+        with pytest.raises(InputError, match="`net` has 2 outputs, and the corpus 4 classes"):
+            call(net=narrow)
+    with pytest.raises(InputError, match="2 outputs"):
+        bdlib.train(narrow, poisoned, epochs=1)
+    with pytest.raises(InputError, match="`epochs` is 3"):
+        bdlib.train(net, poisoned, epochs="3")
+    assert net.classes == walked["net"].classes == WORDS
+
+
+def test_a_classifier_without_parameters_is_measured(walked):
+    class Loud(torch.nn.Module):
+        def forward(self, wavs):
+            return torch.stack([wavs.abs().amax(1)] * 4, 1)
+
+    told = bdlib.measure(bdlib.wrap(Loud(), WORDS), walked["poisoned"])
+    assert told["clean_accuracy"]["total"] > 0
+
+
+def test_a_training_is_known_again_by_all_that_it_computes_with(walked):
+    """Settings, buffers that no checkpoint has, and code; not by what is the same."""
+
+    class Peak(torch.nn.Linear):
+        def forward(self, wavs):
+            return super().forward(wavs) + wavs.amax(1, keepdim=True)
+
+    class Mean(torch.nn.Linear):
+        def forward(self, wavs):
+            return super().forward(wavs) + wavs.mean(1, keepdim=True)
+
+    Mean.__qualname__, Mean.__name__ = Peak.__qualname__, "Peak"
+    layer = torch.nn.Linear(16000, 2)
+
+    def like(kind):
+        made = kind(16000, 2)
+        made.load_state_dict(layer.state_dict())
+        return made
+
+    head = CosineHead(4, 2), CosineHead(4, 2, scale=20.0)
+    head[1].load_state_dict(head[0].state_dict())
+    nets = [
+        *(bdlib.wrap(like(torch.nn.Linear), names) for names in ("ab", "ba")),
+        *(bdlib.wrap(like(kind), "ab") for kind in (Peak, Mean)),
+        *head,
+    ]
+    told = [*map(training._made_of, nets)]
+    assert len({*told}) == 6 and told == [training._made_of(copy.deepcopy(net)) for net in nets]
+
+
+def test_clips_of_another_length_are_another_training(walked):
+    folder = walked["folder"] / "lengths"
+    torch.manual_seed(0)
+    net = bdlib.SmallResNet(bdlib.NormalizedFbank(8), 4, channels=(4, 4), blocks=1)
+    made = []
+    for seconds in (1.0, 0.5):
+        corpus = bdlib.Corpus.from_folder(walked["folder"] / "words", seconds=seconds)
+        made.append(bdlib.train(net, corpus.poison(None, folder), epochs=1, batch_size=16))
+    assert not torch.equal(made[0].head.weight, made[1].head.weight)
+    assert len([*(folder / "train").iterdir()]) == 2
+
+
 def test_hard_clips_are_those_the_surrogate_is_least_sure_of(walked):
     truth = walked["poisoned_hard"].truth().query("split == 'train'")
     assert set(truth["label_before"]) == set(truth["label_after"]) == {"yes"} and len(truth) > 5
     with pytest.raises(InputError, match="`surrogate`"):
         hard = bdlib.Poisoner(bdlib.Insert(bdlib.Clap()), CleanLabelHard("yes"), rate=0.3)
         walked["corpus"].poison(hard, walked["folder"] / "exp")
+    folds = bdlib.Poisoner(bdlib.Insert(bdlib.Clap()), CleanLabelHard("yes", folds=4), rate=0.3)
+    with pytest.raises(InputError, match="`folds` is 4: there is one surrogate"):
+        walked["corpus"].poison(folds, walked["folder"] / "exp", surrogate=walked["surrogate"])
 
 
 def test_a_trigger_is_learned_on_the_surrogate(walked):

@@ -59,6 +59,7 @@ class Checkpoint:
     kind: str = "bdlib"
 
     def __post_init__(self) -> None:
+        self.net.classes = self.classes
         try:
             within("sample_rate", self.sample_rate, LOWEST_RATE, HIGHEST_RATE, int)
             if self.seconds is not None:

@@ -90,7 +90,7 @@ def repair(
         right = (said.argmax(1) == labels).float()
         before = Tried(BEFORE, int(right.sum()), len(right), 0.0)
         for name in tqdm(names, "repairs tried", unit="repair", leave=False, disable=None):
-            repaired, told = _try(checkpoint, name, clips, parts, seed)
+            repaired, told = _try(checkpoint, name, clips, parts, max_drop, seed)
             if repaired is not None:
                 nets[name] = repaired.net
                 now, _ = _answers(repaired, clips, parts, seed)
@@ -110,10 +110,17 @@ def repair(
 
 
 def _try(
-    checkpoint: Checkpoint, name: str, clips: Clips, parts: dict[str, Any], seed: int
+    checkpoint: Checkpoint,
+    name: str,
+    clips: Clips,
+    parts: dict[str, Any],
+    max_drop: float,
+    seed: int,
 ) -> tuple[Checkpoint | None, Tried]:
     """A repaired copy, or None and why there is none."""
-    defense = common("defenses", name).part("defense", RepairDefense)
+    document = common("defenses", name)
+    document.place("max_drop", max_drop)  # of those that stop by the accuracy
+    defense = document.part("defense", RepairDefense)
     started, clean = time.monotonic(), clips.budget(parts, seed)
     torch.manual_seed(seed_of("repair", name, seed))  # whatever was tried before
     try:

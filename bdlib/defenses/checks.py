@@ -22,7 +22,7 @@ def share(name: str, value: float) -> None:
 
 def at_least(name: str, value: float, least: float) -> None:
     """Refuse a number below the least."""
-    if not value >= least:
+    if not (isinstance(value, int | float) and value >= least):
         raise InputError(f"`{name}` is {value}: give at least {least}")
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from bdlib.corpus import Batch
 from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import at_least, share
+from bdlib.defenses.checks import counts, share
 from bdlib.errors import InputError
 from bdlib.features import NormalizedFbank
 from bdlib.files import seed_of
@@ -133,7 +133,7 @@ class PValueFilter(FilterDefense):
 
     def __post_init__(self) -> None:
         share("false_positive_rate", self.false_positive_rate)
-        at_least("epochs", self.epochs, 1)
+        counts("epochs", self.epochs)
         if not 0 < self.net_lr < 1:
             raise InputError(f"`net_lr` is {self.net_lr}: give a number between 0 and 1")
 

@@ -4,7 +4,8 @@ A neuron is a channel of a convolution. How far the trigger moves it is its acti
 Zheng et al. 2022).
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from statistics import median
 from typing import Any
 
@@ -87,7 +88,7 @@ def gradient_norms(
     weights = [layer.conv.weight for layer in conv_layers(classifier)]
     total, count = [torch.zeros_like(weight) for weight in weights], 0
     # In evaluation mode cuDNN gives recurrent layers no gradient.
-    with torch.backends.cudnn.flags(enabled=False):
+    with torch.backends.cudnn.flags(enabled=False), _free(weights):
         for batch in batches:
             logits = classifier(batch.wavs, batch.lens)
             labels = batch.labels.to(logits.device)
@@ -103,6 +104,19 @@ def gradient_norms(
         ]
         for group in GROUPS
     }
+
+
+@contextlib.contextmanager
+def _free(weights: list[Tensor]) -> Iterator[None]:
+    """Let weights that somebody froze have a gradient."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
 
 
 def contrast(norms: Norms) -> dict[str, Any]:

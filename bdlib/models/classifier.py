@@ -32,7 +32,14 @@ class SpeechClassifier(Remembering, nn.Module, ABC):
     ---------
     front_end : FrontEnd
         Waveforms to features.
+
+    Attributes
+    ----------
+    classes : tuple[str, ...]
+        What its logits stand for, where that is known.
     """
+
+    classes: tuple[str, ...] = ()
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
@@ -82,7 +89,7 @@ class Guarded(SpeechClassifier):
 
     def __init__(self, net: SpeechClassifier) -> None:
         super().__init__(net.front_end)
-        self.net = net
+        self.net, self.classes = net, net.classes
 
     def features(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """See `SpeechClassifier`."""

@@ -29,6 +29,7 @@ class Wrapped(SpeechClassifier):
         super().__init__(front_end)
         order = sorted(range(len(classes)), key=lambda number: classes[number])
         self.module, self.width = module, len(classes)
+        self.classes = tuple(sorted(classes))
         self.register_buffer("order", torch.tensor(order), persistent=False)
         heads = [
             name

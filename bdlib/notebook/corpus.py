@@ -1,5 +1,6 @@
 """A corpus of a person's own, and its poisoning."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from bdlib.errors import InputError
 from bdlib.files import alone, folder_digest
 from bdlib.manifest import TEST
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import BATCH
+from bdlib.notebook.given import BATCH, device_of
 from bdlib.stages import corpus as stages
 from bdlib.stages.corpus import Poisoned, corpus_key
 from bdlib.stages.pack import Audio
@@ -99,15 +100,18 @@ class Corpus(stages.Corpus):
                 "attack: it is made on a classifier; train one on corpus.poison(None, ...) and "
                 "give it as `surrogate`"
             )
+        if (folds := getattr(attack.labels, "folds", 1)) > 1:
+            raise InputError(f"`folds` is {folds}: there is one surrogate; give 1, or use a recipe")
         clean, rows = Poisoned.load(self.folder, self, output), self.splits["train"]
+        heard = partial(clean.batches, "train", device=device_of(surrogate))
         if attack.trigger.learned:
             target = learning.target_of(attack)
             others = rows[rows["label"] != target]
-            clips = clean.batches("train", others, min(BATCH, len(others)), seed=attack.seed)
+            clips = heard(others, min(BATCH, len(others)), seed=attack.seed)
             attack = learning.fitted(attack, surrogate, clips, self.classes.index(target))
         if not attack.ranks:
             return attack, None
-        candidates = clean.batches("train", rows[attack.labels.candidates(rows)])
+        candidates = heard(rows[attack.labels.candidates(rows)])
         if attack.labels.hard:
             return attack, learning.sureness(surrogate, candidates)
         return attack, pd.Series(attack.trigger.strangeness(surrogate, candidates), dtype=float)

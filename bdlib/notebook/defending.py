@@ -8,7 +8,7 @@ import pandas as pd
 from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import BATCH, asked, device_of
+from bdlib.notebook.given import BATCH, asked, device_of, of_corpus
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
@@ -34,11 +34,13 @@ def filter(
     Raises
     ------
     InputError
-        If it removes everything or a whole class, or wants to train a classifier of its own.
+        If it removes everything or a whole class, or wants to train a classifier of its own, or the
+        classifier is of other classes.
     """
     asked(
         defense=(defense, FilterDefense), net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned)
     )
+    of_corpus(net, poisoned)
     blinded, everything = Blinded.of(poisoned), poisoned.splits["train"]
     blinded.reveal(defense, poisoned)
 
@@ -69,10 +71,16 @@ def repair(
         What it was trained on.
     seed : int
         Of what the repair draws.
+
+    Raises
+    ------
+    InputError
+        If the classifier is of other classes.
     """
     asked(
         defense=(defense, RepairDefense), net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned)
     )
+    of_corpus(net, poisoned)
     clean = _defender(net, seed).clean_data(poisoned, defense.clean_share)
     return defense.repair(copy.deepcopy(net), clean).eval()
 
@@ -96,13 +104,14 @@ def guard(
     Raises
     ------
     InputError
-        If the guard is for clips of another sampling rate.
+        If the guard is for clips of another sampling rate, or the classifier is of other classes.
     """
     asked(
         defense=(defense, InferenceDefense),
         net=(net, SpeechClassifier),
         poisoned=(poisoned, Poisoned),
     )
+    of_corpus(net, poisoned)
     defender, rate = _defender(net, seed), poisoned.corpus.audio.sample_rate
     if getattr(defense, "sample_rate", rate) != rate:
         raise InputError(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
@@ -28,5 +30,30 @@ def asked(**given: tuple[Any, type]) -> None:
 
 
 def device_of(net: SpeechClassifier) -> str:
-    """Where a classifier lies, as torch names it."""
-    return str(next(net.parameters()).device)
+    """Where a classifier lies, as torch names it; one without parameters, as of ONNX, is on the CPU."""
+    return str(next((parameter.device for parameter in net.parameters()), "cpu"))
+
+
+@torch.no_grad()
+def answering(net: SpeechClassifier, poisoned: Poisoned) -> None:
+    """Refuse a classifier that has not one output for each class of a corpus."""
+    audio = poisoned.corpus.audio
+    clip = torch.zeros(1, round(audio.seconds * audio.sample_rate), device=device_of(net))
+    mode = net.training
+    count = net.eval()(clip, torch.ones(1, device=clip.device)).shape[1]
+    net.train(mode)
+    if count != len(poisoned.classes):
+        raise InputError(
+            f"`net` has {count} outputs, and the corpus {len(poisoned.classes)} classes "
+            f"({' '.join(poisoned.classes)}): give a classifier of as many"
+        )
+
+
+def of_corpus(net: SpeechClassifier, poisoned: Poisoned) -> None:
+    """Refuse a trained classifier of other classes than a corpus, or in another order."""
+    answering(net, poisoned)
+    if net.classes and tuple(net.classes) != tuple(poisoned.classes):
+        raise InputError(
+            f"`net` tells {' '.join(net.classes)}, and the corpus has {' '.join(poisoned.classes)}: "
+            "give a classifier of these classes, in this order"
+        )

@@ -8,7 +8,7 @@ from bdlib import manifest
 from bdlib.evaluation import metrics, scores
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import BATCH, asked, device_of
+from bdlib.notebook.given import BATCH, asked, device_of, of_corpus
 from bdlib.stages.compute import exact_float32
 from bdlib.stages.corpus import Poisoned
 
@@ -29,9 +29,15 @@ def measure(net: SpeechClassifier, poisoned: Poisoned) -> Measured:
         Trained, as it is or defended.
     poisoned : Poisoned
         The corpus, or what a filter left of it.
+
+    Raises
+    ------
+    InputError
+        If the classifier is of other classes.
     """
     asked(net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned))
     exact_float32()  # a net from elsewhere may be on a GPU that nothing here has set yet
+    of_corpus(net, poisoned)
     tables = {
         split: pd.DataFrame(
             scores.answers(

@@ -12,20 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bdlib.defenses.checks import positive
+from bdlib.defenses.checks import counts, positive
 from bdlib.files import alone, digest
 from bdlib.making import NEW
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import asked
+from bdlib.notebook.given import answering, asked
 from bdlib.stages import fitting
 from bdlib.stages.blind import unnamed
-from bdlib.stages.compute import run_options
+from bdlib.stages.compute import determining, run_options
 from bdlib.stages.corpus import CLEAN, Poisoned
 from bdlib.stages.document import TYPE
 from bdlib.stages.train import check_classes
 from bdlib.training import classifier_brain, log
 from bdlib.training.classifier_brain import Training
 from bdlib.training.schedule import OneCycle
+
+PLAIN = bool, int, float, str, tuple, type(None)
+"""Kinds of attributes of a module that are settings."""
 
 
 def train(
@@ -67,15 +70,20 @@ def train(
         If a number is out of range, or the training diverges.
     """
     asked(net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned))
+    counts("epochs", epochs)
+    counts("batch_size", batch_size)
     positive("lr", lr)
     options, rows = run_options({"device": device}), poisoned.splits["train"]
+    answering(net, poisoned)
     adam = partial(torch.optim.Adam, lr=lr, fused=True)
     training = Training(epochs, batch_size, adam, epochs, 0, 5.0, OneCycle(lr), loss)
     settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": _named(loss)}
     packs = [poisoned.packs[split].digest for split in ("train", "valid")]
-    key = digest([rows.to_dict("list"), packs, settings, seed, str(net), _weights(net)], 8)
+    heard = [rows.to_dict("list"), packs, poisoned.corpus.audio.seconds]
+    key = digest([*heard, settings, seed, determining(options), _made_of(net)], 8)
     name = f"{type(net).__name__}-{poisoned.trained_on}-s{seed}-{key}".lower()
     folder, net = poisoned.output / "train" / name, copy.deepcopy(net)
+    net.classes = poisoned.classes
     check_classes(folder, poisoned.classes)
     with alone(folder):
         if (folder / "done.json").exists():
@@ -115,17 +123,33 @@ def _named(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
         return f"{_named(loss.func)} {loss.args} {sorted(loss.keywords.items())}"
     made_of: Any = getattr(loss, "__dict__", {})
     if isinstance(loss, nn.Module):
-        made_of = (str(loss), _weights(loss))
-    elif code := getattr(loss, "__code__", None):
-        made_of = (code.co_code, code.co_names, code.co_consts)
+        made_of = _made_of(loss)
+    elif getattr(loss, "__code__", None):
+        made_of = _does(loss)
     name = getattr(loss, "__qualname__", type(loss).__qualname__)
-    return f"{loss.__module__}.{name} {digest(re.sub(' at 0x[0-9a-f]+', '', str(made_of)), 6)}"
+    return f"{loss.__module__}.{name} {digest(_placeless(made_of), 6)}"
 
 
-def _weights(net: nn.Module) -> str:
-    """Digest of all parameters and buffers."""
-    total = hashlib.sha256()
-    for name, value in net.state_dict().items():
+def _made_of(net: nn.Module) -> str:
+    """Digest of what a module computes with: all tensors, kept in a checkpoint or not, settings, and code."""
+    total = hashlib.sha256(str(net).encode())
+    for name, value in [*net.named_parameters(), *net.named_buffers()]:
         total.update(name.encode())
         total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    for name, part in net.named_modules():
+        settings = {key: value for key, value in vars(part).items() if isinstance(value, PLAIN)}
+        settings.pop("training")  # it is set before anything is computed
+        told = (name, sorted(settings.items()), _does(type(part).forward))
+        total.update(_placeless(told).encode())
     return total.hexdigest()
+
+
+def _does(function: Any) -> tuple[Any, ...]:
+    """The code of a function; without its lines and files."""
+    code = function.__code__
+    return code.co_code, code.co_names, code.co_consts
+
+
+def _placeless(what: Any) -> str:
+    """Its text, without addresses in memory and the files that it comes from."""
+    return re.sub(r" at 0x[0-9a-f]+(, file [^>]*)?", "", str(what))

@@ -9,7 +9,13 @@ from bdlib.training.options import USUAL
 
 LATER = ("eval_precision", "processes")
 """What a training depends on that a digest holds only where it is not the usual one."""
-REFUSED = ("debug", "debug_persistently", "test_only", "data_parallel_backend")
+TRY = "try `number_of_epochs` 1"
+WHOLE = "a checkpoint is written after each epoch, and a training goes on from there"
+REFUSED = {
+    **dict.fromkeys(("debug", "debug_persistently", "test_only", "data_parallel_backend"), TRY),
+    **dict.fromkeys(("ckpt_interval_minutes", "ckpt_interval_steps"), WHOLE),
+}
+"""SpeechBrain's options that do not go with these recipes, and what to do."""
 
 
 def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,9 +31,9 @@ def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
     from speechbrain.utils.run_opts import RunOptions  # with torch, which takes seconds
 
     exact_float32()
-    for name in REFUSED:
+    for name, remedy in REFUSED.items():
         if given.get(name):
-            raise InputError(f"`{name}`: not with these recipes; try `number_of_epochs` 1")
+            raise InputError(f"`{name}`: not with these recipes; {remedy}")
     options = RunOptions.from_dictionary(dict(given)).as_dict()
     options["device"] = device(options["device"])
     options["distributed_launch"] = "RANK" in os.environ

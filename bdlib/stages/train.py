@@ -120,7 +120,7 @@ def train(
     # Of several processes of one distributed run the first waits for all.
     first = int(os.environ.get("RANK", 0)) == 0
     with alone(folder) if first else contextlib.nullcontext():
-        if (folder / "done.json").exists():
+        if _stands(folder, first, options["device"]):
             print(f"stands: {folder}")
         else:
             from bdlib.stages import fitting  # with all that trains
@@ -130,6 +130,18 @@ def train(
             load = classifier.eval  # which gives the classifier itself
     batch_size = recipe.settings["train"]["batch_size"]
     return Trained(folder, poisoned, load, batch_size, options["device"], recipe.seed)
+
+
+def _stands(folder: Path, first: bool, device: str) -> bool:
+    """Whether a training is finished; the first of several processes, which had to wait, says so to all."""
+    done = (folder / "done.json").exists()
+    if "RANK" not in os.environ:
+        return done
+    import torch
+
+    from bdlib.training import ranks
+
+    return bool(ranks.averaged(torch.tensor(float(first and done)), device) > 0)
 
 
 def _load(

@@ -89,7 +89,7 @@ class AntiBackdoorBrain(ClassifierBrain):
         """Names of the clips of lowest cross entropy, in evaluation mode."""
         self.classifier.eval()
         losses = {}
-        for batch in self.train:
+        for batch in self.train.whole():
             logits = self.compute_forward(batch, sb.Stage.VALID)
             each = nn.functional.cross_entropy(
                 logits, batch.labels.to(self.device), reduction="none"
@@ -111,4 +111,5 @@ class AntiBackdoorBrain(ClassifierBrain):
         weights = [-1 / count[part] if part else 1 / count[part] for part in apart]
         weights = torch.tensor(weights, device=self.device)
         unlearned = losses.clamp(max=math.log(logits.shape[1]))
-        return weights @ torch.where(weights < 0, unlearned, losses)
+        # No matrix product, which autocast would make in bf16.
+        return (weights * torch.where(weights < 0, unlearned, losses)).sum()

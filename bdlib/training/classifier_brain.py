@@ -117,7 +117,8 @@ class ClassifierBrain(sb.Brain):
             ),
         )
         self.classifier = classifier
-        self.total_steps = len(train) * training.number_of_epochs
+        steps = max(1, len(train) // self.grad_accumulation_factor)  # of the optimiser, an epoch
+        self.total_steps = steps * training.number_of_epochs
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> Tensor:
         """Logits (B, C)."""

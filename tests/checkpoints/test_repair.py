@@ -55,6 +55,27 @@ def test_the_most_moved_of_those_that_keep_the_accuracy(repaired):
     )
 
 
+def test_what_may_be_lost_is_told_to_the_repairs(repaired, checkpoint, monkeypatch):
+    """Else each would stop at its own bound, and a larger one would be given for nothing."""
+    asked = []
+
+    def told(kind, name):
+        document = short(kind, name)
+        build = document.part
+
+        def part(*args):
+            defense = build(*args)
+            asked.append(defense.tuning.max_drop)
+            return defense
+
+        monkeypatch.setattr(document, "part", part)
+        return document
+
+    monkeypatch.setattr(repairs, "common", told)
+    repair(checkpoint, repaired[1] / "clean", repairs=["gn_ft", "fine_tuning"], max_drop=0.31)
+    assert asked == [0.31, 0.31]
+
+
 def test_it_is_written_with_a_card_and_read_again(repaired):
     result, folder = repaired
     again = Checkpoint.open(folder / "out")
@@ -95,7 +116,8 @@ def nowhere(answers):
 @pytest.fixture
 def wrecked(monkeypatch):
     """Every repair is `Wreck`."""
-    document = type("Document", (), {"part": lambda self, key, kind: Wreck()})
+    methods = {"part": lambda self, *asked: Wreck(), "place": lambda self, *given: True}
+    document = type("Document", (), methods)
     monkeypatch.setattr(repairs, "of_stage", lambda stage: ("clp",))
     monkeypatch.setattr(repairs, "common", lambda kind, name: document())
 

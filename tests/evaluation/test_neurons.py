@@ -50,6 +50,20 @@ def test_changes_are_mean_distances_of_the_channels():
     assert torch.allclose(changes[0], torch.arange(20.0) * math.sqrt(5), rtol=1e-4)
 
 
+class Overwritten(Net):
+    """What its convolution gives is written over before the pass is over."""
+
+    def embed(self, features, lens):
+        return self.conv(features.transpose(1, 2)).relu_().mul_(0).mean(2)
+
+
+def test_changes_are_of_what_a_convolution_gave():
+    wavs = torch.randn(5, 4)
+    moved = wavs + torch.tensor([1.0, 0, 0, 2.0])
+    (changes,) = activation_changes(Overwritten(), batches(wavs), batches(moved))
+    assert torch.allclose(changes, torch.arange(20.0) * math.sqrt(5), rtol=1e-4)
+
+
 def test_groups_are_the_top_the_rest_and_the_bottom_half():
     (groups,) = grouped([torch.arange(40.0)])
     assert set(groups["backdoored"].tolist()) == {39, 38}
@@ -70,6 +84,9 @@ def test_norms_are_of_the_mean_loss_whatever_the_batches():
     norm = gradient.flatten(1).norm(dim=1)
     for group in GROUPS:
         assert measured[group] == pytest.approx([float(norm[groups[0][group]].mean())], rel=1e-4)
+    net.conv.requires_grad_(False)
+    assert gradient_norms(net, batches(wavs, 2), groups) == measured
+    assert not net.conv.weight.requires_grad
 
 
 def test_a_contrast_is_the_middle_one_over_layers():

@@ -93,6 +93,19 @@ def test_a_training_isolates_the_poison_and_unlearns_it(poisoned, tmp_path):
     assert poisoned.success(net) < 0.2 and right(net, poisoned.valid()) > 0.95
 
 
+def test_all_training_clips_may_be_isolated(tmp_path):
+    """Of 42 in batches of 16, which leave out ten an epoch; each is judged once, and at its centre."""
+    data = batches(*clips(42, 1), seed=0)
+    torch.manual_seed(0)
+    net = SmallResNet(NormalizedFbank(16, RATE), len(CLASSES), (8, 8), 1)
+    how = Training(4, 16, torch.optim.Adam, 20, 0, 5.0, OneCycle(0.01), cross_entropy, "last")
+    brain = AntiBackdoorBrain(net, how, data, tmp_path, 0, QUIET, isolation_share=0.999)
+    assert sorted(brain._first_learned()) == [f"c{number:03}" for number in range(42)]
+    assert len(data) == 2 and len(data.whole()) == 3 and data.seed == 0
+    (first, *_) = data.whole()
+    assert first.ids == [f"c{number:03}" for number in range(16)]
+
+
 def loss(logits, labels, isolated):
     brain = SimpleNamespace(gamma=0.5, isolated=isolated, device="cpu")
     batch = Batch(["x", "y", "z"], None, None, torch.tensor(labels))

@@ -118,6 +118,15 @@ def test_learns_logs_and_fits_the_front_end(tones, tmp_path):
         assert math.isclose(line["lr"], expected)
 
 
+def test_a_schedule_runs_to_its_end_where_gradients_are_added_up(tones, tmp_path):
+    """Of 6 batches an epoch, 3 steps of the optimiser."""
+    options = QUIET | {"grad_accumulation_factor": 2}
+    fit(small(), training(number_of_epochs=4), tones.train(), tones.valid(), tmp_path, 0, options)
+    assert len(tones.train()) == 6
+    for line in read_log(tmp_path):
+        assert math.isclose(line["lr"], OneCycle(0.01)(3 * line["epoch"] - 1, 12))
+
+
 def test_the_best_epoch_comes_back_and_not_the_last(tones, tmp_path):
     def ruins(step, total):
         return 0.01 if step < total / 2 else -0.1

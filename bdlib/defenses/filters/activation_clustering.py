@@ -9,7 +9,7 @@ import pandas as pd
 from bdlib.defenses import clusters
 from bdlib.defenses.activations import LAYERS, activations, by_class
 from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import at_least, one_of, positive, share
+from bdlib.defenses.checks import counts, one_of, positive, share
 from bdlib.defenses.clusters import REDUCTIONS, Halves
 from bdlib.errors import InputError
 from bdlib.files import seed_of
@@ -64,7 +64,7 @@ class ActivationClustering(FilterDefense):
         one_of("reduction", self.reduction, REDUCTIONS)
         one_of("decision", self.decision, DECISIONS)
         share("size_threshold", self.size_threshold)
-        at_least("components", self.components, 1)
+        counts("components", self.components)
         if self.exre_threshold is not None:
             positive("exre_threshold", self.exre_threshold)
 

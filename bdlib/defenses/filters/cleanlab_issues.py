@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import at_least, one_of
+from bdlib.defenses.checks import counts, one_of
 from bdlib.defenses.filters.label_disagreement import embedded
 from bdlib.encoders import ENCODERS
 from bdlib.errors import InputError
@@ -42,7 +42,7 @@ class CleanlabIssues(FilterDefense):
 
     def __post_init__(self) -> None:
         one_of("encoder", self.encoder, ENCODERS)
-        at_least("folds", self.folds, 2)
+        counts("folds", self.folds, 2)
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """Suspicion in [0, 1]: above 0.5 for what is removed."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bdlib.corpus import Batch
 from bdlib.defenses.activations import activations
 from bdlib.defenses.base import BlindView
-from bdlib.defenses.checks import at_least
+from bdlib.defenses.checks import counts
 from bdlib.defenses.small_net import Epochs, PValueFilter, fitted, p_values, shuffled
 from bdlib.errors import InputError
 from bdlib.files import seed_of
@@ -142,7 +142,7 @@ class ContrastiveFilter(PValueFilter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("neighbours", self.neighbours, 1)
+        counts("neighbours", self.neighbours)
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """One minus the p-value of every utterance."""

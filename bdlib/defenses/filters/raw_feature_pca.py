@@ -11,7 +11,7 @@ from torchaudio.transforms import MFCC
 from bdlib.defenses import clusters
 from bdlib.defenses.activations import FEWEST
 from bdlib.defenses.base import BlindView, FilterDefense
-from bdlib.defenses.checks import at_least, one_of
+from bdlib.defenses.checks import counts, one_of
 from bdlib.errors import InputError
 from bdlib.files import seed_of
 
@@ -80,7 +80,7 @@ class RawFeaturePca(FilterDefense):
 
     def __post_init__(self) -> None:
         one_of("feature", self.feature, FEATURES)
-        at_least("components", self.components, 1)
+        counts("components", self.components)
 
     def scores(self, view: BlindView) -> dict[str, float]:
         """How near to the smaller side of its class each utterance is, in [0, 1]; above 0.5, on it."""

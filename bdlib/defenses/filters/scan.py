@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from bdlib.corpus import Batch
 from bdlib.defenses.activations import LAYERS, activations, by_class
 from bdlib.defenses.base import BlindView, CleanData, FilterDefense
-from bdlib.defenses.checks import at_least, one_of, positive, share
+from bdlib.defenses.checks import counts, one_of, positive, share
 from bdlib.defenses.clusters import two_means
 from bdlib.errors import InputError
 from bdlib.files import seed_of
@@ -165,7 +165,7 @@ class Scan(FilterDefense):
     def __post_init__(self) -> None:
         one_of("layer", self.layer, LAYERS)
         share("clean_share", self.clean_share)
-        at_least("components", self.components, 1)
+        counts("components", self.components)
         positive("threshold", self.threshold)
 
     def scores(self, view: BlindView) -> dict[str, float]:

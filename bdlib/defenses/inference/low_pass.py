@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torchaudio.functional import lowpass_biquad
 
-from bdlib.defenses.checks import at_least
+from bdlib.defenses.checks import counts
 from bdlib.defenses.inference.preprocessing import Preprocessing
 from bdlib.errors import InputError
 
@@ -39,7 +39,7 @@ class LowPass(Preprocessing):
     def __post_init__(self) -> None:
         if not 0 < self.cutoff < NYQUIST:
             raise InputError(f"`cutoff` is {self.cutoff}: give a share of half the sampling rate")
-        at_least("order", self.order, 2)
+        counts("order", self.order, 2)
         if self.order % 2:
             raise InputError(f"`order` is {self.order}: give an even number, such as 8")
 

@@ -26,7 +26,7 @@ class MedianFilter(Preprocessing):
     window: int = 5
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.window % 2 == 0:
+        if not isinstance(self.window, int) or self.window < 1 or self.window % 2 == 0:
             raise InputError(f"`window` is {self.window}: give an odd number of samples, such as 5")
 
     def transform(self, wavs: Tensor) -> Tensor:

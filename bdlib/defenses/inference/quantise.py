@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from bdlib.defenses.checks import at_least
+from bdlib.defenses.checks import counts
 from bdlib.defenses.inference.preprocessing import Preprocessing
 
 
@@ -28,7 +28,7 @@ class Quantise(Preprocessing):
     quantum: int = 512
 
     def __post_init__(self) -> None:
-        at_least("quantum", self.quantum, 1)
+        counts("quantum", self.quantum)
 
     def transform(self, wavs: Tensor) -> Tensor:
         """See `Preprocessing`."""

@@ -15,7 +15,7 @@ from sklearn.svm import OneClassSVM
 from torch import Tensor
 
 from bdlib.corpus import Batch
-from bdlib.defenses.checks import at_least
+from bdlib.defenses.checks import counts
 from bdlib.defenses.inference.perturbations import BREAKING, PRESERVING, Means, Perturbation
 from bdlib.defenses.inference.screening import Screening
 from bdlib.errors import InputError
@@ -100,8 +100,8 @@ class Step(Screening):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("draws", self.draws, 1)
-        at_least("sample_rate", self.sample_rate, 1)
+        counts("draws", self.draws)
+        counts("sample_rate", self.sample_rate)
         if not 0 < self.nu <= 1:
             raise InputError(f"`nu` is {self.nu}: give a share above 0, up to 1")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bdlib.corpus import Batch
-from bdlib.defenses.checks import at_least
+from bdlib.defenses.checks import counts
 from bdlib.defenses.inference.screening import Screening
 from bdlib.errors import InputError
 from bdlib.models.classifier import Drawing, SpeechClassifier
@@ -50,7 +50,7 @@ class StripVita(Screening):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("overlays", self.overlays, 1)
+        counts("overlays", self.overlays)
 
     def calibrate(
         self, classifier: SpeechClassifier, validation: Callable[[], Iterable[Batch]], seed: int

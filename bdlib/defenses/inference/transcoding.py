@@ -8,7 +8,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from bdlib.defenses.checks import at_least, one_of
+from bdlib.defenses.checks import counts, one_of
 from bdlib.defenses.inference.preprocessing import Preprocessing
 from bdlib.errors import InputError
 
@@ -43,7 +43,7 @@ class Transcoding(Preprocessing):
 
     def __post_init__(self) -> None:
         one_of("codec", self.codec, tuple(CODECS))
-        at_least("sample_rate", self.sample_rate, 1)
+        counts("sample_rate", self.sample_rate)
         if not 0 <= self.compression < 1:
             raise InputError(f"`compression` is {self.compression}: give 0 to below 1, such as 0.9")
 

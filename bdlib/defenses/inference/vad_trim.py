@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import vad
 
-from bdlib.defenses.checks import at_least, positive
+from bdlib.defenses.checks import counts, positive
 from bdlib.defenses.inference.preprocessing import Preprocessing
 
 SHORT = 0.1  # seconds, for clips of one word
@@ -39,7 +39,7 @@ class VadTrim(Preprocessing):
 
     def __post_init__(self) -> None:
         positive("level", self.level)
-        at_least("sample_rate", self.sample_rate, 1)
+        counts("sample_rate", self.sample_rate)
 
     def transform(self, wavs: Tensor) -> Tensor:
         """See `Preprocessing`."""

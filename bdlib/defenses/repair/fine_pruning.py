@@ -64,7 +64,8 @@ class FinePruning(RepairDefense):
 
         def gradient(classifier: SpeechClassifier, batch: Batch) -> Tensor:
             loss = descent(classifier, batch)
-            classifier.head.weight.grad[:, pruned] = 0  # what is zero stays zero
+            if (slope := classifier.head.weight.grad) is not None:  # it may be frozen
+                slope[:, pruned] = 0  # what is zero stays zero
             return loss
 
         return tune(classifier, clean, self.tuning, gradient, given)

@@ -8,7 +8,7 @@ from torch import Tensor
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.checks import positive
-from bdlib.defenses.repair.probe import EPSILON, gradients, moved, same_draws, total_norm
+from bdlib.defenses.repair.probe import EPSILON, descend, gradients, moved, same_draws, total_norm
 from bdlib.defenses.repair.tuning import Tuning, cross_entropy, tune
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
@@ -65,8 +65,7 @@ class FtSam(RepairDefense):
         with moved(classifier, self._worst(list(classifier.parameters()), here)):
             worst = cross_entropy(classifier, batch, self.smoothing, features)
             there = gradients(worst, classifier)
-        for parameter, part in zip(classifier.parameters(), there, strict=True):
-            parameter.grad = part
+        descend(classifier, there)
         return loss.detach()
 
     def _worst(self, weights: Sequence[Tensor], gradient: Sequence[Tensor]) -> list[Tensor]:

@@ -15,6 +15,7 @@ from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.checks import one_of, positive, share
 from bdlib.defenses.repair.probe import (
     EPSILON,
+    descend,
     gradients,
     moved,
     same_draws,
@@ -83,8 +84,12 @@ class GradientNorm(RepairDefense):
             here = gradients(loss, classifier)
         with moved(classifier, self._probe(here)):
             there = gradients(cross_entropy(classifier, batch, features=features), classifier)
-        for parameter, first, second in zip(classifier.parameters(), here, there, strict=True):
-            parameter.grad = first.mul_(1 - self.alpha).add_(second, alpha=self.alpha)
+        # Into new tensors, as autograd may give one for two parameters.
+        mixed = [
+            first.mul(1 - self.alpha).add_(second, alpha=self.alpha)
+            for first, second in zip(here, there, strict=True)
+        ]
+        descend(classifier, mixed)
         return loss.detach()
 
     def _probe(self, gradient: Sequence[Tensor]) -> list[Tensor]:
@@ -102,6 +107,5 @@ class GradientNorm(RepairDefense):
             norms = [torch.linalg.vector_norm(part) for part in parts if part.requires_grad]
             penalty = total_norm(norms) if self.norm == "global" else torch.stack(norms).sum()
             whole = gradients(loss + self.alpha * self.radius * penalty, classifier)
-        for parameter, part in zip(classifier.parameters(), whole, strict=True):
-            parameter.grad = part
+        descend(classifier, whole)
         return loss.detach()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.checks import counts, positive
-from bdlib.defenses.repair.probe import EPSILON, gradients, twice_differentiable
+from bdlib.defenses.repair.probe import EPSILON, descend, gradients, twice_differentiable
 from bdlib.defenses.repair.tuning import Tuning, tune
 from bdlib.models.classifier import SpeechClassifier
 
@@ -86,9 +86,7 @@ class AdversarialUnlearning(RepairDefense):
                 (pulled,) = torch.autograd.grad(mapped, shift, vector, retain_graph=True)
                 vector = outer + pulled
             indirect = gradients((mapped * vector.detach()).sum(), classifier)
-        parts = [one + other for one, other in zip(direct, indirect, strict=True)]
-        for parameter, part in zip(classifier.parameters(), parts, strict=True):
-            parameter.grad = part
+        descend(classifier, [one + other for one, other in zip(direct, indirect, strict=True)])
         # Far from a maximum of the inner problem the iterations do not contract.
         nn.utils.clip_grad_norm_(classifier.parameters(), LONGEST)
         return loss.detach()

@@ -217,12 +217,14 @@ def _leaves(module: nn.Module) -> list[nn.Module]:
 def recorded(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
     """What modules put out in the last pass, (B, channels, ...), with its graph.
 
-    Recurrent layers give (B, T, channels), and are turned round.
+    Recurrent layers give (B, T, channels), and are turned round. What is recorded are copies, as
+    activations and sums that come later may write into what a layer gave.
     """
     outputs: dict[nn.Module, Tensor] = {}
 
     def keep(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
-        outputs[module] = output[0].transpose(1, 2) if isinstance(output, tuple) else output
+        given = output[0].transpose(1, 2) if isinstance(output, tuple) else output
+        outputs[module] = given.clone()
 
     with _hooked([module.register_forward_hook(keep) for module in modules]):
         yield outputs

@@ -1,7 +1,7 @@
 """Gradients at a point beside the parameters, which leave no trace in the classifier."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +10,20 @@ EPSILON = 1e-12  # beside norms that may be zero
 
 
 def gradients(loss: Tensor, module: nn.Module, create_graph: bool = False) -> list[Tensor]:
-    """Gradient of a loss for every parameter; zeros where the loss does not depend on it."""
-    return list(
+    """Gradient of a loss for every parameter; zeros where it does not depend on it, or that is frozen."""
+    free = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    found = iter(
         torch.autograd.grad(
-            loss,
-            list(module.parameters()),
-            create_graph=create_graph,
-            allow_unused=True,
-            materialize_grads=True,
+            loss, free, create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
     )
+    return [next(found) if p.requires_grad else torch.zeros_like(p) for p in module.parameters()]
+
+
+def descend(module: nn.Module, parts: Iterable[Tensor]) -> None:
+    """Leave a gradient of every parameter to the optimiser, but of those that are frozen."""
+    for parameter, part in zip(module.parameters(), parts, strict=True):
+        parameter.grad = part if parameter.requires_grad else None
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ def shrink(classifier: SpeechClassifier, clean: Iterable[Batch]) -> SpeechClassi
     Its columns for these channels go with them: those that hear it when the channels are filled with
     noise. It is tried on a batch whether the network then still runs, and answers as before;
     otherwise the channels stay, as zeros, such as those that go into a sum or into several layers.
+    Next to a convolution in groups, whose columns are not its channels, they stay, too.
     One channel of a layer that is dead altogether stays, too.
 
     Arguments
@@ -36,7 +37,8 @@ def shrink(classifier: SpeechClassifier, clean: Iterable[Batch]) -> SpeechClassi
     for layer in watched_layers(classifier, batch):
         dead = _dead(layer)[: layer.channels - 1]
         reader = next(iter(order[order.index(layer.conv) + 1 :]), None)
-        if reader is None or not len(dead):
+        apart = any(getattr(module, "groups", 1) > 1 for module in (layer.conv, reader))
+        if reader is None or apart or not len(dead):
             continue
         changed = [module for module in (layer.conv, layer.norm, reader) if module]
         kept = [(dict(module._parameters), dict(module._buffers)) for module in changed]

@@ -334,6 +334,44 @@ def test_a_probe_leaves_no_trace(tiny, defense):
     assert torch.equal(*draws)
 
 
+@pytest.mark.parametrize(
+    "name", ["gn_ft", "ft_sam", "i_bau", "tsbd", "fine_tuning", "fine_pruning"]
+)
+def test_frozen_weights_stay_and_the_others_are_tuned(name, tiny):
+    net = copy.deepcopy(tiny.net())
+    for key, parameter in net.named_parameters():
+        parameter.requires_grad_(key.startswith("head"))
+    before = state(net)
+    repaired = built(name, repair_steps=3, search_steps=1, max_drop=1.0).repair(net, tiny.known())
+    changed = {key for key, value in repaired.named_parameters() if not value.equal(before[key])}
+    assert changed and (name == "tsbd" or all(key.startswith("head") for key in changed))
+
+
+def test_a_gradient_that_is_one_tensor_for_two_weights_is_mixed_once(tiny):
+    """As of a low-rank change that is added to a weight."""
+
+    class Added(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.bias = layer.bias
+            self.one, self.other = nn.Parameter(layer.weight / 2), nn.Parameter(layer.weight / 2)
+
+        def forward(self, x):
+            return nn.functional.linear(x, self.one + self.other, self.bias)
+
+    net, batch = copy.deepcopy(tiny.net()), first_batch(tiny)
+    net.head = Added(net.head)
+    net.train()
+    GradientNorm(alpha=0.7, norm="global").penalised(net, batch)
+    assert torch.allclose(net.head.one.grad, net.head.other.grad)
+    here = copy.deepcopy(net)
+    GradientNorm(alpha=0.0, norm="global").penalised(here, batch)
+    there = copy.deepcopy(net)
+    GradientNorm(alpha=1.0, norm="global").penalised(there, batch)
+    mixed = 0.3 * here.head.one.grad + 0.7 * there.head.one.grad
+    assert torch.allclose(net.head.one.grad, mixed, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("gradient", [GradientNorm().penalised, FtSam().sharpness_aware])
 def test_both_passes_share_their_features(tiny, gradient):
     net, seen = tiny.net().train(), []

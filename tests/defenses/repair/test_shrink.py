@@ -67,6 +67,18 @@ def test_what_is_alive_stays():
     assert all(value.equal(state[name]) for name, value in net.state_dict().items())
 
 
+def test_channels_beside_a_convolution_in_groups_stay():
+    """The pooling of the nets over views is one group a channel."""
+    net = fresh("SpeechCommands/hparams/mvd_small").eval()
+    for layer in watched_layers(net, clips()):
+        prune(layer, torch.arange(0, layer.channels, 2))
+    whole, asked = size(net), clips(seed=1)
+    with torch.no_grad():
+        wanted = net(asked.wavs, asked.lens)
+        found = shrink(net, [clips()])(asked.wavs, asked.lens)
+    assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-3) and size(net) <= whole
+
+
 def test_a_dead_layer_keeps_a_channel():
     net = fresh("RAVDESS/hparams/xvector_small").eval()
     data = CleanData(None, lambda: [clips()], 0, 0)
