@@ -1,4 +1,4 @@
-"""What the hours of docs/scale.md count: trainings once, and operations as the benches do."""
+"""What the hours of docs/hours.md count: trainings once, and operations as the benches do."""
 
 import importlib
 import math

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables of docs/scale.md: hours of every table of the papers, and what benches measured.
+"""The tables of docs/scale.md and docs/hours.md: hours of every table of the papers, and what benches measured.
 
 scale_tables.py            # writes them between their markers
 scale_tables.py --check    # fails where the page says something else
@@ -107,13 +107,13 @@ def scaling() -> str:
 
 
 BLOCKS: Blocks = {
+    "docs/hours.md": {"hours": hours},
     "docs/scale.md": {
-        "hours": hours,
         "gpu": gpu,
         "langevin": langevin,
         "training": training,
         "scaling": scaling,
-    }
+    },
 }
 
 if __name__ == "__main__":

@@ -261,7 +261,7 @@ def tried(trial: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
     heard = corpus.heard(rows, altered)
     judged = judge(heard.embeddings, heard.labels)
     # Repeated sounds cost as much as all else: tried where they decide, and where nothing should be.
-    repeats = Repeats().find(heard) if "clean" in trial["kind"] else ()
+    repeats = Repeats(judged=judged).find(heard) if "clean" in trial["kind"] else ()
     verdict = decide(heard, judged, [*Moved(called=judged.called).find(heard), *repeats])
     wrong = np.array([name in bad for name in rows["ID"]])
     guilty = {accused.label for accused in verdict.accused}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from bdlib.defenses.crowded import catch_all
 from bdlib.encoders import RATE, SECONDS, cropped
 
 SECOND = 16384  # samples: a second at `RATE`, as a power of two
@@ -29,6 +30,10 @@ COMMON = 0.08  # share of the class's clips that must match above that threshold
 SURE = 1.5  # times the threshold: above it nothing matches by chance
 CLEAR = 0.5  # of those with a sound in the loudest second: of a faintly recorded voice 8 of 22 were sure, of an added sound 9 of 10
 FEWEST = 8  # clips that must be sure: a few takes of one voice can share the noise of a room
+SUSPECTS = 48  # most suspicious clips of a class that are compared, at most a third of it
+AMONG = (
+    0.5  # share of the sure clips that must be among these: of a class's own sound, a third at most
+)
 BATCH = 128
 
 
@@ -48,6 +53,8 @@ class Snippet:
         Where it begins in most of them, and how long it takes.
     of : str
         What of them was compared.
+    suspects : bool
+        Whether it is a sound of the class's suspicious clips, and of few others of it.
     """
 
     label: str
@@ -56,6 +63,7 @@ class Snippet:
     start: float
     seconds: float
     of: str = "the clip"
+    suspects: bool = False
 
 
 def loudest(samples: np.ndarray, length: int = SECOND) -> np.ndarray:
@@ -145,15 +153,29 @@ class Snippets:
         values, lags = zip(*peaks, strict=True)
         return np.concatenate(values), np.concatenate(lags)
 
-    def find(self) -> Iterator[Snippet]:
-        """One sound a class at most: the one that most clips share."""
+    def find(self, suspicion: np.ndarray | None = None) -> Iterator[Snippet]:
+        """One sound a class at most: the one that most of its clips share, or of its suspicious ones.
+
+        Arguments
+        ---------
+        suspicion : np.ndarray | None
+            (N,) of each clip. Then the most suspicious ones of a class are compared, of no class named
+            in underscores: few clips of it may have the sound, if they are among these.
+        """
         generator = np.random.Generator(np.random.PCG64(self.seed))
         members = max(12, round(self.members * (SECOND / self.length) ** 0.5))
         for label in np.unique(self.labels):
             of_class = np.flatnonzero(self.labels == label)
-            drawn = generator.permutation(of_class)[:members]
+            if suspicion is None:
+                drawn = generator.permutation(of_class)[:members]
+            else:
+                few = 0 if catch_all(label) else min(SUSPECTS, len(of_class) // 3)
+                drawn = of_class[np.argsort(-suspicion[of_class], kind="stable")[:few]]
             template = self.template(drawn) if len(drawn) > PARTNERS else None
-            if template is not None and (found := self.matches(label, template)) is not None:
+            suspects = None if suspicion is None else drawn
+            if template is None:
+                continue
+            if (found := self.matches(label, template, suspects)) is not None:
                 yield found
 
     def template(self, clips: np.ndarray) -> torch.Tensor | None:
@@ -175,8 +197,13 @@ class Snippets:
         aligned = [w.roll(-int(s)) for w, s in zip(waves, shift[[*partners, centre]], strict=True)]
         return _loudest_part(torch.stack(aligned).mean(0))
 
-    def matches(self, label: str, template: torch.Tensor) -> Snippet | None:
-        """The clips of a class that have the sound, if those of other classes do not."""
+    def matches(
+        self, label: str, template: torch.Tensor, suspects: np.ndarray | None = None
+    ) -> Snippet | None:
+        """The clips of a class that have the sound, if those of other classes do not.
+
+        Of `suspects`, numbers of clips, it must be a sound of theirs more than of the rest of the class.
+        """
         inside = np.flatnonzero(self.labels == label)
         outside = np.flatnonzero(self.labels != label)
         generator = np.random.Generator(np.random.PCG64(self.seed + 1))
@@ -185,8 +212,15 @@ class Snippets:
         there, _ = self.matched(outside, template)
         least = max(float(np.quantile(there, 1 - RARE)), float(np.median(there)) * 1.5)
         has, sure = here > least, here > SURE * least
-        if sure.sum() < max(FEWEST, self.clear * has.sum()) or has.mean() < COMMON:
+        if sure.sum() < max(FEWEST, self.clear * has.sum()):
             return None
+        if suspects is None and has.mean() < COMMON:
+            return None
+        if suspects is not None:
+            own = np.isin(inside, suspects)
+            if (sure & own).sum() < AMONG * sure.sum():
+                return None
+            has &= own | sure
         begin = int(torch.nonzero(template)[0])
         starts = (lag[has] + begin) % self.length
         taken = int(torch.count_nonzero(template))
@@ -196,11 +230,16 @@ class Snippets:
             here[has] / least,
             float(np.median(starts)) / RATE,
             taken / RATE,
+            suspects=suspects is not None,
         )
 
 
 def shared_sounds(
-    read: Callable[[int], np.ndarray], labels: np.ndarray, seconds: np.ndarray, seed: int = 0
+    read: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    seconds: np.ndarray,
+    seed: int = 0,
+    suspicion: np.ndarray | None = None,
 ) -> list[Snippet]:
     """The sound that clips of a class share, of each class that has one; see `Snippets`.
 
@@ -211,14 +250,23 @@ def shared_sounds(
     ---------
     seconds : np.ndarray
         (N,) how long the clips are.
+    suspicion : np.ndarray | None
+        (N,) how much each sounds like another class. Where a class has no sound of many clips, one of
+        its suspicious clips is looked for.
     """
     length = compared(seconds)
-    found = {sound.label: sound for sound in Snippets(read, labels, length, seed).find()}
+    looks = {"the clip": Snippets(read, labels, length, seed)}
     if length > SECOND:
         loud = Snippets(lambda clip: loudest(read(clip)), labels, SECOND, seed, LOUD, CLEAR)
-        for sound in loud.find():
+        looks["their loudest second"] = loud
+    found: dict[str, Snippet] = {}
+    for of, look in looks.items():
+        for sound in look.find():
             if sound.label not in found or len(sound.clips) > len(found[sound.label].clips):
-                found[sound.label] = replace(sound, of="their loudest second")
+                found[sound.label] = replace(sound, of=of)
+    for of, look in looks.items() if suspicion is not None else ():
+        for sound in look.find(suspicion):
+            found.setdefault(sound.label, replace(sound, of=of))
     return list(found.values())
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # matplotlib takes long to import
 MANY = "attacks/*.jsonl"
 PAGES_OF_PROSE = (
     "README.md", "recipes/*/README.md",
-    *(f"docs/{name}.md" for name in ("fidelity", "leaderboard", "displaced_clips")),
+    *(f"docs/{name}.md" for name in ("fidelity", "neurons", "leaderboard", "displaced_clips")),
 )  # fmt: skip
 BOARD = "leaderboard-"  # begins the names of its pictures
 MADE = "<!-- Made from records by tools/render.py, which overwrites it. -->\n\n"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bdlib.defenses.disagreement import Judgement
 from bdlib.defenses.snippets import shared_sounds
 from bdlib.scanning.evidence import POISON, Evidence, Finding
 from bdlib.scanning.heard import Heard
@@ -18,14 +19,22 @@ class Repeats(Evidence):
     ---------
     seed : int
         Draws the clips that are compared.
+    judged : Judgement | None
+        What labels look like: of a class that they do not call the most suspicious clips are compared,
+        too.
     """
 
     seed: int = 0
+    judged: Judgement | None = None
 
     def find(self, heard: Heard) -> Iterator[Finding]:
         """See `Evidence`."""
         seconds = heard.measure("seconds")
-        for found in shared_sounds(heard.read, heard.labels, seconds, self.seed):
+        suspicion = None if self.judged is None else self.judged.score
+        called = () if self.judged is None else self.judged.called
+        for found in shared_sounds(heard.read, heard.labels, seconds, self.seed, suspicion):
+            if found.suspects and found.label in called:
+                continue
             text = (
                 f"{len(found.clips)} clips of {found.label} share a sound of {found.seconds:.2f} s, "
                 f"mostly at {found.start:.2f} s of {found.of}, that other classes lack"

@@ -209,9 +209,10 @@ def agreement(heard: Heard) -> float:
     return float((likely == given).mean())
 
 
-def evidence(seed: int, fpr: float, called: tuple[str, ...]) -> tuple[Evidence, ...]:
-    """All that is looked at beside labels, which called these classes."""
-    return Moved(fpr, called), Repeats(seed), Duplicates(), Condition(), Traits(), Outliers()
+def evidence(seed: int, fpr: float, judged: Judgement) -> tuple[Evidence, ...]:
+    """All that is looked at beside labels, and what these look like."""
+    moved, repeats = Moved(fpr, judged.called), Repeats(seed, judged)
+    return moved, repeats, Duplicates(), Condition(), Traits(), Outliers()
 
 
 def scan(
@@ -268,7 +269,7 @@ def scan(
     encoder, why = choose(source, task, cache, seed, quiet)
     heard = listen(source, encoder, cache, quiet)
     judged = judge(heard.embeddings, heard.labels, seed, heard.near)
-    findings = [found for part in evidence(seed, fpr, judged.called) for found in part.find(heard)]
+    findings = [found for part in evidence(seed, fpr, judged) for found in part.find(heard)]
     looked = slow.look(heard, seed, quiet) if deep else None
     if looked is not None:
         findings.append(looked.finding())

@@ -13,6 +13,7 @@ from bdlib.defenses.disagreement import judge
 from bdlib.defenses.displaced import DOUBT, Space
 from bdlib.defenses.filters import displaced_clips, label_disagreement
 from bdlib.defenses.filters.displaced_clips import DisplacedClips
+from bdlib.defenses.snippets import Snippet
 from bdlib.errors import InputError
 
 CLASSES, EACH, SIZE = 12, 40, 48  # of `poured`
@@ -270,7 +271,7 @@ def clap_in_a_class(spoken):
         rows = pd.DataFrame({"ID": list(waves), "label": labels})
         pack = SimpleNamespace(waveform=waves.__getitem__, rate=16000)
         classes, given = np.unique(labels, return_inverse=True)
-        judged = SimpleNamespace(classes=tuple(classes), given=given)
+        judged = SimpleNamespace(classes=tuple(classes), given=given, score=np.zeros(90))
         return SimpleNamespace(rows=rows, pack=pack, seed=0), judged
 
     return made
@@ -286,6 +287,17 @@ def test_clips_that_share_a_sound_go(clap_in_a_class):
     gone, scores = repeated(*clap_in_a_class())
     assert gone == list(range(15))
     assert [name for name, score in scores.items() if score > 1] == ["go"]
+
+
+@pytest.mark.parametrize(("suspects", "gone"), [(False, [3, 4]), (True, [3, 4, 7, 20])])
+def test_with_a_sound_of_suspects_all_that_sounds_like_another_class_goes(
+    suspects, gone, clap_in_a_class, monkeypatch
+):
+    view, judged = clap_in_a_class()
+    judged.score[[3, 7, 20, 21, 40]] = 0.2, 0.2, 0.11, 0.09, 0.9
+    sound = Snippet("go", np.array([3, 4]), np.ones(2), 0.0, 0.1, suspects=suspects)
+    monkeypatch.setattr(displaced_clips, "shared_sounds", lambda *asked: [sound])
+    assert repeated(view, judged)[0] == gone
 
 
 def test_a_class_that_is_called_is_not_asked_for_shared_sounds(clap_in_a_class):
@@ -317,7 +329,7 @@ def test_shared_sounds_are_looked_for_at_the_rate_of_the_search(clap_in_a_class,
     monkeypatch.setattr(
         displaced_clips,
         "shared_sounds",
-        lambda read, labels, seconds, seed: asked.append((len(read(0)), seconds[0])) or [],
+        lambda read, labels, seconds, *rest: asked.append((len(read(0)), seconds[0])) or [],
     )
     assert repeated(view, judged)[0] == []
     assert asked == [(32000, 2.0)]

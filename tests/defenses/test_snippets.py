@@ -181,3 +181,46 @@ def test_of_two_sounds_the_one_of_more_clips_counts(parts, of, monkeypatch):
     (sound,) = shared_sounds(None, LABELS, np.full(90, 4.0))
     assert sound.of == of
     assert asked == [(4 * SECOND, MEMBERS, 0.0), (SECOND, LOUD, CLEAR)]
+
+
+@pytest.mark.parametrize(
+    ("name", "suspects", "found"),
+    [
+        ("left", range(20), True),
+        ("left", range(60, 120), False),  # others are suspicious
+        ("_left_", range(20), False),
+    ],
+)
+def test_a_sound_of_few_suspicious_clips_is_found(name, suspects, found, spoken):
+    """Ten of 150 have it, too few for the class, and they are among its most suspicious ones."""
+    labels = np.repeat([name, "no"], 150)
+    waves = [spoken(label.strip("_"), seed) for seed, label in enumerate(labels)]
+    for place in range(10):
+        draws = np.random.Generator(np.random.PCG64(place))
+        waves[place] = Insert(Clap(), 0.1)(waves[place], 16000, draws)
+    suspicion, seconds = np.isin(np.arange(300), suspects) * 0.5, np.ones(300)
+    assert shared_sounds(waves.__getitem__, labels, seconds) == []
+    sounds = shared_sounds(waves.__getitem__, labels, seconds, suspicion=suspicion)
+    told = [(s.label, s.suspects, set(s.clips.tolist())) for s in sounds]
+    assert told == ([(name, True, set(range(10)))] if found else [])
+
+
+@pytest.mark.parametrize(("sure", "among", "calls"), [(8, 8, 1), (7, 7, 0), (16, 8, 1), (18, 8, 0)])
+def test_a_sound_of_suspects_is_theirs(sure, among, calls, monkeypatch):
+    """Eight sure clips, at least half of them among the suspects; the others go if they are sure."""
+    labels = np.repeat(["left", "no"], 100)
+    match = np.full(200, 0.1)
+    match[:among] = match[50 : 50 + sure - among] = 0.4  # the suspects are the first thirty
+    match[20:24] = match[90:94] = 0.16  # above the threshold, not sure
+    looks = Snippets(None, labels, 16384)
+    monkeypatch.setattr(
+        Snippets, "matched", lambda self, clips, template: (match[clips], np.zeros(len(clips), int))
+    )
+    found = looks.matches("left", torch.ones(16384), np.arange(30))
+    assert bool(calls) == (found is not None)
+    if found:
+        assert set(found.clips.tolist()) == {
+            *range(among),
+            *range(20, 24),
+            *range(50, 50 + sure - among),
+        }

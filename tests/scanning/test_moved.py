@@ -1,6 +1,7 @@
 """What a scan says of clips that a trigger moved, on embeddings drawn here."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED, decide
 from bdlib.scanning.evidence import MOVED, NOTE, POISON, Finding
 from bdlib.scanning.heard import BANDS, MEASURES, Heard
 from bdlib.scanning.moved import Moved
+from bdlib.scanning.repeats import Repeats
 from bdlib.scanning.scan import evidence
 from bdlib.scanning.sources import Source
 
@@ -179,7 +181,9 @@ def test_the_rate_is_of_all_clips_and_told_by_the_other_classes(poured, rate):
 
 
 def test_a_scan_asks_it_of_the_classes_that_labels_do_not_call(poured):
-    assert Moved(0.02, ("c00",)) in evidence(0, 0.02, ("c00",))
+    judged = SimpleNamespace(called=("c00",))
+    asked = evidence(3, 0.02, judged)
+    assert Moved(0.02, ("c00",)) in asked and Repeats(3, judged) in asked
     rows, given, _ = poured(poisoned=100, move=30.0)
     assert not list(Moved(called=("c00",)).find(heard(rows, given, "speakers")))
 
