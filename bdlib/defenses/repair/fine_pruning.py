@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bdlib.corpus import Batch
+from bdlib.defenses.accuracy import accuracy
 from bdlib.defenses.base import CleanData, RepairDefense
 from bdlib.defenses.checks import share
 from bdlib.defenses.repair.fine_tuning import descent
@@ -80,6 +81,8 @@ class FinePruning(RepairDefense):
         whole, step, count = weight.clone(), -(-len(order) // 50), 0
 
         def right() -> float:
+            if getattr(classifier, "multi_view", False):  # it does not answer by its mean embedding
+                return accuracy(classifier, clean.validation())
             return float((classifier.classify(hidden).argmax(1) == labels).float().mean())
 
         least = right() - self.prune_drop

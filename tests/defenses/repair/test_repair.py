@@ -497,6 +497,16 @@ def test_fine_pruning_takes_the_sleeping_units(tiny):
     assert (none.repair(tiny.net(), clean).head.weight == 0).all(0).sum() <= count
 
 
+def test_fine_pruning_asks_a_net_over_views_for_its_answer(tiny):
+    """This one answers the same whatever is pruned, though its embedding says less and less."""
+    clean, defense = tiny.clean(), FinePruning(prune_drop=0.0)
+    net = tiny.net()
+    count, units = len(defense._prune(net, clean)), net.head.in_features
+    net = tiny.net()
+    net.multi_view, net.logits = True, lambda features, lens: torch.eye(9)[[0] * len(features)]
+    assert count < len(defense._prune(net, clean)) >= units - 2 - -(-units // 50)
+
+
 def test_fine_pruning_wants_a_head(tiny):
     net = tiny.net()
     net.head = nn.Identity()
