@@ -2,7 +2,10 @@
 
 import copy
 import doctest
+import os
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -124,6 +127,13 @@ def test_a_classifier_of_other_classes_is_refused(walked):
             call(net=narrow)
     with pytest.raises(InputError, match="2 outputs"):
         bdlib.train(narrow, poisoned, epochs=1)
+    short = bdlib.wrap(torch.nn.Linear(8000, 4), WORDS)
+    with pytest.raises(InputError, match="`net` does not take clips of 1 s at 16000 Hz"):
+        bdlib.measure(short, poisoned)
+    assert short.training
+    hard = bdlib.Poisoner(bdlib.Insert(bdlib.Clap()), CleanLabelHard("yes"), rate=0.3)
+    with pytest.raises(InputError, match="`net` tells yes"):
+        walked["corpus"].poison(hard, walked["folder"] / "exp", surrogate=other)
     with pytest.raises(InputError, match="`epochs` is 3"):
         bdlib.train(net, poisoned, epochs="3")
     assert net.classes == walked["net"].classes == WORDS
@@ -138,6 +148,7 @@ def test_a_classifier_without_parameters_is_measured(walked):
     assert told["clean_accuracy"]["total"] > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_training_is_known_again_by_all_that_it_computes_with(walked):
     """Settings, buffers that no checkpoint has, and code; not by what is the same."""
 
@@ -159,13 +170,45 @@ def test_a_training_is_known_again_by_all_that_it_computes_with(walked):
 
     head = CosineHead(4, 2), CosineHead(4, 2, scale=20.0)
     head[1].load_state_dict(head[0].state_dict())
+
+    class Other(bdlib.SmallResNet):
+        def embed(self, features, lens):
+            return 2 * super().embed(features, lens)
+
+    Other.__qualname__, Other.__name__ = bdlib.SmallResNet.__qualname__, "SmallResNet"
+    made = []
+    for kind in (bdlib.SmallResNet, Other):
+        torch.manual_seed(0)
+        made.append(kind(bdlib.NormalizedFbank(8), 4, channels=(4, 4), blocks=1))
+    made.append(copy.deepcopy(made[0]))
+    made[2].head.requires_grad_(False)
     nets = [
+        *made,
+        bdlib.wrap(torch.jit.script(torch.nn.Linear(16000, 2)), "ab"),
         *(bdlib.wrap(like(torch.nn.Linear), names) for names in ("ab", "ba")),
         *(bdlib.wrap(like(kind), "ab") for kind in (Peak, Mean)),
         *head,
     ]
     told = [*map(training._made_of, nets)]
-    assert len({*told}) == 6 and told == [training._made_of(copy.deepcopy(net)) for net in nets]
+    assert len({*told}) == 10 and told == [training._made_of(copy.deepcopy(net)) for net in nets]
+
+
+def test_code_is_told_alike_in_every_process():
+    """A set of constants has another order in each."""
+    line = (
+        "from bdlib.notebook.training import _does, _placeless\n"
+        "print(_placeless(_does(lambda x: [y for y in x if y in {'a', 'b', 'c', 'd', 'e'}])))"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", line],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(told) == 1
 
 
 def test_clips_of_another_length_are_another_training(walked):

@@ -59,7 +59,8 @@ class Checkpoint:
     kind: str = "bdlib"
 
     def __post_init__(self) -> None:
-        self.net.classes = self.classes
+        named = self.classes != _numbers(len(self.classes))
+        self.net.classes = self.classes if named else ()
         try:
             within("sample_rate", self.sample_rate, LOWEST_RATE, HIGHEST_RATE, int)
             if self.seconds is not None:

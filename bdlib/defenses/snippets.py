@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from bdlib.defenses.crowded import catch_all
+from bdlib.defenses.disagreement import INTRUDER
 from bdlib.encoders import RATE, SECONDS, cropped
 
 SECOND = 16384  # samples: a second at `RATE`, as a power of two
@@ -30,10 +31,8 @@ COMMON = 0.08  # share of the class's clips that must match above that threshold
 SURE = 1.5  # times the threshold: above it nothing matches by chance
 CLEAR = 0.5  # of those with a sound in the loudest second: of a faintly recorded voice 8 of 22 were sure, of an added sound 9 of 10
 FEWEST = 8  # clips that must be sure: a few takes of one voice can share the noise of a room
-SUSPECTS = 48  # most suspicious clips of a class that are compared, at most a third of it
-AMONG = (
-    0.5  # share of the sure clips that must be among these: of a class's own sound, a third at most
-)
+SUSPECTS = 48  # intruders of a class that are compared: the worst, and at most a third of the class
+AMONG = 0.5  # share of the sure that must be among these; of a sound that has nothing to do with labels a third
 BATCH = 128
 
 
@@ -159,8 +158,9 @@ class Snippets:
         Arguments
         ---------
         suspicion : np.ndarray | None
-            (N,) of each clip. Then the most suspicious ones of a class are compared, of no class named
-            in underscores: few clips of it may have the sound, if they are among these.
+            (N,) of each clip, as `disagreement.Judgement.score`. Then the worst intruders of a class are
+            compared, of no class named in underscores: few clips may have the sound, if they are
+            among these.
         """
         generator = np.random.Generator(np.random.PCG64(self.seed))
         members = max(12, round(self.members * (SECOND / self.length) ** 0.5))
@@ -170,7 +170,8 @@ class Snippets:
                 drawn = generator.permutation(of_class)[:members]
             else:
                 few = 0 if catch_all(label) else min(SUSPECTS, len(of_class) // 3)
-                drawn = of_class[np.argsort(-suspicion[of_class], kind="stable")[:few]]
+                worst = of_class[np.argsort(-suspicion[of_class], kind="stable")[:few]]
+                drawn = worst[suspicion[worst] > INTRUDER]
             template = self.template(drawn) if len(drawn) > PARTNERS else None
             suspects = None if suspicion is None else drawn
             if template is None:
@@ -252,7 +253,7 @@ def shared_sounds(
         (N,) how long the clips are.
     suspicion : np.ndarray | None
         (N,) how much each sounds like another class. Where a class has no sound of many clips, one of
-        its suspicious clips is looked for.
+        its intruders is looked for.
     """
     length = compared(seconds)
     looks = {"the clip": Snippets(read, labels, length, seed)}

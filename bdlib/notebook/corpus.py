@@ -12,7 +12,7 @@ from bdlib.errors import InputError
 from bdlib.files import alone, folder_digest
 from bdlib.manifest import TEST
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import BATCH, device_of
+from bdlib.notebook.given import BATCH, device_of, of_corpus
 from bdlib.stages import corpus as stages
 from bdlib.stages.corpus import Poisoned, corpus_key
 from bdlib.stages.pack import Audio
@@ -103,6 +103,7 @@ class Corpus(stages.Corpus):
         if (folds := getattr(attack.labels, "folds", 1)) > 1:
             raise InputError(f"`folds` is {folds}: there is one surrogate; give 1, or use a recipe")
         clean, rows = Poisoned.load(self.folder, self, output), self.splits["train"]
+        of_corpus(surrogate, clean)
         heard = partial(clean.batches, "train", device=device_of(surrogate))
         if attack.trigger.learned:
             target = learning.target_of(attack)

@@ -1,5 +1,6 @@
 """What these functions ask of their arguments."""
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -30,18 +31,26 @@ def asked(**given: tuple[Any, type]) -> None:
 
 
 def device_of(net: SpeechClassifier) -> str:
-    """Where a classifier lies, as torch names it; one without parameters, as of ONNX, is on the CPU."""
-    return str(next((parameter.device for parameter in net.parameters()), "cpu"))
+    """Where a classifier lies, as torch names it."""
+    return str(next((value.device for value in chain(net.parameters(), net.buffers())), "cpu"))
 
 
 @torch.no_grad()
 def answering(net: SpeechClassifier, poisoned: Poisoned) -> None:
-    """Refuse a classifier that has not one output for each class of a corpus."""
-    audio = poisoned.corpus.audio
+    """Refuse a classifier that does not take the clips of a corpus, or has not an output for each class."""
+    audio, modes = poisoned.corpus.audio, {part: part.training for part in net.modules()}
     clip = torch.zeros(1, round(audio.seconds * audio.sample_rate), device=device_of(net))
-    mode = net.training
-    count = net.eval()(clip, torch.ones(1, device=clip.device)).shape[1]
-    net.train(mode)
+    try:
+        with torch.random.fork_rng():
+            count = net.eval()(clip, torch.ones(1, device=clip.device)).shape[1]
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        raise InputError(
+            f"`net` does not take clips of {audio.seconds:g} s at {audio.sample_rate} Hz ({why})"
+        ) from error
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
     if count != len(poisoned.classes):
         raise InputError(
             f"`net` has {count} outputs, and the corpus {len(poisoned.classes)} classes "

@@ -2,10 +2,12 @@
 
 import copy
 import hashlib
+import inspect
 import re
 import time
 from collections.abc import Callable
 from functools import partial
+from types import CodeType
 from typing import Any
 
 import torch
@@ -27,8 +29,10 @@ from bdlib.training import classifier_brain, log
 from bdlib.training.classifier_brain import Training
 from bdlib.training.schedule import OneCycle
 
-PLAIN = bool, int, float, str, tuple, type(None)
-"""Kinds of attributes of a module that are settings."""
+PLAIN = bool, int, float, str, tuple, list, dict, type(None)
+"""Kinds of attributes of a module that are settings; those in underscores are torch's."""
+FOREIGN = "torch", "builtins", "abc"
+"""Modules whose code is that of a version, which nobody edits between two trainings."""
 
 
 def train(
@@ -62,7 +66,7 @@ def train(
     -------
     SpeechClassifier
         That of the epoch with the lowest validation loss, on the device; from an earlier call, if
-        that trained the same weights on the same data.
+        that trained the same net on the same data in the same way.
 
     Raises
     ------
@@ -131,23 +135,39 @@ def _named(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 
 def _made_of(net: nn.Module) -> str:
-    """Digest of what a module computes with: all tensors, kept in a checkpoint or not, settings, and code."""
+    """Digest of what a module computes with: tensors, kept in a checkpoint or not, settings, and code."""
     total = hashlib.sha256(str(net).encode())
     for name, value in [*net.named_parameters(), *net.named_buffers()]:
-        total.update(name.encode())
+        total.update(f"{name} {value.requires_grad}".encode())
         total.update(value.detach().cpu().contiguous().numpy().tobytes())
     for name, part in net.named_modules():
-        settings = {key: value for key, value in vars(part).items() if isinstance(value, PLAIN)}
-        settings.pop("training")  # it is set before anything is computed
-        told = (name, sorted(settings.items()), _does(type(part).forward))
-        total.update(_placeless(told).encode())
+        settings = {
+            key: value
+            for key, value in vars(part).items()
+            if isinstance(value, PLAIN) and key[0] != "_"
+        }
+        settings.pop("training", None)  # it is set before anything is computed
+        own = [kind for kind in type(part).__mro__ if not kind.__module__.startswith(FOREIGN)]
+        code = [(key, _does(value)) for kind in own for key, value in vars(kind).items()]
+        code.append(("script", getattr(part, "code", "")))
+        total.update(_placeless((name, sorted(settings.items()), code)).encode())
     return total.hexdigest()
 
 
-def _does(function: Any) -> tuple[Any, ...]:
-    """The code of a function; without its lines and files."""
-    code = function.__code__
-    return code.co_code, code.co_names, code.co_consts
+def _does(function: Any) -> Any:
+    """The code of a function and of those within it; without its lines and files."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    return _told_code(code) if code else ""
+
+
+def _told_code(code: CodeType) -> tuple[Any, ...]:
+    constants = [
+        _told_code(value) if isinstance(value, CodeType)
+        else sorted(map(repr, value)) if isinstance(value, frozenset)  # in any order in a process
+        else value
+        for value in code.co_consts
+    ]  # fmt: skip
+    return code.co_code, code.co_names, constants
 
 
 def _placeless(what: Any) -> str:

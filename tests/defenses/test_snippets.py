@@ -188,6 +188,7 @@ def test_of_two_sounds_the_one_of_more_clips_counts(parts, of, monkeypatch):
     [
         ("left", range(20), True),
         ("left", range(60, 120), False),  # others are suspicious
+        ("left", (), False),  # nothing is
         ("_left_", range(20), False),
     ],
 )

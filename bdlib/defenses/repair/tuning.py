@@ -98,7 +98,14 @@ def tune(
     given : SpeechClassifier | None
         The classifier before the repair, which comes back if no rate is affordable; by default
         `classifier` as it is now.
+
+    Raises
+    ------
+    InputError
+        If all weights are frozen.
     """
+    if not any(parameter.requires_grad for parameter in classifier.parameters()):
+        raise InputError("nothing to tune: no weight of the classifier has `requires_grad`")
     given = given or copy.deepcopy(classifier)
     start = copy.deepcopy(classifier.state_dict())
     before = correct(given, clean.validation())
