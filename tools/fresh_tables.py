@@ -16,6 +16,7 @@ from blocks import ROOT, Blocks, main
 FILTER = "displaced_clips"
 DATASETS = "RAVDESS", "SpeechCommands"
 LABELS = {"OneToOne": "one to one", "CleanLabelHard": "clean label, hard clips"}
+LAST = {"keywords": ("clean_labels", "few"), "speakers": ("shared_sounds",)}
 Metrics = dict[str, Any]
 
 
@@ -60,15 +61,19 @@ def adaptive() -> str:
 
 def clips() -> str:
     """What came of the attacks that the filter met last, as counts of clips, for the first page."""
-    before, after, among = {}, {}, {"clean_labels": "keywords", "shared_sounds": "speakers"}
-    for experiment in among:
-        none, kept = ([m["attack_success_rate"] for m in side] for side in in_all(experiment))
-        before[experiment] = sum(rate["count"] for rate in none)
-        after[experiment] = sum(rate["count"] for rate in kept), sum(rate["total"] for rate in kept)
-    return "; ".join(
-        f"of {asked:,} triggered clips of {among[name]} {obey:,} obey, undefended {before[name]:,}"
-        for name, (obey, asked) in after.items()
-    )
+    told = []
+    for among, experiments in LAST.items():
+        sides = [in_all(experiment) for experiment in experiments]
+        none, kept = (
+            [run["attack_success_rate"] for side in sides for run in side[which]]
+            for which in (0, 1)
+        )
+        before, after = (sum(rate["count"] for rate in rates) for rates in (none, kept))
+        asked = sum(rate["total"] for rate in kept)
+        told.append(
+            f"of {asked:,} triggered clips of {among} {after:,} obey, undefended {before:,}"
+        )
+    return "; ".join(told)
 
 
 def runs(experiment: str) -> Iterator[dict[str, Any]]:
@@ -114,6 +119,7 @@ BLOCKS: Blocks = {
         "targets": lambda: table("targets", "target"),
         "clean labels": lambda: table("clean_labels", "target"),
         "shared sounds": lambda: table("shared_sounds", "target"),
+        "few": lambda: table("few", "target"),
     },
     "README.md": {"clips": clips},
 }
