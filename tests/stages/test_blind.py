@@ -33,7 +33,7 @@ POLICIES = {"dirty": OneToOne("a", "b"), "clean": CleanLabel("a")}
 
 
 def small():
-    return SmallResNet(NormalizedFbank(16), 2, (2, 2, 2), blocks=1)
+    return SmallResNet(NormalizedFbank(16), 3, (2, 2, 2), blocks=1)
 
 
 @pytest.fixture(scope="module", params=POLICIES)
