@@ -32,7 +32,7 @@ from bdlib.training.schedule import OneCycle
 PLAIN = bool, int, float, str, tuple, list, dict, type(None)
 """Kinds of attributes of a module that are settings; those in underscores are torch's."""
 FOREIGN = "torch", "builtins", "abc"
-"""Modules whose code is that of a version, which nobody edits between two trainings."""
+"""Packages whose code is that of a version, which nobody edits between two trainings."""
 
 
 def train(
@@ -147,7 +147,7 @@ def _made_of(net: nn.Module) -> str:
             if isinstance(value, PLAIN) and key[0] != "_"
         }
         settings.pop("training", None)  # it is set before anything is computed
-        own = [kind for kind in type(part).__mro__ if not kind.__module__.startswith(FOREIGN)]
+        own = [k for k in type(part).__mro__ if k.__module__.partition(".")[0] not in FOREIGN]
         code = [(key, _does(value)) for kind in own for key, value in vars(kind).items()]
         code.append(("script", getattr(part, "code", "")))
         total.update(_placeless((name, sorted(settings.items()), code)).encode())

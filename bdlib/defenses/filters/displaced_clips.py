@@ -31,8 +31,8 @@ class DisplacedClips(LabelDisagreement):
     Poison with clean labels is where it should be, but repeats itself: of a class that nothing has
     called so far those clips go that share an added sound, if they are many and the other classes lack
     it (`bdlib.defenses.snippets.shared_sounds`). A few clips with wrong labels are too few to call a
-    class by, but they are among its most suspicious ones: if eight of these share a sound that the rest
-    of the class lacks, they go, and with them all that sounds like another class. Classes named in
+    class by, but they are among those that sound like another class: if eight clips share a sound, half
+    of them or more among these, they go, and with them all that sounds like another class. Classes named in
     underscores are not asked, as `_silence_` is cut from a few recordings. A faint tone, an echo and
     changes of a whole clip pass under clean labels.
 
