@@ -203,7 +203,10 @@ class SpeakerFbank(FrontEnd):
 
     def compute(self, wavs: Tensor, lens: Tensor) -> Tensor:
         """See `FrontEnd`."""
-        return self.normalize(self.fbank(wavs), lens)
+        stft = self.fbank.compute_STFT(wavs)
+        # Bit for bit what `Fbank` computes; its sum over an axis of two takes a third of the whole time.
+        power = stft[..., 0].square() + stft[..., 1].square()
+        return self.normalize(self.fbank.compute_fbanks(power), lens)
 
 
 class ScaledFbank(FrontEnd):

@@ -172,6 +172,11 @@ def test_speaker_fbank_takes_the_mean_over_valid_frames_only():
     assert found[1].mean(0).abs().min() > 1  # padding is far from the mean and was left out
 
 
+def test_speaker_fbank_is_speechbrains_bit_for_bit():
+    front_end, wavs, lens = SpeakerFbank(24), noise(3, 16000), torch.tensor([1.0, 0.5, 0.9])
+    assert torch.equal(front_end(wavs, lens), front_end.normalize(front_end.fbank(wavs), lens))
+
+
 def test_speaker_fbank_of_a_clip_does_not_depend_on_its_padding():
     front_end, clip = SpeakerFbank(24), noise(1, 8000)
     short = front_end(clip, torch.ones(1))
