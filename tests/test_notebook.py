@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -222,6 +223,31 @@ def test_clips_of_another_length_are_another_training(walked):
         made.append(bdlib.train(net, corpus.poison(None, folder), epochs=1, batch_size=16))
     assert not torch.equal(made[0].head.weight, made[1].head.weight)
     assert len([*(folder / "train").iterdir()]) == 2
+
+
+def test_a_corpus_in_a_table(walked, tmp_path):
+    """As a scan writes it; who is in two splits is for `group` to say, and another table another corpus."""
+    words = walked["folder"] / "words"
+    paths = sorted(path.relative_to(words).as_posix() for path in words.rglob("*.wav"))
+    speaker = [Path(path).name.split("_")[0] for path in paths]
+    table = pd.DataFrame({"path": paths, "label": [Path(path).parent.name for path in paths]})
+    table.assign(path="./" + table["path"], speaker=speaker).to_csv(tmp_path / "l.csv", index=False)
+    corpus, among = (
+        bdlib.Corpus.from_csv(tmp_path / "l.csv", words, seconds=1.0, group=group)
+        for group in (None, "speaker")
+    )
+    whole = bdlib.Corpus.from_folder(words, seconds=1.0)
+    assert corpus.splits["train"]["wav"].tolist() == whole.splits["train"]["wav"].tolist()
+    parts = [set(rows["speaker"]) for rows in among.splits.values()]
+    assert sum(map(len, parts)) == len(set(speaker)) > 3
+    table[table["label"] != "no"].to_csv(tmp_path / "l.csv", index=False)
+    fewer = bdlib.Corpus.from_csv(tmp_path / "l.csv", words, seconds=1.0)
+    assert fewer.classes == ("left", "right", "yes")
+    assert len({made.key for made in (corpus, among, whole, fewer)}) == 4
+    packed = fewer.poison(None, tmp_path / "exp").packs["train"]
+    assert len(packed.waveform(fewer.splits["train"]["ID"][0])) == 16000
+    with pytest.raises(InputError, match=r"no column speaker; `group` names one of its columns"):
+        bdlib.Corpus.from_csv(tmp_path / "l.csv", words, seconds=1.0, group="speaker")
 
 
 def test_hard_clips_are_those_the_surrogate_is_least_sure_of(walked):

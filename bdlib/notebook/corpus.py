@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from bdlib import listing, sampling
 from bdlib.attacks import surrogate as learning
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
-from bdlib.files import alone, folder_digest
+from bdlib.files import alone, file_digest, folder_digest
 from bdlib.manifest import TEST
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.notebook.given import BATCH, device_of, of_corpus
@@ -21,7 +22,7 @@ SHARES = {"train": 0.7, "valid": 0.15, TEST: 0.15}
 
 
 class Corpus(stages.Corpus):
-    """A clean corpus, made from a folder; see the base class."""
+    """A clean corpus, made from a folder or a table; see the base class."""
 
     @classmethod
     def from_folder(
@@ -49,10 +50,65 @@ class Corpus(stages.Corpus):
             If the folder is missing, or a class has no audio or too little to split.
         """
         root = Path(folder).expanduser().resolve()
-        splits = sampling.split(listing.from_folder(root), SHARES, seed)
         audio = Audio(root, folder_digest(root), sample_rate, seconds, pad_seconds)
-        key = corpus_key(root.name, {"split_seed": seed}, audio)
-        return cls.of(root.name, key, splits, audio)
+        rows = listing.from_folder(root)
+        return cls._split(root.name, rows, audio, {"split_seed": seed}, seed)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        folder: str | Path,
+        seconds: float,
+        sample_rate: int = 16000,
+        pad_seconds: float | None = None,
+        seed: int = 0,
+        group: str | None = None,
+    ) -> "Corpus":
+        """A corpus listed in a table, as `bdlib scan` leaves one of what it does not flag.
+
+        Split by lot 70 / 15 / 15.
+
+        Arguments
+        ---------
+        path : str | Path
+            A CSV with at least the columns `path` and `label`; see `listing.from_csv`.
+        folder : str | Path
+            What its paths are relative to. Nothing is written into it.
+        seconds, sample_rate, pad_seconds : float, int, float | None
+            See `Audio`.
+        seed : int
+            Of the split.
+        group : str | None
+            A column whose values, such as speakers, are each in one split alone.
+
+        Raises
+        ------
+        InputError
+            If the table cannot be read, a clip of it is missing, there is no such column, or a class
+            has too little to split.
+        """
+        path, root = Path(path).expanduser(), Path(folder).expanduser().resolve()
+        rows = listing.from_csv(path, root)
+        if group is not None and group not in rows.columns:
+            raise InputError(f"{path}: no column {group}; `group` names one of its columns")
+        audio = Audio(root, folder_digest(root), sample_rate, seconds, pad_seconds)
+        settings = {"split_seed": seed, "group": group, "list": file_digest(path)}
+        return cls._split(path.stem, rows, audio, settings, seed, group)
+
+    @classmethod
+    def _split(
+        cls,
+        name: str,
+        rows: pd.DataFrame,
+        audio: Audio,
+        settings: dict[str, Any],
+        seed: int,
+        group: str | None = None,
+    ) -> "Corpus":
+        """Rows as a corpus of three splits, known again by `settings`."""
+        splits = sampling.split(rows, SHARES, seed, group=group)
+        return cls.of(name, corpus_key(name, settings, audio), splits, audio)
 
     def poison(
         self,
