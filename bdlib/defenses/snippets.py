@@ -6,7 +6,7 @@ and a faint sound in a pause counts as much as the loudest vowel. Two clips that
 correlate at one lag. Narrow sounds, a faint tone, fill too few cells to be seen this way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,15 +80,28 @@ def compared(seconds: np.ndarray) -> int:
 
 def whitened(samples: np.ndarray, length: int) -> torch.Tensor:
     """A clip (T,) with equal weight of all cells of its spectrogram, of unit norm; (length,)."""
+    flat = _flat(cropped(samples)[:length], length)
+    return flat / flat.norm().clamp_min(1e-6)
+
+
+def whitened_whole(samples: np.ndarray, length: int) -> torch.Tensor:
+    """As `whitened`, all of a clip (T,); the fullest of its stretches of `length` has unit norm.
+
+    So a stretch of silence does not count as loud. The result is a power of two in length.
+    """
+    flat = _flat(samples, int(2 ** np.ceil(np.log2(max(len(samples), length)))))
+    return flat / flat.unfold(0, length, length // 4).norm(dim=1).max().clamp_min(1e-6)
+
+
+def _flat(samples: np.ndarray, length: int) -> torch.Tensor:
+    """A clip with equal weight of all cells of its spectrogram, and silence after it; (length,)."""
     wav = torch.zeros(length)
-    part = cropped(samples)[:length]
-    wav[: len(part)] = torch.from_numpy(np.ascontiguousarray(part, np.float32))
+    wav[: len(samples)] = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
     window = torch.hann_window(WINDOW)
     cells = torch.stft(wav, WINDOW, HOP, window=window, return_complex=True)
     cells = cells / (cells.abs() + QUIET * WINDOW**0.5)
     cells[:LOWEST] = 0
-    flat = torch.istft(cells, WINDOW, HOP, window=window, length=length)
-    return flat / flat.norm().clamp_min(1e-6)
+    return torch.istft(cells, WINDOW, HOP, window=window, length=length)
 
 
 def correlations(
@@ -130,6 +143,8 @@ class Snippets:
         How many of a class are, if they last a second.
     clear : float
         Share of the clips that have a sound of which it must be sure.
+    whole : Callable[[int], np.ndarray] | None
+        As `read`, where that gives a part of a clip: a sound that is found is then looked for in all of it.
     """
 
     read: Callable[[int], np.ndarray]
@@ -138,19 +153,32 @@ class Snippets:
     seed: int = 0
     members: int = MEMBERS
     clear: float = 0.0
+    whole: Callable[[int], np.ndarray] | None = None
 
-    def spectra(self, clips: np.ndarray) -> torch.Tensor:
-        """Of whitened clips, (len(clips), length // 2 + 1) complex."""
-        rows = torch.stack([whitened(self.read(int(clip)), self.length) for clip in clips])
+    def spectra(self, clips: Iterable[np.ndarray]) -> torch.Tensor:
+        """Of clips, each (T,), whitened: (len(clips), length // 2 + 1) complex."""
+        rows = torch.stack([whitened(clip, self.length) for clip in clips])
         return torch.fft.rfft(rows, self.length)
 
     def matched(self, clips: np.ndarray, template: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """`correlations` of clips with a template (length,), of which `BATCH` are in memory at once."""
         spectrum = torch.fft.rfft(template, self.length)[None]
         parts = np.split(clips, range(BATCH, len(clips), BATCH))
-        peaks = [correlations(self.spectra(part), spectrum, self.length) for part in parts]
+        peaks = [
+            correlations(self.spectra(map(self.read, part)), spectrum, self.length)
+            for part in parts
+        ]
         values, lags = zip(*peaks, strict=True)
         return np.concatenate(values), np.concatenate(lags)
+
+    def anywhere(self, clips: np.ndarray, template: torch.Tensor) -> np.ndarray:
+        """The largest correlation of a template (length,) with any part of each clip, (len(clips),)."""
+        peaks = []
+        for clip in clips:
+            wave = whitened_whole(self.whole(int(clip)), self.length)
+            spectrum = torch.fft.rfft(template, len(wave)).conj()
+            peaks.append(torch.fft.irfft(torch.fft.rfft(wave) * spectrum, len(wave)).max())
+        return torch.stack(peaks).numpy()
 
     def find(self, suspicion: np.ndarray | None = None) -> Iterator[Snippet]:
         """One sound a class at most: the one that most of its clips share, or of its suspicious ones.
@@ -181,7 +209,7 @@ class Snippets:
 
     def template(self, clips: np.ndarray) -> torch.Tensor | None:
         """The sound that most of these clips share, (length,), or None."""
-        spectra = self.spectra(clips)
+        spectra = self.spectra(map(self.read, clips))
         first, second = np.triu_indices(len(clips), 1)
         peak, lag = correlations(spectra[first], spectra[second], self.length)
         shared = np.zeros((len(clips), len(clips)))
@@ -211,8 +239,8 @@ class Snippets:
         outside = generator.permutation(outside)[:500]
         here, lag = self.matched(inside, template)
         there, _ = self.matched(outside, template)
-        least = max(float(np.quantile(there, 1 - RARE)), float(np.median(there)) * 1.5)
-        has, sure = here > least, here > SURE * least
+        score = here / unlikely(there)
+        has, sure = score > 1, score > SURE
         if sure.sum() < max(FEWEST, self.clear * has.sum()):
             return None
         if suspects is None and has.mean() < COMMON:
@@ -222,17 +250,27 @@ class Snippets:
             if (sure & own).sum() < AMONG * sure.sum():
                 return None
             has &= own | sure
+        starts = lag[has]
+        if self.whole is not None:
+            least = unlikely(self.anywhere(outside, template))
+            further = self.anywhere(inside, template) / least
+            has, score = has | (further > 1), np.maximum(score, further)
         begin = int(torch.nonzero(template)[0])
-        starts = (lag[has] + begin) % self.length
+        starts = (starts + begin) % self.length
         taken = int(torch.count_nonzero(template))
         return Snippet(
             str(label),
             inside[has],
-            here[has] / least,
+            score[has],
             float(np.median(starts)) / RATE,
             taken / RATE,
             suspects=suspects is not None,
         )
+
+
+def unlikely(there: np.ndarray) -> float:
+    """The correlation with a template that few clips without its sound, (N,), have."""
+    return max(float(np.quantile(there, 1 - RARE)), float(np.median(there)) * 1.5)
 
 
 def shared_sounds(
@@ -245,7 +283,8 @@ def shared_sounds(
     """The sound that clips of a class share, of each class that has one; see `Snippets`.
 
     A short sound is little of a long clip. So where clips are longer than a second the loudest one of
-    each is heard, too, as what is hidden from listeners is hidden there.
+    each is heard, too, as what is hidden from listeners is hidden there. A sound that is found there is
+    then looked for in all of a clip.
 
     Arguments
     ---------
@@ -258,7 +297,7 @@ def shared_sounds(
     length = compared(seconds)
     looks = {"the clip": Snippets(read, labels, length, seed)}
     if length > SECOND:
-        loud = Snippets(lambda clip: loudest(read(clip)), labels, SECOND, seed, LOUD, CLEAR)
+        loud = Snippets(lambda clip: loudest(read(clip)), labels, SECOND, seed, LOUD, CLEAR, read)
         looks["their loudest second"] = loud
     found: dict[str, Snippet] = {}
     for of, look in looks.items():

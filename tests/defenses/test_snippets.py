@@ -151,6 +151,18 @@ def test_a_short_sound_of_long_clips_is_found_where_they_are_loudest(long_clips)
     assert sound.of == "their loudest second" and sound.seconds < 0.1
 
 
+def test_of_a_sound_that_is_found_all_of_a_clip_is_asked(long_clips, spoken):
+    """Three more have it far from their loudest second, one in silence; a tail of silence accuses no clip."""
+    noise = np.random.Generator(np.random.PCG64(5)).standard_normal(640).astype(np.float32)
+    for place, begin in ((20, 40000), (21, 55000), (22, 63000)):
+        long_clips[place][begin : begin + 640] += 0.1 * noise
+    for wave in (*long_clips[25:40], long_clips[21]):
+        wave[30000:] *= np.abs(wave[30000:]) > 0.01  # digital silence
+    (sound,) = shared_sounds(long_clips.__getitem__, LABELS, np.full(90, 4.0))
+    assert sound.clips.tolist() == [*range(15), 20, 21, 22]
+    assert (sound.score > 1).all() and sound.of == "their loudest second"
+
+
 def test_clips_of_a_second_are_heard_once(clips, monkeypatch):
     monkeypatch.setattr("bdlib.defenses.snippets.loudest", None)
     waves = clips(Insert(Clap(), 0.1))
