@@ -8,6 +8,7 @@ and neither is needed to run a net.
 import hashlib
 import importlib.util
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -19,7 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bdlib.errors import InputError
-from bdlib.files import atomic, digest, file_digest
+from bdlib.files import atomic, check_regular, digest, file_digest
 
 RATE = 16000  # Hz, of what an encoder hears
 SECONDS = 4.0  # of a longer clip, the middle this long is heard
@@ -216,17 +217,24 @@ class Cache:
         self.rows: dict[str, np.ndarray] = {}
         self.stored = 0
         try:
+            check_regular(self.path)
             with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                self.rows = dict(zip(file["digests"].tolist(), file["rows"], strict=True))
-        except (OSError, ValueError, KeyError, BadZipFile):  # none yet, or broken: made again
-            self.rows = {}
+                digests, rows = file["digests"], file["rows"]
+            if digests.ndim == 1 and rows.ndim == 2 and np.isfinite(rows).all():
+                self.rows = dict(zip(digests.tolist(), rows, strict=True))
+        except (InputError, OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
+            self.rows = {}  # none yet, or broken: made again
         self.stored = len(self.rows)
 
     def save(self) -> None:
-        """Write it if something was added."""
+        """Write it if something was added; where that cannot be done, say so and go on without."""
         if len(self.rows) == self.stored:
             return
-        with atomic(self.path) as temporary, temporary.open("wb") as file:
-            rows = np.stack(list(self.rows.values()))
-            np.savez(file, digests=np.array(list(self.rows)), rows=rows)
+        try:
+            with atomic(self.path) as temporary, temporary.open("wb") as file:
+                rows = np.stack(list(self.rows.values()))
+                np.savez(file, digests=np.array(list(self.rows)), rows=rows)
+        except (InputError, OSError) as error:
+            what = getattr(error, "strerror", None) or str(error).partition(";")[0]
+            print(f"note: embeddings are not kept for another time: {what}", file=sys.stderr)
         self.stored = len(self.rows)

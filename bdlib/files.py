@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import stat
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _CLONE = _PACKAGE.parent / "recipes" / "common"
 COMMON = _CLONE if _CLONE.is_dir() else _PACKAGE / "recipes_common"
 """The yaml files that all recipes share; an installed package has a copy of its own."""
+CONTROLS = "Cc", "Cs", "Zl", "Zp"  # categories: control characters, lone surrogates, line breaks
 LONGEST_NAME = 100  # characters; a file system takes 255 bytes, and digests are added
 
 
@@ -248,6 +250,16 @@ def folder_digest(root: str | Path) -> str:
 def is_utf8(text: str) -> bool:
     """Whether a name can be written: of other bytes in a file's name Python makes lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def forges(text: str) -> bool:
+    """Whether a name has characters with which a terminal shows what is not there, or which no file can hold."""
+    return any(unicodedata.category(character) in CONTROLS for character in text)
+
+
+def plain(text: str) -> str:
+    """A name of somebody else as a terminal may show it: what `forges` is written out."""
+    return "".join(repr(c)[1:-1] if forges(c) else c for c in text)
 
 
 def check_regular(path: str | Path) -> None:

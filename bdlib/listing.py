@@ -139,6 +139,7 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
     ------
     InputError
     """
+    check_regular(path)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:

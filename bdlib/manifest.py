@@ -27,7 +27,7 @@ import pandas as pd
 
 from bdlib.audio import HIGHEST_RATE, LONGEST_CLIP, LOWEST_RATE
 from bdlib.errors import InputError
-from bdlib.files import atomic, is_utf8
+from bdlib.files import atomic, check_regular, is_utf8
 from bdlib.sheets import plain_cell, safe_cell
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "rate", "label")
@@ -51,6 +51,7 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> pd.DataFrame
         Names the file, the row (1 is the first below the header) and the remedy.
     """
     path = Path(path)
+    check_regular(path)
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     except OSError as error:

@@ -319,6 +319,10 @@ def piped_clip(folder):
     listing.from_folder(folder)
 
 
+def piped_table(read):
+    return lambda folder: read(pipe(folder, "list.csv"))
+
+
 def packed_pipe(folder):
     rows = pd.DataFrame(
         [["x", 1.0, "$data_root/a/x.wav", 0, 160, RATE, "a"]], columns=manifest.COLUMNS
@@ -362,6 +366,9 @@ BOUNDED = [
     *(pytest.param(claims(r), ["a.wav", f"{r} Hz", "resample or remove"], id=f"{r} Hz")
       for r in (1, 50, 999, 768_001, 2_000_000_000, 2_147_483_629)),
     pytest.param(piped_clip, ["x.wav", "no regular file"], id="pipe as clip"),
+    pytest.param(piped_table(lambda path: listing.from_csv(path, path.parent)), ["list.csv", "no regular file"],
+                 id="pipe as list"),
+    pytest.param(piped_table(manifest.read), ["list.csv", "no regular file"], id="pipe as manifest"),
     pytest.param(packed_pipe, ["x.wav", "no regular file"], id="pipe when packing"),
     pytest.param(piped_trigger, ["x.wav", "no regular file"], id="pipe as trigger"),
     pytest.param(device, ["/dev/zero", "no regular file"], id="device as trigger"),
@@ -963,6 +970,21 @@ def of_huggingface(**config):
     return act
 
 
+def expanded(folder):
+    """A tensor of one number that claims to be of a thousand million."""
+    torch.save({"a": torch.zeros(1).expand(10**9)}, folder / "w.ckpt")
+    Checkpoint.open(folder / "w.ckpt", "smallcnn")
+
+
+def piped_training(folder):
+    with contextlib.suppress(InputError):
+        of_training()(folder)
+    about = folder / "save" / "CKPT+1" / "CKPT.yaml"
+    about.unlink()
+    os.mkfifo(about)
+    Checkpoint.open(folder)
+
+
 def with_weights(state, model="smallcnn"):
     def act(folder):
         save_file(state, folder / "w.safetensors")
@@ -977,6 +999,7 @@ CHECKPOINTS = [
     (bounded(zip_bomb), ["w.ckpt", "unpacks to"]),
     (pickled, ["w.ckpt", "cannot be read"]),
     (bare_pickle, ["w.ckpt", "not whole, or no weights"]),
+    (expanded, ["w.ckpt", "a claims more than lies there"]),
     (with_weights(NOT_FINITE), ["head.weight holds what is not a finite number"]),
     (with_weights({"head.weight": torch.full((2, 2), 1e300, dtype=torch.float64)}), ["not a finite number"]),
     (with_weights({"head.weight": torch.full((2, 2), NAN, dtype=torch.complex64)}), ["not a finite number"]),
@@ -1011,6 +1034,8 @@ CHECKPOINTS = [
     (of_training(blocks="!apply:os.system"), ["!apply:os.system", "is refused"]),
     (saved_by_us(seconds=1e9), ["`seconds` is 1000000000.0"]), (saved_by_us(seconds=-1.0), ["`seconds`"]),
     (saved_by_us(sample_rate=10**9), ["`sample_rate` is 1000000000"]),
+    (saved_by_us(classes=["a", "\x1b[2J"]), [r"\x1b[2J is no name of a class"]),
+    (saved_by_us(classes=["a", "\ud800"]), [r"\ud800 is no name of a class"]), (piped_training, ["CKPT.yaml", "no regular file"]),
     (saved_by_us(classes=["a", "a"]), ["each once"]), (saved_by_us(classes=["a"] * 3), ["each once"]),
     (saved_by_us(classes=["a", "b", "c"]), ["head.weight", "(3, 128)"]),
     (saved_by_us(classifier={}), ["cannot be made"]), (saved_by_us(classifier=[]), ["classifier", "run"]),

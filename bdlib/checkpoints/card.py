@@ -1,7 +1,6 @@
 """A checkpoint as a folder: safetensors, what is needed to read them again, and a model card."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -11,9 +10,9 @@ from safetensors.torch import save as serialised
 
 from bdlib.checkpoints import speechbrain
 from bdlib.checkpoints.checkpoint import LABELS, SETTINGS, WEIGHTS, Checkpoint
-from bdlib.checkpoints.huggingface import EXTRACTOR
+from bdlib.checkpoints.huggingface import EXTRACTOR, HEARING
 from bdlib.errors import InputError
-from bdlib.files import atomic, write_json
+from bdlib.files import atomic, read_json, write_json
 from bdlib.records.provenance import versions
 from bdlib.stages.fitting import write_labels
 
@@ -63,7 +62,8 @@ def save(
         if checkpoint.settings is None:
             checkpoint.net.module.save_pretrained(temporary)
             if (heard := checkpoint.path / EXTRACTOR).exists():
-                shutil.copy(heard, temporary)
+                told = read_json(heard)  # only what is known: it may be a link to anything
+                write_json(temporary / EXTRACTOR, {k: told[k] for k in HEARING if k in told})
         else:
             # `save_file` would let nobody but its owner read it.
             (temporary / WEIGHTS).write_bytes(serialised(state))

@@ -12,7 +12,7 @@ from bdlib.audio import HIGHEST_RATE, LONGEST_HEARD, LOWEST_RATE
 from bdlib.checkpoints import architecture, huggingface, onnx, speechbrain, weights
 from bdlib.checkpoints.weights import BROKEN, REMEDY
 from bdlib.errors import InputError, fits, within
-from bdlib.files import file_digest, read_json
+from bdlib.files import check_regular, file_digest, forges, plain, read_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.pack import SHORTEST
 from bdlib.stages.train import label_order
@@ -175,12 +175,13 @@ def _kept(save: Path, keep: str) -> list[tuple[float, Path]]:
     found = []
     for path in sorted(save.glob("CKPT*")):
         about = path / "CKPT.yaml"
+        check_regular(about)
         try:
             if about.stat().st_size > 2**16:
                 raise ValueError("too large")
             told = yaml.safe_load(about.read_text("utf-8"))
             found.append((float(told["valid_loss"] if keep == "best" else -told["unixtime"]), path))
-        except BROKEN as error:
+        except (*BROKEN, OverflowError) as error:
             raise weights.unusable(about, error) from error
     if not found:
         raise InputError(f"{save}: no CKPT+* in it; {REMEDY}")
@@ -215,4 +216,6 @@ def _fits(classes: Sequence[str], count: int, path: Path) -> None:
 def _checked(classes: Sequence[str], path: Path) -> tuple[str, ...]:
     if len(set(classes)) < len(classes) or len(classes) < 2:
         raise InputError(f"{path}: give two classes or more, each once; {REMEDY}")
+    if strange := [name for name in classes if forges(name)]:
+        raise InputError(f"{path}: {plain(strange[0])} is no name of a class; {REMEDY}")
     return tuple(classes)

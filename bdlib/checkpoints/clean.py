@@ -140,7 +140,9 @@ def files_of(paths: Sequence[str | Path]) -> list[Path]:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; give audio")
         files += audio_files(path) if path.is_dir() else [path]
-    files = sorted({file.resolve() for file in files})
+    files = sorted(
+        {Path(os.path.realpath(file)) for file in files}
+    )  # of a link to itself, the link
     if not files:
         raise InputError(f"{' '.join(map(str, paths))}: no audio in it; give WAV or FLAC files")
     for file in files:

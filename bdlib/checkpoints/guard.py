@@ -16,7 +16,7 @@ from bdlib.checkpoints.collection import of_stage
 from bdlib.corpus import Batches
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
-from bdlib.files import seed_of
+from bdlib.files import plain, seed_of
 from bdlib.manifest import DATA_ROOT
 from bdlib.models.classifier import Guarded, SpeechClassifier
 from bdlib.stages.document import common
@@ -87,7 +87,7 @@ class Answers:
     def __str__(self) -> str:
         wide = max(len(answer.label) for answer in self.answers)
         lines = [
-            f"{'rejected' if a.rejected else '        '}  {a.label:{wide}}  {a.path}"
+            f"{'rejected' if a.rejected else '        '}  {a.label:{wide}}  {plain(a.path)}"
             for a in self.answers
         ]
         count = sum(answer.rejected for answer in self.answers)

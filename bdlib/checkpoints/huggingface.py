@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from bdlib.checkpoints import weights
+from bdlib.checkpoints.architecture import DEEPEST
 from bdlib.checkpoints.weights import REMEDY
 from bdlib.errors import InputError, fits
 from bdlib.features import FrontEnd, KaldiFbank, Waveform
@@ -18,20 +19,27 @@ from bdlib.files import read_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.models.wrap import wrap
 
-BY_US = (
-    "attn_implementation",
-    "experts_implementation",
-    "quantization_config",
-    "dtype",
-    "torch_dtype",
-)
-"""Keys of a config that are not taken: some have kernels fetched and run."""
+BY_US = "quantization_config", "dtype", "torch_dtype", "return_dict"
+"""Keys of a config that are not taken, as are all that its class does not have: of others, kernels would be
+fetched and run, and weights read from elsewhere."""
 NETS = {
     "audio-spectrogram-transformer": "ASTForAudioClassification",
     "wav2vec2": "Wav2Vec2ForSequenceClassification",
 }
 """By `model_type`, the class."""
 EXTRACTOR = "preprocessor_config.json"
+HEARING = (
+    *(
+        "do_normalize",
+        "feature_extractor_type",
+        "feature_size",
+        "max_length",
+        "mean",
+        "num_mel_bins",
+    ),
+    *("padding_side", "padding_value", "return_attention_mask", "sampling_rate", "std"),
+)
+"""Keys of `EXTRACTOR`."""
 MOST = 20_000  # of any whole number in a config
 
 
@@ -108,38 +116,49 @@ def read(folder: Path) -> tuple[SpeechClassifier, tuple[str, ...], int]:
     if config["model_type"] not in NETS:
         what = config["model_type"][:50]
         raise InputError(f"{path}: model_type {what!a}; read are: {' '.join(NETS)}")
-    for name, value in config.items():
-        if isinstance(value, int) and not 0 <= value <= MOST:
-            raise InputError(f"{path}: {name[:50]!a} is {value}; {REMEDY}")
+    _check_numbers(config, path)
     if not (folder / "model.safetensors").exists():
         raise InputError(f"{folder}: no model.safetensors; only such weights are read")
     state = weights.read(folder / "model.safetensors")
-    net, labels = _built(config, sum(value.numel() for value in state.values()), path)
+    net, labels = _built(config, state, path)
     net = wrap(Answering(net.eval()), labels, _front_end(folder, config))
     return net.eval(), tuple(sorted(labels)), 16000
 
 
-def _built(config: dict[str, Any], numbers: int, path: Path) -> tuple[nn.Module, list[str]]:
-    """The net with its weights, as many `numbers` of them, and its labels by number."""
+def _check_numbers(config: dict[str, Any], path: Path) -> None:
+    """Refuse a net that is too large or too deep to be one, before it is built."""
+    for name, value in config.items():
+        most = DEEPEST if name == "num_hidden_layers" else MOST
+        several = isinstance(value, list)
+        whole = [number for number in (value if several else [value]) if isinstance(number, int)]
+        if len(whole) > DEEPEST or not all(several <= number <= most for number in whole):
+            raise InputError(f"{path}: {name[:50]!a} is {str(value)[:50]}; {REMEDY}")
+
+
+def _built(config: dict[str, Any], state: weights.State, path: Path) -> tuple[nn.Module, list[str]]:
+    """The net with these weights, and its labels by number."""
     try:
         import transformers
     except ImportError as error:
         raise InputError(f"{path}: needs transformers; `pip install transformers`") from error
     try:
-        plain = {name: value for name, value in config.items() if name not in BY_US}
-        made = transformers.AutoConfig.for_model(**plain)
+        own = transformers.AutoConfig.for_model(config["model_type"]).to_dict()
+        taken = (own.keys() | {"model_type", "id2label"}) & config.keys() - set(BY_US)
+        made = transformers.AutoConfig.for_model(
+            **{name: config[name] for name in taken if not name.startswith("_")}
+        )
         made.apply_spec_augment = False  # of wav2vec2: masks that no seed of ours draws
         named = dict(made.id2label)
         labels = [str(named[number]) for number in range(len(named))]
         kind = getattr(transformers, NETS[config["model_type"]])
         with torch.device("meta"):  # costs no memory, and names may differ from those of the file
             wanted = sum(value.numel() for value in kind(made).state_dict().values())
-        if wanted != numbers:
+        if wanted != (numbers := sum(value.numel() for value in state.values())):
             raise ValueError(f"model.safetensors has {numbers} numbers, its net {wanted}")
-        options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-        options |= {"attn_implementation": "eager", "dtype": torch.float32}
+        options = {"attn_implementation": "eager", "dtype": torch.float32}
+        # Of no folder: what was read and looked at is all that is loaded.
         net, told = kind.from_pretrained(
-            path.parent, config=made, output_loading_info=True, **options
+            None, config=made, state_dict=state, output_loading_info=True, **options
         )
         if different := [name for names in told.values() for name in names]:
             raise ValueError(f"{str(different[0])[:80]} is not as its net has it")

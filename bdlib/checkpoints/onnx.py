@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bdlib.checkpoints.architecture import MOST
 from bdlib.checkpoints.weights import LARGEST, REMEDY, unusable
 from bdlib.errors import InputError
 from bdlib.files import check_regular
@@ -74,6 +75,8 @@ def read(
             )
         if not isinstance(module.width, int):
             raise ValueError("does not say how many classes it has")
+        if module.width > MOST:
+            raise ValueError(f"{module.width} classes")
     except ImportError as error:
         raise InputError(f"{path}: needs onnxruntime; `pip install onnxruntime`") from error
     except Exception as error:  # the runtime's errors have no base of their own

@@ -44,10 +44,13 @@ def read(path: Path) -> State:
             state = torch.load(path, weights_only=True, map_location="cpu")
         if not fits(state, dict[str, Tensor]) or not state:
             raise ValueError("no weights by name")
-        if sum(value.numel() * value.element_size() for value in state.values()) > LARGEST:
+        for name, value in state.items():
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"{name} claims more than lies there")
+        if sum(4 * value.numel() for value in state.values()) > LARGEST:  # nets have 32 bits
             raise ValueError("its tensors claim more than lies there")
         for name, value in state.items():
-            if value.is_complex() or not value.float().isfinite().all():  # nets have 32 bits
+            if value.is_complex() or not value.float().isfinite().all():
                 raise ValueError(f"{name} holds what is not a finite number")
         return state
     except (*BROKEN, SafetensorError) as error:

@@ -22,4 +22,4 @@ def correct(classifier: SpeechClassifier, batches: Iterable[Batch]) -> Tensor:
 
 def accuracy(classifier: SpeechClassifier, batches: Iterable[Batch]) -> float:
     """Share of utterances classified as labelled; the classifier is put in evaluation mode."""
-    return float(correct(classifier, batches).mean())
+    return float(correct(classifier, batches).double().mean())

@@ -238,7 +238,7 @@ def separation(rows: pd.DataFrame, kept: pd.Index, truth: pd.DataFrame) -> dict[
     indices = []
     for _, clips in rows[rows["label"].isin(set(poisoned["label_after"]))].groupby("label"):
         really, removed = clips["ID"].isin(poisoned.index), ~clips["ID"].isin(kept)
-        indices.append(adjusted_rand_score(really, removed))
+        indices.append(adjusted_rand_score(really, removed) if removed.nunique() > 1 else 0.0)
     return {"adjusted_rand_index": {"value": float(np.mean(indices))}}
 
 

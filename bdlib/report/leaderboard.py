@@ -15,7 +15,10 @@ AFFORDABLE = 0.02  # clean accuracy that the recommended default may cost on eit
 NO_DEFENSE = {"none", "perfect_filter_oracle", "random_filter"}
 SECONDS = ("train_s", "repair_s", "filter_s")
 OWN = {"repair": ("repair_s",), "inference": ()}  # by stage; of all others the training as well
-SCORED = ("clean_accuracy", "triggered_accuracy")  # rates of all clips of the two test sets
+SCORED = (
+    "clean_accuracy",
+    "attack_success_rate",
+)  # rates of the clips that are scored, clean and triggered
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def _board(
         {name: (row.planned, row.measured, row.refused) for name, row in rows.items()},
         tuple(dict.fromkeys(line for lines in reasons for line in lines)),
         tuple(dict.fromkeys(record["runtime"]["device"] for record in good)),
-        sum(map(_own_seconds, good)) / 3600,
+        _seconds(good) / 3600,
         frozenset(record["dataset"]["digest"] for record in good),
     )
 
@@ -198,12 +201,20 @@ def _by_seed(met: Iterable[tuple[str, int]]) -> dict[int, set[str]]:
     return attacks
 
 
-def _own_seconds(record: dict[str, Any]) -> float:
-    """What a cell took besides the cells that it builds upon: of a repair and a guard not the training."""
-    runtime, metrics = record["runtime"], record["metrics"]
-    keys = OWN.get((record["defense"] or {}).get("stage"), ("train_s", "filter_s"))
-    clips = sum(metrics.get(name, {}).get("total", 0) for name in SCORED)
-    return sum(runtime.get(key, 0) for key in keys) + runtime.get("score_ms", 0) * clips / 1000
+def _seconds(records: Iterable[dict[str, Any]]) -> float:
+    """What cells took, each training once: a filter that drops nothing gives back the undefended net."""
+    trained: dict[tuple[str, float], float] = {}
+    others = 0.0
+    for record in records:
+        runtime, metrics = record["runtime"], record["metrics"]
+        keys = OWN.get((record["defense"] or {}).get("stage"), ("train_s", "filter_s"))
+        if "train_s" in keys:
+            spent = runtime.get("train_s", 0)
+            trained[record["parts"]["training"]["time"], spent] = spent
+        clips = sum(metrics.get(name, {}).get("total", 0) for name in SCORED)
+        others += sum(runtime.get(key, 0) for key in keys if key != "train_s")
+        others += runtime.get("score_ms", 0) * clips / 1000
+    return sum(trained.values()) + others
 
 
 def _row(defense: str, cells: list[Planned], newest: dict[str, dict[str, Any]]) -> Row:

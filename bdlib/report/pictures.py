@@ -121,12 +121,13 @@ def _draw_views(trained: Trained) -> None:
     from bdlib.report.figures import figure, view_figure
 
     figures, name = trained.folder / "figures", trained.folder.name
-    samples = sorted((trained.folder / "samples").glob("*.npy"))
-    if samples:
-        by_epoch = {int(path.stem): np.load(path, allow_pickle=False) for path in samples}
-        classes = trained.poisoned.classes[: len(by_epoch[max(by_epoch)])]
-        title = f"{name}: samples from p(x|y)"
-        figure.save(view_figure.langevin_samples(by_epoch, title, classes), figures / "samples.png")
+    for folder, of in (("samples", "p(x|y)"), ("free_samples", "p(x)")):
+        if samples := sorted((trained.folder / folder).glob("*.npy")):
+            by_epoch = {int(path.stem): np.load(path, allow_pickle=False) for path in samples}
+            count = len(by_epoch[max(by_epoch)])
+            classes = trained.poisoned.classes[:count] if folder == "samples" else None
+            drawn = view_figure.langevin_samples(by_epoch, f"{name}: samples from {of}", classes)
+            figure.save(drawn, figures / "samples.png")
     from bdlib.models.wide_resnet import WideResNet
 
     if trained.poisoned.attack and isinstance(trained.classifier, WideResNet):

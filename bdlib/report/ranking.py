@@ -98,7 +98,9 @@ def _compared(records: Records) -> list[Row]:
     def pairs(some: set[str]) -> int:
         return len(some) * sum(some <= own for own in met.values())
 
-    shared = [one & other for one in met.values() for other in met.values()]
+    shared = {frozenset(own) for own in met.values()}
+    while wider := {one & other for one in shared for other in shared} - shared:
+        shared |= wider
     common = max(shared, key=lambda some: (pairs(some), sorted(some)), default=set())
     return [row for row in rows.values() if row.classifier in common and common <= met[row.repair]]
 

@@ -44,7 +44,7 @@ RATES = {
     "Filter FPR [%]": "filter_fpr",
     "Clean rejected (FRR) [%]": "false_rejection_rate",
     "Triggered accepted (FAR) [%]": "false_acceptance_rate",
-    "ASR, accepted clips [%]": "passed_attack_success_rate",
+    "ASR, rejected clips stopped [%]": "passed_attack_success_rate",
 }
 ABOVE = "ASR above floor [points]"
 TWIN = "Clean accuracy, trained on clean data [%]"

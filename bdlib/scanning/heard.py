@@ -19,7 +19,8 @@ from bdlib.scanning.sources import Source
 
 MOST_SECONDS = 600.0  # of a file that is read at once; of a longer one, the first ten minutes
 MOST_BYTES = 2**29  # of a file: nothing that is one clip of speech is larger
-CHUNK = 256  # clips that are in memory at once
+LOUDEST = 1e4  # of a sample, where full scale is 1
+CHUNK = 256  # clips that are in memory at once, of ten seconds in the mean
 BANDS = 24  # of the long-term spectrum
 SILENT = 1e-3  # peak below -60 dB of full scale
 MEASURES = ("seconds", "rate", "peak", "rms", "clipped", "leading", "trailing", "zeros")
@@ -110,8 +111,8 @@ def decoded(data: bytes, start: int, stop: int) -> tuple[np.ndarray, int]:
         raise InputError(f"ends after {len(samples)} of {wanted} samples")
     if len(samples) < 0.05 * rate:
         raise InputError(f"{len(samples)} samples, less than 0.05 s")
-    if not np.isfinite(samples).all():
-        raise InputError("holds NaN or infinite samples")
+    if not np.abs(samples).max() < LOUDEST:
+        raise InputError("holds NaN, infinite or absurdly loud samples")
     return resampled(samples, rate, RATE), rate
 
 
@@ -183,7 +184,7 @@ def listen(
                     pending[key] = samples
                     store.rows[key] = np.zeros(0)  # is being made
                     _measured(store, key, samples, rate, encoder.size)
-                if len(pending) >= CHUNK:
+                if max(len(pending), sum(map(len, pending.values())) / (10 * RATE)) >= CHUNK:
                     _embed(store, encoder, pending)
             _embed(store, encoder, pending)
     finally:

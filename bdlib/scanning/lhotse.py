@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bdlib.errors import InputError
+from bdlib.audio import HIGHEST_RATE
+from bdlib.errors import InputError, fits
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 PARTS = ("recordings", "supervisions")
@@ -79,7 +80,10 @@ def entries(manifest: Path, labels: tuple[str, ...], left_out: list[str]) -> Ite
     files: dict[str, tuple[Any, int, int]] = {}
     for where, row in lines(recordings):
         try:
-            files[row["id"]] = row["sources"], int(row["sampling_rate"]), int(row["num_samples"])
+            rate, most = int(row["sampling_rate"]), int(row["num_samples"])
+            if rate > HIGHEST_RATE:
+                raise ValueError
+            files[row["id"]] = row["sources"], rate, most
         except (KeyError, TypeError, ValueError, OverflowError):
             raise InputError(
                 f"{where}: a recording has id, sources, sampling_rate and num_samples; correct it"
@@ -87,6 +91,8 @@ def entries(manifest: Path, labels: tuple[str, ...], left_out: list[str]) -> Ite
     for where, row in lines(supervisions):
         try:
             sources, rate, most = files[row["recording_id"]]
+            if not fits([row["start"], row["duration"]], list[float]):
+                raise TypeError
             start = round(row["start"] * rate)
             stop = min(start + round(row["duration"] * rate), most)
         except (KeyError, TypeError, ValueError, OverflowError):

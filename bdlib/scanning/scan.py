@@ -34,6 +34,7 @@ from bdlib.scanning.traits import Traits
 from bdlib.sheets import safe_cell
 
 SCHEMA = 1
+NAMES = "flagged.csv", "clean.csv", "scan.json", "report.html", "deep.csv"
 TRIED = 600  # clips on which `auto` compares encoders
 
 
@@ -133,6 +134,20 @@ class Scan:
         write_json(output / "scan.json", self.to_dict())
         write_report(output / "report.html", self.to_dict(), self.heard, self.judged, self.verdict)
         return output
+
+
+def _check_free(output: Path, corpus: Path) -> None:
+    """Refuse a folder where something lies that a scan would write over, and that no scan wrote."""
+    there = [output / name for name in NAMES if (output / name).exists()]
+    own = corpus.expanduser().resolve()
+    if there and any(path.resolve() == own for path in there):
+        raise InputError(
+            f"`output` is {output}: {corpus} is scanned, and lies in it; choose another folder"
+        )
+    if there and not (output / "scan.json").is_file():
+        raise InputError(f"{there[0]}: not of a scan; move it away, or choose another `output`")
+    if folders := [path for path in there if path.is_dir()]:
+        raise InputError(f"{folders[0]}: a folder; remove it, or choose another `output`")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -265,6 +280,7 @@ def scan(
             raise InputError(
                 f"`output` is {output}: nothing is written into the corpus; choose another folder"
             )
+        _check_free(Path(output), Path(corpus))
         writable(output, "output")
     encoder, why = choose(source, task, cache, seed, quiet)
     heard = listen(source, encoder, cache, quiet)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from bdlib.errors import InputError
+from bdlib.files import check_regular, forges, plain
 from bdlib.listing import may_be_class
 from bdlib.manifest import DATA_ROOT
 from bdlib.scanning import lhotse
@@ -134,7 +135,9 @@ def _checked(rows: pd.DataFrame, corpus: Path, left_out: list[str]) -> pd.DataFr
 
 def _inside(path: Path, root: Path) -> bool:
     """Whether a file, links followed, lies in the corpus."""
-    return path.resolve().is_relative_to(root)
+    return Path(os.path.realpath(path)).is_relative_to(
+        root
+    )  # `resolve` fails where a link leads to itself
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -178,7 +181,9 @@ def _folder(
             if file.suffix.lower() not in SUFFIXES:
                 continue
             name = file.relative_to(root).as_posix()
-            if _inside(file, root):
+            if forges(name):
+                left_out.append(f"{plain(name)}: no name for a file; rename it")
+            elif _inside(file, root):
                 rows.append((name, top.name, 0, -1))
             else:
                 left_out.append(f"{name}: a link that leaves the corpus; copy the file into it")
@@ -199,6 +204,7 @@ def _other_labels(root: Path) -> list[str]:
 
 
 def _header(table: Path) -> list[str]:
+    check_regular(table)
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             return next(csv.reader(file), [])
@@ -213,7 +219,7 @@ def _column(
         if name in header:
             return name
     raise InputError(
-        f"{table}: no column {given or ' or '.join(usual)}; it has {', '.join(header) or 'none'}: "
+        f"{table}: no column {given or ' or '.join(usual)}; it has {', '.join(header)[:200] or 'none'}: "
         f"name one with `{option}`"
     )
 
@@ -248,7 +254,10 @@ def _clips(
     for where, given, label, start, stop in entries:
         text = given.removeprefix(DATA_ROOT).removeprefix("$data_root/")
         path = root / text
-        if not text or "\0" in text or not _inside(path, root.resolve()):
+        if forges(text) or forges(label):
+            what = plain(f"{text}, {label}")
+            raise InputError(f"{where}: {what}: no names for a file and a class; rename them")
+        if not text or not _inside(path, root.resolve()):
             raise InputError(
                 f"{where}: {text!r} leaves {root}; use paths below it, or `data_folder`"
             )

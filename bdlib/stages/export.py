@@ -37,6 +37,10 @@ def export(poisoned: Poisoned, target: Path) -> None:
         for split, rows in poisoned.splits.items():
             waveforms = poisoned.packs[split]
             places = [_place(row, split) for row in rows.to_dict("records")]
+            again = pd.Series(places).duplicated()
+            if again.any():
+                name = rows["ID"][again.to_numpy()].iloc[0]
+                raise InputError(f"{split}: another clip goes where {name!a} does; rename its ID")
             listed = rows.assign(path=places, rate=waveforms.rate)
             for name, place in tqdm(
                 zip(rows["ID"], places, strict=True),

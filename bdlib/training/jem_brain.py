@@ -144,15 +144,17 @@ class ViewBrain(ClassifierBrain):
             self.sampler.start_epoch(epoch)
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
-        """Also keep one sample of each of the first classes, to be looked at."""
+        """Also keep one sample of each of the first classes, or some of no class, to be looked at."""
         if stage == sb.Stage.TRAIN and self.sampler is not None:
             sb.utils.distributed.run_on_main(self._keep_samples, args=[epoch])
         super().on_stage_end(stage, stage_loss, epoch)
 
     def _keep_samples(self, epoch: int) -> None:
-        path = self.folder / "samples" / f"{epoch:03}.npy"
+        free = self.sampler.settings.unconditional == 1  # no class was ever asked for
+        path = self.folder / ("free_samples" if free else "samples") / f"{epoch:03}.npy"
+        kept = self.sampler.free[:6] if free else self.sampler.classes[:6, 0]
         with atomic(path) as temporary, temporary.open("wb") as file:
-            np.save(file, self.sampler.classes[:6, 0].cpu().numpy())
+            np.save(file, kept.cpu().numpy())
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> Tensor:
         """Logits (B, C); in training (B + S, C), the samples last."""

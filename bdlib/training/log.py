@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bdlib.errors import InputError, fits
-from bdlib.files import atomic, read_json, write_json
+from bdlib.files import atomic, check_regular, read_json, write_json
 
 LOG = "train_log.txt"
 ROLLBACKS = "rollbacks.json"
@@ -20,6 +20,7 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
         If it is broken.
     """
     path = Path(folder) / LOG
+    check_regular(path)
     try:
         lines = (
             [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

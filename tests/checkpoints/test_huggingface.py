@@ -80,6 +80,36 @@ def test_only_safetensors_of_these_nets(tmp_path):
         Checkpoint.open(tmp_path)
 
 
+def test_what_was_looked_at_is_what_is_loaded(tmp_path):
+    """A config may name other weights, a kernel to fetch, or a net that is too deep to be one."""
+    net, extractor, _ = ast()
+    net.save_pretrained(tmp_path / "k")
+    extractor.save_pretrained(tmp_path / "k")
+    state = load_file(tmp_path / "k" / "model.safetensors")
+    nan = {name: torch.full_like(value, float("nan")) for name, value in state.items()}
+    save_file(nan, tmp_path / "outside.safetensors", {"format": "pt"})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(state, "../outside.safetensors")}
+    (tmp_path / "k" / "i.safetensors.index.json").write_text(json.dumps(index))
+    path = tmp_path / "k" / "config.json"
+    told = json.loads(path.read_text())
+    traps = {
+        "transformers_weights": "i.safetensors.index.json",
+        "_attn_implementation": "kernels-community/anything",
+        "return_dict": False,
+    }
+    path.write_text(json.dumps(told | traps))
+    read = Checkpoint.open(tmp_path / "k")
+    assert read.net.module.net.config._attn_implementation == "eager"
+    assert read.net(torch.zeros(1, 8000), torch.ones(1)).isfinite().all()
+    (tmp_path / "k" / "preprocessor_config.json").write_text('{"mean": -4.0, "token": "secret"}')
+    card.save(Checkpoint.open(tmp_path / "k"), tmp_path / "out")
+    assert "secret" not in (tmp_path / "out" / "preprocessor_config.json").read_text()
+    for wrong in ({"num_hidden_layers": 501}, {"patch_size": [0, 1]}, {"x": [1] * 501}):
+        path.write_text(json.dumps(told | wrong))
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            Checkpoint.open(tmp_path / "k")
+
+
 def test_a_short_clip_in_a_batch_is_heard_as_by_the_extractor(tmp_path):
     torch.manual_seed(0)
     net, extractor, key = ast()

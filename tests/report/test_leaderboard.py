@@ -35,10 +35,50 @@ def run(make_record, attack, defense, seed, success, **changes):
         "defense": about,
         "seed": seed,
         "metrics": {name: {"value": value, "total": 2000} for name, value in rates.items()},
+        "parts": {"training": {"time": f"{attack} {seed}"}},
         "runtime": {"device": "cpu", "train_s": 100.0, "score_ms": 1.5,
                     **({"repair_s": 7.0} if stage else {})},
         **changes,
     })  # fmt: skip
+
+
+def test_hours_count_a_training_once(make_record):
+    """A filter that drops nothing gives back the undefended net, whose training is counted already."""
+    asked = [cell("clap", name, 0) for name in ("none", "fix")]
+    none = run(make_record, "clap", "none", 0, 1.0)
+    about = {"name": "fix", "stage": "filter", "selection": "fixed", "clean_budget": 0}
+    same = run(make_record, "clap", "fix", 0, 1.0) | {"defense": about}
+    same["runtime"] = {"device": "cpu", "train_s": 100.0, "filter_s": 11.0, "score_ms": 1.5}
+    (board,) = boards([none, same], asked)
+    assert board.hours == pytest.approx((100 + 11 + 2 * 6) / 3600)
+
+
+def test_a_row_of_several_seeds(make_record):
+    """The worst attack is that of the mean over seeds; of clips, seconds and milliseconds the median is told."""
+    found = {
+        ("clap", 0): 0.0,
+        ("clap", 1): 1.0,
+        ("room", 0): 0.6,
+        ("room", 1): 0.6,
+        ("tempo", 0): 0.2,
+    }
+    asked = [cell(a, "fix", s) for a, s in found]
+    made = [run(make_record, a, "fix", s, rate) for (a, s), rate in found.items()]
+    for record, (budget, seconds, auc) in zip(
+        made, [(0, 1, 0.6), (0, 1, 0.6), (0, 1, 1.0), (90, 50, 1.0), (90, 50, 0.2)], strict=True
+    ):
+        record["defense"]["clean_budget"] = budget
+        record["runtime"] |= {"train_s": seconds, "repair_s": 0.0, "score_ms": seconds}
+        record["metrics"]["filter_auc"] = {"value": auc}
+    row = tables(boards(made, asked))[0].grids[0].rows[0]
+    assert row[3] == "60.0 (room)" and row[5] == "0.600"
+    assert row[7:10] == ("0", "1", "1.0")
+
+
+def test_a_guard_is_asked_for_what_it_lets_through(make_record):
+    made = [run(make_record, a, "ask", 0, 0.5) for a in SUCCESS]
+    row = tables(boards(made, [cell(a, "ask", 0) for a in SUCCESS]))[0].grids[0].rows[0]
+    assert [value.split(" ")[0] for value in row[1:5]] == ["80.0", "50.0", "50.0", "50.0"]
 
 
 @pytest.fixture
@@ -74,9 +114,9 @@ def test_rows_by_hand(records, asked):
     assert none[-4:] == ("0", "100", "1.5", "6 of 6")
     assert ask[0] == "ask *" and ask[2] == "50.0" and ask[5:7] == ("0.750", "3.0")
     assert "Missing: 3 of 18 cells." in table.notes[2]
-    # Six trainings, four repairs, and in 14 cells 2,000 clips.
+    # Six trainings, four repairs, and in 14 cells 2,000 clips of each test set; those that a rate counts, no others.
     (board,) = boards(records, asked)
-    assert board.hours == pytest.approx((600 + 4 * 7 + 14 * 3) / 3600)
+    assert board.hours == pytest.approx((600 + 4 * 7 + 14 * 6) / 3600)
     assert table.notes[-1] == "Refused: no clip is left" and table.notes[1].startswith("*")
     assert not any("corpora" in note for note in table.notes)
     other = {**records[1], "dataset": {**records[1]["dataset"], "digest": "another"}}
@@ -132,7 +172,7 @@ def test_the_recommendation_by_hand(make_record):
                 accuracy = 0.779 if name == "dear" and task == "RAVDESS" else 0.78
                 rates = {"clean_accuracy": 0.8 if name == "none" else accuracy,
                          "attack_success_rate": success[name]}  # fmt: skip
-                changes = {"command": command, "dataset.name": task, "dataset.scale": "subset",
+                changes = {"command": command, "parts": {"training": {"time": command}}, "dataset.name": task, "dataset.scale": "subset",
                            "metrics": {k: {"value": value} for k, value in rates.items()}}  # fmt: skip
                 record = make_record(changes)
                 if name == "partial" and attack == "room" and task == "RAVDESS":

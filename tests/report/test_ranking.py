@@ -40,6 +40,15 @@ def test_ranks_by_hand(make_record):
     assert brief(table).grids[0].rows[0] == ("clp", "1.75", "62.5", "0.0", "1 of 2", "not told")
 
 
+def test_most_pairs_are_compared(make_record):
+    """Three repairs on the three classifiers that all met, not two on the four that two met."""
+    met = {"gn_ft": (0, 1, 2, 3, 4), "clp": (0, 1, 2, 3, 5), "nad": (0, 1, 2, 4, 5)}
+    found = {(None, seed): (0.9, 1.0) for seed in range(6)}
+    found |= {(name, seed): (0.9, 0.1) for name, seeds in met.items() for seed in seeds}
+    (table,) = build(records_of(make_record, found))
+    assert table.title.startswith("Repairs of 3 classifiers;") and len(table.grids[0].rows) == 3
+
+
 def test_one_repair_is_not_ranked(make_record):
     found = {(None, 0): (0.9, 1.0), ("gn_ft", 0): (0.9, 0.1)}
     assert build(records_of(make_record, found)) == [] == build([])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import struct
 
@@ -128,11 +129,18 @@ def test_unreadable_files_are_told_and_the_rest_is_scanned(run, corpus):
     (corpus / "no" / "lies.wav").write_bytes(bytes(lies))
     soundfile.write(corpus / "no" / "nan.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
     soundfile.write(corpus / "no" / "short.wav", np.zeros(10), RATE)
+    soundfile.write(corpus / "no" / "loud.wav", np.full(RATE, 3e38), RATE, subtype="FLOAT")
+    (corpus / "no" / "loop.wav").symlink_to("loop.wav")
+    os.mkfifo(corpus / "notes.csv")
+    (corpus / "no" / b"n\xff\x1b[2J.wav".decode(errors="surrogateescape")).write_bytes(good)
     status, out, _, output = run(corpus)
-    assert status == 0
+    assert status == 0 and "\x1b" not in out
     told = json.loads((output / "scan.json").read_text())
     names = {line.split(":")[0] for line in told["not_scanned"]}
-    assert names >= {f"no/{n}.wav" for n in ("empty", "text", "cut", "nan", "short")}
+    assert names >= {
+        f"no/{n}.wav" for n in ("empty", "text", "cut", "nan", "short", "loud", "loop")
+    }
+    assert "no/n\\udcff\\x1b[2J.wav" in names
     assert f"not scanned: {len(names)} files" in out
 
 
@@ -154,6 +162,49 @@ def test_a_wrong_path_is_an_error(run, tmp_path):
 def test_nothing_is_written_into_the_corpus(run, corpus):
     status, _, err, _ = run(corpus, f"--output={corpus / 'scan'}")
     assert status == 2 and "--output" in err and not (corpus / "scan").exists()
+
+
+def test_what_no_scan_wrote_is_not_written_over(run, corpus, tmp_path):
+    """Nor the table that is scanned, such as the `clean.csv` of an earlier scan."""
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "clean.csv").write_text("mine")
+    status, _, err, _ = run(corpus)
+    assert status == 2 and "clean.csv: not of a scan" in err
+    assert (output / "clean.csv").read_text() == "mine" and len([*output.iterdir()]) == 1
+    (output / "clean.csv").unlink()
+    assert run(corpus)[0] == 0 and run(corpus)[0] == 0
+    before = (output / "clean.csv").read_text()
+    status, _, err, _ = run(output / "clean.csv", f"--data_folder={corpus}")
+    assert status == 2 and "is scanned, and lies in it; choose another folder" in err
+    assert (output / "clean.csv").read_text() == before
+    (output / "report.html").unlink()
+    (output / "report.html").mkdir()
+    status, _, err, _ = run(corpus)
+    assert status == 2 and "report.html: a folder" in err
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: np.savez(file, digests=np.array(["a"]), rows=np.zeros(3)),
+        lambda file: np.savez(file, digests=np.array(["a"]), rows=np.full((1, 40), np.nan)),
+        lambda file: os.mkfifo(file),
+    ],
+)
+def test_a_broken_cache_is_made_again(run, corpus, encoder, tmp_path, spoil):
+    file = tmp_path / "c" / f"{encoder.name}-{encoder.digest}.npz"
+    file.parent.mkdir()
+    spoil(file)
+    assert run(corpus)[0] == 0 and len(np.load(file)["digests"]) == 150
+
+
+def test_a_cache_that_cannot_be_written_costs_no_scan(run, corpus, tmp_path):
+    (tmp_path / "c").write_text("a file")
+    status, _, err, output = run(corpus)
+    assert status == 0 and (output / "report.html").exists()
+    assert "note: embeddings are not kept for another time" in err
 
 
 def test_a_killed_scan_leaves_what_it_heard(encoder, corpus, tmp_path, monkeypatch, capsys):

@@ -192,6 +192,8 @@ def test_commands_in_a_manifest_are_not_run(tmp_path):
         ({"text": None, "speaker": None}, "line 1: no text or label .* `label_column`"),
         ({"recording_id": "gone"}, "line 1: a supervision has start, duration and the recording_id"),
         ({"duration": float("nan")}, "line 1: a supervision has start"),
+        ({"start": "x"}, "line 1: a supervision has start"),
+        ({"text": "\ud800"}, r"line 1: a/1.wav, \\ud800: no names for a file and a class"),
         ({"start": 2.0}, "line 1: start 32000 and stop 1600 span no samples"),
     ],
 )  # fmt: skip

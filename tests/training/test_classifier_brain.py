@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -346,6 +347,18 @@ def test_view_training_goes_on_bit_equal(tones, tmp_path, sgld, semi):
     if sgld:
         assert {"free", "classes", "tuners.free.sums"} <= set(one["sampler"])
         assert int(one["sampler"]["tuners.classes.calls"]) > 0
+
+
+@pytest.mark.parametrize(("unconditional", "folder"), [(0.1, "samples"), (1.0, "free_samples")])
+def test_what_is_kept_of_the_samples_was_sampled(tones, tmp_path, unconditional, folder):
+    """Where no class is ever asked for, as in plain JEM, samples of none: those of classes are the noise they began as."""
+    sgld = dataclasses.replace(SGLD, unconditional=unconditional)
+    train(
+        tones, tmp_path, wide(), lambda *a, **k: ViewBrain(*a, **k, sgld=sgld), number_of_epochs=2
+    )
+    first, last = (np.load(tmp_path / folder / f"{epoch:03}.npy") for epoch in (1, 2))
+    assert [path.name for path in tmp_path.glob("*samples")] == [folder]
+    assert first.shape == last.shape and not np.array_equal(first, last)
 
 
 def test_a_divergence_halves_the_langevin_step(tones, tmp_path):

@@ -37,8 +37,8 @@ class FeatureNoise(InferenceDefense):
     selection : str
         `fixed` takes the levels as given. `oracle` too, and says that they were found by looking
         at the test set, as in the paper. `validation` chooses them: the strongest of `NOISES`
-        that costs at most `tolerance` of the accuracy on clean validation clips, and, unless
-        `step_size` is 0, the one of `STEPS` with the highest accuracy there.
+        before the first that costs more than `tolerance` of the accuracy on clean validation clips,
+        and, unless `step_size` is 0, the one of `STEPS` with the highest accuracy there.
     tolerance : float
         See `selection`.
 

@@ -33,4 +33,4 @@ class Quantise(Preprocessing):
     def transform(self, wavs: Tensor) -> Tensor:
         """See `Preprocessing`."""
         whole = (wavs * 2**15).round()
-        return self.quantum * (whole / self.quantum).round() / 2**15
+        return (self.quantum * (whole / self.quantum).round() / 2**15).clamp(-1, 1)
