@@ -16,7 +16,7 @@ from blocks import ROOT, Blocks, main
 FILTER = "displaced_clips"
 DATASETS = "RAVDESS", "SpeechCommands"
 LABELS = {"OneToOne": "one to one", "CleanLabelHard": "clean label, hard clips"}
-LAST = {"keywords": ("clean_labels", "few"), "speakers": ("shared_sounds",)}
+LAST = {"keywords": ("clean_labels", "few"), "speakers": ("anywhere",)}
 Metrics = dict[str, Any]
 
 
@@ -120,6 +120,7 @@ BLOCKS: Blocks = {
         "clean labels": lambda: table("clean_labels", "target"),
         "shared sounds": lambda: table("shared_sounds", "target"),
         "few": lambda: table("few", "target"),
+        "anywhere": lambda: table("anywhere", "target"),
     },
     "README.md": {"clips": clips},
 }

@@ -11,6 +11,7 @@ from bdlib.report.groups import (
     clean_twin,
     estimate,
     group_records,
+    let_through,
 )
 from bdlib.report.labels import (
     attack_label,
@@ -136,7 +137,7 @@ def build(records: Records, published: list[Published]) -> list[Table]:
 def brief(records: Records, published: list[Published], gather: bool = False) -> list[Table]:
     """What a reader wants first, in six narrow columns, by data set, variant and scale.
 
-    Values are means over seeds in percent; the published ones are the attack success rates, without
+    Values are means over seeds in percent, of guards of what they let through; the published ones are the attack success rates, without
     an attack the clean accuracies.
 
     Arguments
@@ -234,7 +235,7 @@ def brief_grid(sections: list[Section], published: list[Published], footnotes: F
     metric = "attack_success_rate" if sections[0].policy else "clean_accuracy"
     columns = {first: labels}
     for name in ("Clean accuracy [%]", "ASR [%]", "No trigger [%]"):
-        estimates = [estimate(group, RATES[name]) for group in groups]
+        estimates = [let_through(group, RATES[name]) for group in groups]
         columns[name] = [f"{100 * e.mean:.1f}" if e else "" for e in estimates]
     columns["Seeds"] = [str(len(group.runs)) for group in groups]
     name = "Published ASR [%]" if sections[0].policy else "Published accuracy [%]"

@@ -185,25 +185,26 @@ def test_screening_by_hand():
 
 
 def test_what_a_guard_lets_through_by_hand():
-    """Of four clean clips three are right and one of these rejected; of three triggered ones, two reach
-    the target and one of these is rejected, the third is accepted and right."""
+    """Of four clean clips three are right and one of these rejected; of four triggered ones, two reach
+    the target and one of these is rejected, two are right and one of these is rejected."""
     test = pd.DataFrame({"ID": list("abcd"), "label": ["no", "no", "on", "on"]})
     clean = pd.DataFrame(
         {"predicted": ["no", "on", "no", "no"], "suspicion": [0.1, 0.2, 0.5, 0.3]},
         index=list("dcab"),
     )
     triggered = pd.DataFrame(
-        {"predicted": ["yes", "yes", "on"], "suspicion": [0.4, 0.6, 0.1]}, index=list("abc")
+        {"predicted": ["yes", "yes", "on", "on"], "suspicion": [0.4, 0.6, 0.1, 0.9]},
+        index=list("abcd"),
     )
     truth = pd.DataFrame(
-        {"split": "test_triggered", "label_before": ["no", "no", "on"], "label_after": "yes"},
-        index=list("abc"),
+        {"split": "test_triggered", "label_before": ["no", "no", "on", "on"], "label_after": "yes"},
+        index=list("abcd"),
     )
     measured = passed(test, clean, triggered, truth, {0.25: 0.5, 0.5: 0.0})
     assert {name: (m["count"], m["total"]) for name, m in measured.items()} == {
         "passed_clean_accuracy": (2, 4),  # b and c
-        "passed_attack_success_rate": (1, 3),  # a
-        "passed_robust_accuracy": (1, 3),  # c
+        "passed_attack_success_rate": (1, 4),  # a
+        "passed_robust_accuracy": (1, 4),  # c
     }
 
 

@@ -90,10 +90,10 @@ def test_norms_are_of_the_mean_loss_whatever_the_batches():
 
 
 def test_a_contrast_is_the_middle_one_over_layers():
-    norms = {"backdoored": [4.0, 9.0, 1.0, None, 5.0], "hybrid": [2.0, 6.0, 3.0, 1.0, 5.0],
-             "clean": [1.0, 3.0, 2.0, 1.0, 0.0]}  # fmt: skip
-    told = contrast(norms)  # of three layers: quotients 4, 3 and 0.5, and 2, 2 and 1.5
-    assert told == {"value": 3.0, "hybrid": 2.0, "ordered": 2, "layers": 3}
+    norms = {"backdoored": [4.0, 9.0, 1.0, None, 5.0, 4.0], "hybrid": [2.0, 6.0, 3.0, 1.0, 5.0, 5.0],
+             "clean": [1.0, 3.0, 2.0, 1.0, 0.0, 1.0]}  # fmt: skip
+    told = contrast(norms)  # of four layers: quotients 4, 3, 0.5 and 4, and 2, 2, 1.5 and 5
+    assert told == {"value": 3.5, "hybrid": 2.0, "ordered": 2, "layers": 4}
     assert not contrast({group: [0.0] for group in GROUPS})
     (few,) = grouped([torch.tensor([1.0, 5.0])])
     assert gradient_norms(Net(), batches(torch.randn(2, 4)), [few])["hybrid"] == [None]

@@ -165,6 +165,14 @@ def test_in_brief_there_are_five_columns_and_no_interval(make_record):
     assert table.notes == ("Failed runs that are left out: 1.", "[1] Doe 2023, Table 1: 3 runs.")
 
 
+def test_in_brief_a_guard_is_what_it_lets_through(make_record):
+    told = {"clean_accuracy": rate(9, 10), "attack_success_rate": rate(10, 10)}
+    told |= {"passed_clean_accuracy": rate(8, 10), "passed_attack_success_rate": rate(2, 10)}
+    guard = {"name": "strip_vita", "stage": "inference", "clean_budget": 0, "selection": "fixed"}
+    (table,) = brief([make_record({"defense": guard, "metrics": told})], [])
+    assert cells(table, "Clean accuracy [%]") == ["80.0"] and cells(table, "ASR [%]") == ["20.0"]
+
+
 def test_small_attacks_of_one_policy_share_a_grid_when_gathered(make_record):
     records = [
         make_record(),

@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 
 from bdlib.files import digest
 from bdlib.report.figures.figure import BLUE, GREEN, GREY, ORANGE, Picture, new
-from bdlib.report.groups import Records, estimate, unpoisoned
+from bdlib.report.groups import Records, let_through, unpoisoned
 from bdlib.report.labels import defense_label, in_readme, system_label
 from bdlib.report.published import Published
 from bdlib.report.results import Section, corpora, sections
@@ -99,7 +99,7 @@ def _systems(section: Section) -> dict[str, Point]:
     """Points by a short label; of two that only their settings tell apart, the newer one."""
     systems: dict[str, Point] = {}
     for group in sorted(section.groups, key=lambda group: group.record["time"]):
-        estimates = [estimate(group, m) for m in ("clean_accuracy", "attack_success_rate")]
+        estimates = [let_through(group, m) for m in ("clean_accuracy", "attack_success_rate")]
         if not all(estimates):
             continue
         defense, model = group.record["defense"], group.record["model"]["name"]
