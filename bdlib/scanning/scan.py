@@ -123,6 +123,7 @@ class Scan:
         rows = self.heard.source.rows[["path", "label"]]
         kept = rows.drop(index=flagged["clip"])
         tables = {"flagged.csv": flagged.set_index("clip"), "clean.csv": kept}
+        write_json(output / "scan.json", self.to_dict())  # first: by it the others are known as a scan's
         (output / "deep.csv").unlink(missing_ok=True)  # that of an earlier scan
         if self.deep is not None:
             table = rows.assign(one_window=self.deep.clips.round(4))
@@ -131,7 +132,6 @@ class Scan:
             spans = self.heard.source.spans(table.index)
             table = table.reset_index(drop=True).join(spans)
             write_table(output / name, list(table), table.to_numpy(object).tolist())
-        write_json(output / "scan.json", self.to_dict())
         write_report(output / "report.html", self.to_dict(), self.heard, self.judged, self.verdict)
         return output
 
