@@ -209,9 +209,11 @@ class Cache:
         Where the file is; None is ``bdlib`` in the user's cache folder.
     name : str
         Names the maker, its digest included, so that a changed one finds nothing.
+    width : int
+        Of a row.
     """
 
-    def __init__(self, folder: str | Path | None, name: str) -> None:
+    def __init__(self, folder: str | Path | None, name: str, width: int) -> None:
         usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bdlib"
         self.path = Path(folder or usual) / f"{name}.npz"
         self.rows: dict[str, np.ndarray] = {}
@@ -220,7 +222,7 @@ class Cache:
             check_regular(self.path)
             with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 digests, rows = file["digests"], file["rows"]
-            if digests.ndim == 1 and rows.ndim == 2 and np.isfinite(rows).all():
+            if digests.ndim == 1 and rows.shape[1:] == (width,) and np.isfinite(rows).all():
                 self.rows = dict(zip(digests.tolist(), rows, strict=True))
         except (InputError, OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
             self.rows = {}  # none yet, or broken: made again

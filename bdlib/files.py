@@ -20,6 +20,7 @@ _CLONE = _PACKAGE.parent / "recipes" / "common"
 COMMON = _CLONE if _CLONE.is_dir() else _PACKAGE / "recipes_common"
 """The yaml files that all recipes share; an installed package has a copy of its own."""
 CONTROLS = "Cc", "Cs", "Zl", "Zp"  # categories: control characters, lone surrogates, line breaks
+REORDERING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of what is written from right to left
 LONGEST_NAME = 100  # characters; a file system takes 255 bytes, and digests are added
 
 
@@ -254,12 +255,12 @@ def is_utf8(text: str) -> bool:
 
 def forges(text: str) -> bool:
     """Whether a name has characters with which a terminal shows what is not there, or which no file can hold."""
-    return any(unicodedata.category(character) in CONTROLS for character in text)
+    return any(unicodedata.category(c) in CONTROLS or c in REORDERING for c in text)
 
 
 def plain(text: str) -> str:
     """A name of somebody else as a terminal may show it: what `forges` is written out."""
-    return "".join(repr(c)[1:-1] if forges(c) else c for c in text)
+    return "".join(ascii(c)[1:-1] if forges(c) else c for c in text)
 
 
 def check_regular(path: str | Path) -> None:

@@ -59,16 +59,16 @@ def test_an_encoder_runs_without_importing_the_package(kind):
 
 
 def test_a_cache_is_found_again_and_a_broken_one_is_made_anew(tmp_path):
-    cache = Cache(tmp_path, "made")
+    cache = Cache(tmp_path, "made", 3)
     assert cache.rows == {}
     cache.rows |= {"a": np.arange(3.0), "b": np.ones(3)}
     cache.save()
-    again = Cache(tmp_path, "made")
+    again = Cache(tmp_path, "made", 3)
     assert np.array_equal(again.rows["a"], [0, 1, 2]) and set(again.rows) == {"a", "b"}
     (tmp_path / "made.npz").write_bytes(b"PK\x03\x04 no archive")
-    assert Cache(tmp_path, "made").rows == {}
+    assert Cache(tmp_path, "made", 3).rows == {}
 
 
 def test_a_cache_runs_no_code(tmp_path):
     np.savez(tmp_path / "made.npz", digests=np.array(["a"], object), rows=np.array([{}], object))
-    assert Cache(tmp_path, "made").rows == {}
+    assert Cache(tmp_path, "made", 3).rows == {}

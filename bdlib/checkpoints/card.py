@@ -62,8 +62,9 @@ def save(
         if checkpoint.settings is None:
             checkpoint.net.module.save_pretrained(temporary)
             if (heard := checkpoint.path / EXTRACTOR).exists():
-                told = read_json(heard)  # only what is known: it may be a link to anything
-                write_json(temporary / EXTRACTOR, {k: told[k] for k in HEARING if k in told})
+                hearing = read_json(heard, {})  # only what is known: it may be a link to anything
+                known = {name: hearing[name] for name in HEARING if name in hearing}
+                write_json(temporary / EXTRACTOR, known)
         else:
             # `save_file` would let nobody but its owner read it.
             (temporary / WEIGHTS).write_bytes(serialised(state))

@@ -116,7 +116,6 @@ def read(folder: Path) -> tuple[SpeechClassifier, tuple[str, ...], int]:
     if config["model_type"] not in NETS:
         what = config["model_type"][:50]
         raise InputError(f"{path}: model_type {what!a}; read are: {' '.join(NETS)}")
-    _check_numbers(config, path)
     if not (folder / "model.safetensors").exists():
         raise InputError(f"{folder}: no model.safetensors; only such weights are read")
     state = weights.read(folder / "model.safetensors")
@@ -128,6 +127,8 @@ def read(folder: Path) -> tuple[SpeechClassifier, tuple[str, ...], int]:
 def _check_numbers(config: dict[str, Any], path: Path) -> None:
     """Refuse a net that is too large or too deep to be one, before it is built."""
     for name, value in config.items():
+        if isinstance(value, bool):
+            continue
         most = DEEPEST if name == "num_hidden_layers" else MOST
         several = isinstance(value, list)
         whole = [number for number in (value if several else [value]) if isinstance(number, int)]
@@ -143,10 +144,11 @@ def _built(config: dict[str, Any], state: weights.State, path: Path) -> tuple[nn
         raise InputError(f"{path}: needs transformers; `pip install transformers`") from error
     try:
         own = transformers.AutoConfig.for_model(config["model_type"]).to_dict()
-        taken = (own.keys() | {"model_type", "id2label"}) & config.keys() - set(BY_US)
-        made = transformers.AutoConfig.for_model(
-            **{name: config[name] for name in taken if not name.startswith("_")}
-        )
+        count = "id2label" if "id2label" in config else "num_labels"
+        taken = (own.keys() | {"model_type", count}) & config.keys() - set(BY_US)
+        plain = {name: config[name] for name in taken if not name.startswith("_")}
+        _check_numbers(plain, path)
+        made = transformers.AutoConfig.for_model(**plain)
         made.apply_spec_augment = False  # of wav2vec2: masks that no seed of ours draws
         named = dict(made.id2label)
         labels = [str(named[number]) for number in range(len(named))]
@@ -163,6 +165,8 @@ def _built(config: dict[str, Any], state: weights.State, path: Path) -> tuple[nn
         if different := [name for names in told.values() for name in names]:
             raise ValueError(f"{str(different[0])[:80]} is not as its net has it")
         return net, labels
+    except InputError:
+        raise
     except Exception as error:  # transformers validates with errors of its own
         raise weights.unusable(path, error) from error
 

@@ -19,6 +19,7 @@ from bdlib.encoders import RATE, SECONDS, cropped
 SECOND = 16384  # samples: a second at `RATE`, as a power of two
 MEMBERS = 48  # clips of a class that are compared pairwise, of one second; fewer, if longer
 LOUD = 96  # of which the loudest second is: of 142 clips, 100 with a sound of 36 ms, 48 had too few pairs once in seven draws
+LONGEST = 32.0  # seconds of a clip that is looked through: a voice message
 WINDOW, HOP = 512, 128
 LOWEST = 4  # bins below it, 125 Hz, hold hum and offset, which all recordings of a device share
 QUIET = 1e-4  # amplitude of a bin below which whitening lets go: digital silence stays silent
@@ -87,8 +88,10 @@ def whitened(samples: np.ndarray, length: int) -> torch.Tensor:
 def whitened_whole(samples: np.ndarray, length: int) -> torch.Tensor:
     """As `whitened`, all of a clip (T,); the fullest of its stretches of `length` has unit norm.
 
-    So a stretch of silence does not count as loud. The result is a power of two in length.
+    So a stretch of silence does not count as loud. The result is a power of two in length; of a clip of
+    more than `LONGEST` seconds it is of the middle.
     """
+    samples = cropped(samples, LONGEST)
     flat = _flat(samples, int(2 ** np.ceil(np.log2(max(len(samples), length)))))
     return flat / flat.unfold(0, length, length // 4).norm(dim=1).max().clamp_min(1e-6)
 
@@ -254,7 +257,8 @@ class Snippets:
         if self.whole is not None:
             least = unlikely(self.anywhere(outside, template))
             further = self.anywhere(inside, template) / least
-            has, score = has | (further > 1), np.maximum(score, further)
+            has |= (further > 1) & ((own | (further > SURE)) if suspects is not None else True)
+            score = np.maximum(score, further)
         begin = int(torch.nonzero(template)[0])
         starts = (starts + begin) % self.length
         taken = int(torch.count_nonzero(template))

@@ -137,7 +137,8 @@ def build(records: Records, published: list[Published]) -> list[Table]:
 def brief(records: Records, published: list[Published], gather: bool = False) -> list[Table]:
     """What a reader wants first, in six narrow columns, by data set, variant and scale.
 
-    Values are means over seeds in percent, of guards of what they let through; the published ones are the attack success rates, without
+    Values are means over seeds in percent (clean accuracy and ASR of a guard are of what it lets
+    through); the published ones are the attack success rates, without
     an attack the clean accuracies.
 
     Arguments

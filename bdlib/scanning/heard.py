@@ -165,7 +165,8 @@ def listen(
     InputError
         If nothing can be read, or a class is left without clips.
     """
-    store = Cache(cache, f"{encoder.name}-{encoder.digest}")
+    width = encoder.size + len(MEASURES) + BANDS
+    store = Cache(cache, f"{encoder.name}-{encoder.digest}", width)
     digests: list[str] = []
     good: list[int] = []
     unread: list[str] = []

@@ -123,7 +123,9 @@ class Scan:
         rows = self.heard.source.rows[["path", "label"]]
         kept = rows.drop(index=flagged["clip"])
         tables = {"flagged.csv": flagged.set_index("clip"), "clean.csv": kept}
-        write_json(output / "scan.json", self.to_dict())  # first: by it the others are known as a scan's
+        write_json(
+            output / "scan.json", self.to_dict()
+        )  # first: by it the others are known as a scan's
         (output / "deep.csv").unlink(missing_ok=True)  # that of an earlier scan
         if self.deep is not None:
             table = rows.assign(one_window=self.deep.clips.round(4))

@@ -115,8 +115,9 @@ class Source:
 def _checked(rows: pd.DataFrame, corpus: Path, left_out: list[str]) -> pd.DataFrame:
     """The rows that can be compared with each other, if any can; a line for each class of one clip."""
     if not len(rows):
+        seen = f"; not scanned: {left_out[0]}" if left_out else ""
         raise InputError(
-            f"{corpus}: no audio in it; a folder a class is needed, with {' '.join(sorted(SUFFIXES))}"
+            f"{corpus}: no audio in it; a folder a class is needed, with {' '.join(sorted(SUFFIXES))}{seen}"
         )
     alone = ~rows["label"].duplicated(keep=False)
     left_out += [
@@ -167,7 +168,10 @@ def _folder(
         for table in tables:
             some, out = _table(table, table.parent, path_column or "file_name", label_column)
             prefix = table.parent.relative_to(root)
-            rows += [((prefix / path).as_posix(), *rest) for path, *rest in some]
+            if forges(str(prefix)):
+                out = [f"{plain(str(prefix))}: no name for a folder; rename it"]
+            else:
+                rows += [((prefix / path).as_posix(), *rest) for path, *rest in some]
             left_out += out
         return rows, left_out
     tops = _folders(root)
@@ -198,7 +202,7 @@ def _other_labels(root: Path) -> list[str]:
             header = set(_header(table))
             if header & set(PATHS) and header & set(LABELS):
                 lines.append(
-                    f"{table.name}: folders were taken for labels; to scan by its own, give it"
+                    f"{plain(table.name)}: folders were taken for labels; to scan by its own, give it"
                 )
     return lines
 
@@ -219,7 +223,7 @@ def _column(
         if name in header:
             return name
     raise InputError(
-        f"{table}: no column {given or ' or '.join(usual)}; it has {', '.join(header)[:200] or 'none'}: "
+        f"{table}: no column {given or ' or '.join(usual)}; it has {plain(', '.join(header)[:200]) or 'none'}: "
         f"name one with `{option}`"
     )
 
@@ -255,8 +259,8 @@ def _clips(
         text = given.removeprefix(DATA_ROOT).removeprefix("$data_root/")
         path = root / text
         if forges(text) or forges(label):
-            what = plain(f"{text}, {label}")
-            raise InputError(f"{where}: {what}: no names for a file and a class; rename them")
+            left_out.append(plain(f"{text}, {label}: no names for a file and a class ({where})"))
+            continue
         if not text or not _inside(path, root.resolve()):
             raise InputError(
                 f"{where}: {text!r} leaves {root}; use paths below it, or `data_folder`"

@@ -102,9 +102,11 @@ def test_what_was_looked_at_is_what_is_loaded(tmp_path):
     assert read.net.module.net.config._attn_implementation == "eager"
     assert read.net(torch.zeros(1, 8000), torch.ones(1)).isfinite().all()
     (tmp_path / "k" / "preprocessor_config.json").write_text('{"mean": -4.0, "token": "secret"}')
-    card.save(Checkpoint.open(tmp_path / "k"), tmp_path / "out")
+    card.save(Checkpoint.open(tmp_path / "k"), tmp_path / "out", ["It was repaired."])
+    written = (tmp_path / "out" / "README.md").read_text()
+    assert "It was repaired." in written and "token" not in written
     assert "secret" not in (tmp_path / "out" / "preprocessor_config.json").read_text()
-    for wrong in ({"num_hidden_layers": 501}, {"patch_size": [0, 1]}, {"x": [1] * 501}):
+    for wrong in ({"num_hidden_layers": 501}, {"patch_size": [0, 1]}, {"id2label": 20_001}):
         path.write_text(json.dumps(told | wrong))
         with pytest.raises(InputError, match=next(iter(wrong))):
             Checkpoint.open(tmp_path / "k")

@@ -237,3 +237,18 @@ def test_a_sound_of_suspects_is_theirs(sure, among, calls, monkeypatch):
             *range(20, 24),
             *range(50, 50 + sure - among),
         }
+
+
+def test_all_of_a_clip_is_asked_of_suspects_alone_or_surely(monkeypatch):
+    """Elsewhere in a clip, a sound that is not sure counts in a suspect; a clean clip is not taken for it."""
+    labels = np.repeat(["left", "no"], 100)
+    match, anywhere = np.full(200, 0.1), np.full(200, 0.1)
+    match[:8] = 0.4
+    anywhere[[10, 60]], anywhere[[11, 61]] = 0.16, 0.4
+    monkeypatch.setattr(
+        Snippets, "matched", lambda self, clips, template: (match[clips], np.zeros(len(clips), int))
+    )
+    monkeypatch.setattr(Snippets, "anywhere", lambda self, clips, template: anywhere[clips])
+    looks = Snippets(None, labels, 16384, whole=lambda clip: None)
+    found = looks.matches("left", torch.ones(16384), np.arange(30))
+    assert found.clips.tolist() == [*range(8), 10, 11, 61]

@@ -189,6 +189,7 @@ def test_what_no_scan_wrote_is_not_written_over(run, corpus, tmp_path):
     [
         lambda file: file.write_bytes(b""),
         lambda file: np.savez(file, digests=np.array(["a"]), rows=np.zeros(3)),
+        lambda file: np.savez(file, digests=np.array(["a"]), rows=np.zeros((1, 3))),
         lambda file: np.savez(file, digests=np.array(["a"]), rows=np.full((1, 40), np.nan)),
         lambda file: os.mkfifo(file),
     ],

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from bdlib.errors import InputError
+from bdlib.files import forges
 from bdlib.scanning.sources import Source
 
 
@@ -193,13 +194,36 @@ def test_commands_in_a_manifest_are_not_run(tmp_path):
         ({"recording_id": "gone"}, "line 1: a supervision has start, duration and the recording_id"),
         ({"duration": float("nan")}, "line 1: a supervision has start"),
         ({"start": "x"}, "line 1: a supervision has start"),
-        ({"text": "\ud800"}, r"line 1: a/1.wav, \\ud800: no names for a file and a class"),
         ({"start": 2.0}, "line 1: start 32000 and stop 1600 span no samples"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_cannot_be(tmp_path, changed, message):
     with pytest.raises(InputError, match=message):
         Source.of(lhotse(place(tmp_path, *FOUR), **changed))
+
+
+@pytest.mark.parametrize("name", ["x\x1b[2J", "a\nb", "\u202egpj"])
+def test_names_that_forge_are_told_and_left_out(tmp_path, name):
+    """Of a label, a folder, a table beside folders, a folder with a table; not accents and spaces."""
+    root = place(tmp_path / "a", *FOUR, f"{name}/0.wav", "ä ☃/0.wav", "ä ☃/1.wav")
+    rows = [[file, file[0]] for file in FOUR]
+    listed = table(root / f"{name}.csv", ["path", "label"], *rows, ["a/1.wav", name])
+    source = Source.of(root)
+    assert len(source.rows) == 6 and len(source.left_out) == 2
+    assert not any(map(forges, source.left_out))
+    source = Source.of(listed)
+    assert len(source.rows) == 4 and not forges(source.left_out[0])
+    for split in ("train", name):
+        place(tmp_path / "b" / split, *FOUR)
+        columns = ["file_name", "label"]
+        table(tmp_path / "b" / split / "metadata.csv", columns, *([f, f[0]] for f in FOUR))
+    source = Source.of(tmp_path / "b")
+    assert len(source.rows) == 4 and len(source.left_out) == 1 and not forges(source.left_out[0])
+
+
+def test_a_label_that_no_file_can_hold(tmp_path):
+    with pytest.raises(InputError, match=r"not scanned: a/1.wav, \\ud800: no names"):
+        Source.of(lhotse(place(tmp_path, *FOUR), text="\ud800"))
 
 
 def test_half_a_manifest_and_what_is_none(tmp_path):
