@@ -29,15 +29,9 @@ NETS = {
 """By `model_type`, the class."""
 EXTRACTOR = "preprocessor_config.json"
 HEARING = (
-    *(
-        "do_normalize",
-        "feature_extractor_type",
-        "feature_size",
-        "max_length",
-        "mean",
-        "num_mel_bins",
-    ),
-    *("padding_side", "padding_value", "return_attention_mask", "sampling_rate", "std"),
+    *("do_normalize", "feature_extractor_type", "feature_size", "max_length", "mean"),
+    *("num_mel_bins", "padding_side", "padding_value", "return_attention_mask"),
+    *("sampling_rate", "std"),
 )
 """Keys of `EXTRACTOR`."""
 MOST = 20_000  # of any whole number in a config

@@ -123,9 +123,8 @@ class Scan:
         rows = self.heard.source.rows[["path", "label"]]
         kept = rows.drop(index=flagged["clip"])
         tables = {"flagged.csv": flagged.set_index("clip"), "clean.csv": kept}
-        write_json(
-            output / "scan.json", self.to_dict()
-        )  # first: by it the others are known as a scan's
+        # First: by it the others are known as a scan's.
+        write_json(output / "scan.json", self.to_dict())
         (output / "deep.csv").unlink(missing_ok=True)  # that of an earlier scan
         if self.deep is not None:
             table = rows.assign(one_window=self.deep.clips.round(4))

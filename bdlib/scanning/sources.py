@@ -136,9 +136,8 @@ def _checked(rows: pd.DataFrame, corpus: Path, left_out: list[str]) -> pd.DataFr
 
 def _inside(path: Path, root: Path) -> bool:
     """Whether a file, links followed, lies in the corpus."""
-    return Path(os.path.realpath(path)).is_relative_to(
-        root
-    )  # `resolve` fails where a link leads to itself
+    real = os.path.realpath(path)  # `resolve` fails where a link leads to itself
+    return Path(real).is_relative_to(root)
 
 
 def _folders(folder: Path) -> list[Path]:
