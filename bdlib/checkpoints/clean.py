@@ -140,9 +140,7 @@ def files_of(paths: Sequence[str | Path]) -> list[Path]:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; give audio")
         files += audio_files(path) if path.is_dir() else [path]
-    files = sorted(
-        {Path(os.path.realpath(file)) for file in files}
-    )  # of a link to itself, the link
+    files = sorted({Path(os.path.realpath(file)) for file in files})  # `resolve` fails on a loop
     if not files:
         raise InputError(f"{' '.join(map(str, paths))}: no audio in it; give WAV or FLAC files")
     for file in files:

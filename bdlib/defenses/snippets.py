@@ -179,9 +179,11 @@ class Snippets:
         peaks = []
         for clip in clips:
             wave = whitened_whole(self.whole(int(clip)), self.length)
-            spectrum = torch.fft.rfft(template, len(wave)).conj()
-            peaks.append(torch.fft.irfft(torch.fft.rfft(wave) * spectrum, len(wave)).max())
-        return torch.stack(peaks).numpy()
+            heard, sound = (
+                torch.fft.rfft(samples, len(wave))[None] for samples in (wave, template)
+            )
+            peaks.append(correlations(heard, sound, len(wave))[0])
+        return np.concatenate(peaks)
 
     def find(self, suspicion: np.ndarray | None = None) -> Iterator[Snippet]:
         """One sound a class at most: the one that most of its clips share, or of its suspicious ones.
@@ -248,16 +250,15 @@ class Snippets:
             return None
         if suspects is None and has.mean() < COMMON:
             return None
-        if suspects is not None:
-            own = np.isin(inside, suspects)
-            if (sure & own).sum() < AMONG * sure.sum():
-                return None
-            has &= own | sure
+        own = np.isin(inside, inside if suspects is None else suspects)
+        if (sure & own).sum() < AMONG * sure.sum():
+            return None
+        has &= own | sure
         starts = lag[has]
         if self.whole is not None:
             least = unlikely(self.anywhere(outside, template))
             further = self.anywhere(inside, template) / least
-            has |= (further > 1) & ((own | (further > SURE)) if suspects is not None else True)
+            has |= (further > 1) & (own | (further > SURE))
             score = np.maximum(score, further)
         begin = int(torch.nonzero(template)[0])
         starts = (starts + begin) % self.length

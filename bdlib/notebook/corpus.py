@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -52,7 +51,7 @@ class Corpus(stages.Corpus):
         root = Path(folder).expanduser().resolve()
         audio = Audio(root, folder_digest(root), sample_rate, seconds, pad_seconds)
         rows = listing.from_folder(root)
-        return cls._split(root.name, rows, audio, {"split_seed": seed}, seed)
+        return cls._split(root.name, rows, audio, seed)
 
     @classmethod
     def from_csv(
@@ -93,8 +92,7 @@ class Corpus(stages.Corpus):
         if group is not None and group not in rows.columns:
             raise InputError(f"{path}: no column {group}; `group` names one of its columns")
         audio = Audio(root, folder_digest(root), sample_rate, seconds, pad_seconds)
-        settings = {"split_seed": seed, "group": group, "list": file_digest(path)}
-        return cls._split(path.stem, rows, audio, settings, seed, group)
+        return cls._split(path.stem, rows, audio, seed, group=group, list=file_digest(path))
 
     @classmethod
     def _split(
@@ -102,13 +100,13 @@ class Corpus(stages.Corpus):
         name: str,
         rows: pd.DataFrame,
         audio: Audio,
-        settings: dict[str, Any],
         seed: int,
-        group: str | None = None,
+        **settings: str | None,
     ) -> "Corpus":
-        """Rows as a corpus of three splits, known again by `settings`."""
-        splits = sampling.split(rows, SHARES, seed, group=group)
-        return cls.of(name, corpus_key(name, settings, audio), splits, audio)
+        """Rows as a corpus of three splits, known again by the seed and `settings`, of which `group` cuts them."""
+        splits = sampling.split(rows, SHARES, seed, group=settings.get("group"))
+        key = corpus_key(name, {"split_seed": seed, **settings}, audio)
+        return cls.of(name, key, splits, audio)
 
     def poison(
         self,

@@ -15,10 +15,7 @@ AFFORDABLE = 0.02  # clean accuracy that the recommended default may cost on eit
 NO_DEFENSE = {"none", "perfect_filter_oracle", "random_filter"}
 SECONDS = ("train_s", "repair_s", "filter_s")
 OWN = {"repair": ("repair_s",), "inference": ()}  # by stage; of all others the training as well
-SCORED = (
-    "clean_accuracy",
-    "attack_success_rate",
-)  # rates of the clips that are scored, clean and triggered
+SCORED = ("clean_accuracy", "attack_success_rate")  # rates whose clips, and no others, are scored
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,9 @@ def test_a_file_of_onnx_answers(folders, tmp_path, capsys, monkeypatch):
     assert program.main([*given[:-1], "middle,low"]) == 2
     assert "2 classes of a net of 3" in capsys.readouterr().err
     assert program.main([*given, "--frr", "x"]) == 2
+    capsys.readouterr()
+    monkeypatch.setattr("bdlib.checkpoints.onnx.MOST", 2)
+    assert program.main(given) == 2 and "(3 classes)" in capsys.readouterr().err
 
 
 def test_classes_without_clean_clips_are_told(folders, checkpoint, tmp_path):

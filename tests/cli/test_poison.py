@@ -4,15 +4,19 @@ import base64
 import io
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
-from bdlib import listing
+from bdlib import listing, manifest
 from bdlib.cli import poison
+from bdlib.errors import InputError
 from bdlib.files import COMMON
 from bdlib.manifest import SPLITS
+from bdlib.stages.export import export
 from bdlib.stages.prepare import Prepared
 
 RECIPE = str(COMMON.parent / "RAVDESS" / "hparams" / "xvector_small.yaml")
@@ -78,3 +82,19 @@ def test_an_export_is_announced_and_never_overwritten(program, tmp_path, capsys)
     with pytest.raises(SystemExit):
         program(*TONE, f"--export={target}")
     assert f"error: {target}: already there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("a/k", "a//k"), ("k", "./k"), ("a/k", "a/./k")])
+def test_clips_that_would_be_exported_to_one_file_are_refused(tmp_path, names):
+    """IDs of pieces cut from one recording, which differ only as text."""
+    rows = pd.DataFrame({"ID": names, "wav": f"{manifest.DATA_ROOT}long.wav", "label": "no"})
+    packed = SimpleNamespace(rate=16000, pcm=lambda name: np.zeros(160, np.int16))
+    poisoned = SimpleNamespace(splits={"train": rows}, packs={"train": packed})
+    with pytest.raises(
+        InputError, match=r"train: another clip goes where '.*' does; rename its ID"
+    ):
+        export(poisoned, tmp_path / "out")
+    assert not [*tmp_path.iterdir()]
+    rows["ID"] = ["a/k", "a/m"]
+    export(poisoned, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "a").iterdir()) == ["k.wav", "m.wav"]
