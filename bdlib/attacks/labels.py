@@ -3,6 +3,7 @@
 A policy knows labels and attributes only; what is done to the audio is the trigger's business.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ class LabelPolicy(Part, ABC):
 
     def count(self, rows: pd.DataFrame, rate: float, of: str) -> int:
         """How many rows a rate poisons, rounded down: of the candidates (`source`) or of all."""
-        return int(rate * (int(self.candidates(rows).sum()) if of == "source" else len(rows)))
+        among = int(self.candidates(rows).sum()) if of == "source" else len(rows)
+        return math.floor(round(rate * among, 9))  # 0.29 * 100 is 28.999999999999996
 
     def resolve(self, rows: pd.DataFrame, seed: int) -> "LabelPolicy":
         """The policy with what depends on the clean training rows or the seed filled in."""

@@ -98,6 +98,12 @@ def test_counts_are_rounded_down(rate, of, count):
     assert len(truth) == count and (poisoned["label"] == "a").sum() == 20 - count
 
 
+def test_a_rate_is_counted_as_it_is_written():
+    """As floats 0.29 * 100 is less than 29."""
+    many = pd.concat([rows()] * 5, ignore_index=True)
+    assert OneToOne("a", "b").count(many, 0.29, "source") == 29
+
+
 @pytest.mark.parametrize("labels", POLICIES, ids=lambda p: type(p).__name__)
 def test_all_eligible_test_clips_are_asked_with_their_true_labels(labels):
     clean = rows()

@@ -186,6 +186,29 @@ def test_the_recommendation_by_hand(make_record):
     assert "ecommended" not in page(boards(records, asked))
 
 
+def test_equals_are_told_by_the_worst_attack_then_by_clean_clips(make_record):
+    """The mean of both tasks counts, not the worse task; of equals the lower worst ASR, then fewer clips."""
+    ways = {"none": ((1.0, 1.0), (1.0, 1.0), 0), "uneven": ((0.0, 0.0), (0.25, 0.25), 0),
+            "even": ((0.15, 0.15), (0.15, 0.15), 0), "peaked": ((0.0, 0.0), (0.0, 0.5), 0),
+            "hungry": ((0.0, 0.0), (0.25, 0.25), 9)}  # fmt: skip
+    tasks = ("SpeechCommands", "RAVDESS")
+    asked, records = [], []
+    for name, (*success, clean) in ways.items():
+        about = {"name": name, "stage": "repair", "selection": "fixed", "clean_budget": clean}
+        for task, rates in zip(tasks, success, strict=True):
+            for attack, rate in zip(("clap", "room"), rates, strict=True):
+                command = f"{task} {attack} {name}"
+                asked.append(Planned(task, "development", attack, name, command, "subset", 0))
+                records.append(make_record({
+                    "command": command, "dataset.name": task, "dataset.scale": "subset",
+                    "defense": None if name == "none" else about, "parts": {"training": {"time": command}},
+                    "metrics": {"clean_accuracy": {"value": 0.8}, "attack_success_rate": {"value": rate}},
+                }))  # fmt: skip
+    for winner in ("uneven", "hungry", "peaked", "even"):
+        assert recommended(records, asked) == winner
+        asked = [cell for cell in asked if cell.defense != winner]
+
+
 def test_what_is_missing_is_counted(records, asked):
     text = page(boards(records, asked))
     assert "| SpeechCommands | development | 18 | 14 | 1 | 3 |" in text

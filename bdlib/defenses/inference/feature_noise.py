@@ -73,7 +73,7 @@ class FeatureNoise(InferenceDefense):
         chosen = replace(self, noise=0.0, step_size=0.0)
         for noise in NOISES:
             louder = replace(chosen, noise=noise)
-            if measured(louder) < least:
+            if round(measured(louder) - least, 9) < 0:
                 break
             chosen = louder
         if not self.step_size:

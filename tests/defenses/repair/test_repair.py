@@ -608,7 +608,7 @@ def test_tsbd_zeroes_a_share_of_the_weights_of_a_share_of_the_neurons(tiny):
             noise = torch.rand(layer.conv.weight.shape, generator=generator)
             layer.conv.weight += 0.001 * noise
         layers[1].conv.weight[2] += 1
-        layers[4].conv.weight[3] += 2
+        layers[4].conv.weight[3] -= 2  # down is as far as up
     net = tiny.net()
     count = sum(len(layer.conv.weight) for layer in layers if "shortcut" not in layer.name)
     WeightReinitialisation(neurons=2 / count, weights=0.75)._reinitialise(net, moved)
