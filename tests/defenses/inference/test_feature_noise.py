@@ -114,21 +114,14 @@ def test_validation_chooses_the_strongest_noise_that_is_still_understood(fragile
     assert stepping.step_size in STEPS
 
 
-class Answering(FeatureNoise):
-    """Whose guard is right of so many of 100 clips."""
-
-    right = {}
-
-    def guard(self, classifier, seed):
-        return self.right.get((self.noise, self.step_size), 0)
-
-
 def test_a_drop_of_the_tolerance_is_allowed_and_the_best_step_is_taken(monkeypatch):
     """0.93 - 0.02 is more than 0.91 as a float."""
-    monkeypatch.setattr(feature_noise, "accuracy", lambda right, clips: right / 100)
     right = {(0.0, 0.0): 93, (0.05, 0.0): 91, (0.1, 0.0): 90, (0.05, 1.0): 89, (0.05, 5.0): 92}
-    monkeypatch.setattr(Answering, "right", right)
-    asked = Answering(selection="validation", step_size=3.0)
+    monkeypatch.setattr(
+        FeatureNoise, "guard", lambda self, *given: right.get((self.noise, self.step_size), 0)
+    )
+    monkeypatch.setattr(feature_noise, "accuracy", lambda right, clips: right / 100)
+    asked = FeatureNoise(selection="validation", step_size=3.0)
     chosen = asked.calibrate(None, list, 0)
     assert (chosen.noise, chosen.step_size) == (0.05, 5.0)
     assert replace(asked, tolerance=0.019, step_size=0.0).calibrate(None, list, 0).noise == 0.0
