@@ -141,7 +141,7 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
     """
     check_regular(path)
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, compression=None)
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or str(error).strip()
         raise InputError(

@@ -53,7 +53,7 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> pd.DataFrame
     path = Path(path)
     check_regular(path)
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, compression=None)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); delete its folder, and the next run makes it again"

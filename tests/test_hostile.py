@@ -6,6 +6,7 @@ A row of a table is a class of inputs: what is done with it in a folder, and wor
 import contextlib
 import csv
 import dataclasses
+import gzip
 import hashlib
 import importlib.util
 import json
@@ -358,6 +359,16 @@ def listed(text, **files):
     return act
 
 
+def zipped_table(read):
+    """It may be a thousand times as large as its file."""
+
+    def act(folder):
+        (folder / "list.csv.gz").write_bytes(gzip.compress(b"path,label\na.wav,a\n"))
+        read(folder / "list.csv.gz")
+
+    return act
+
+
 def clip_of(frames, rate, channels):
     return lambda folder: check_clip(folder / "a.wav", frames, rate, channels)
 
@@ -369,6 +380,9 @@ BOUNDED = [
     pytest.param(piped_table(lambda path: listing.from_csv(path, path.parent)), ["list.csv", "no regular file"],
                  id="pipe as list"),
     pytest.param(piped_table(manifest.read), ["list.csv", "no regular file"], id="pipe as manifest"),
+    pytest.param(zipped_table(lambda path: listing.from_csv(path, path.parent)),
+                 ["list.csv.gz", "cannot be read as CSV"], id="packed list"),
+    pytest.param(zipped_table(manifest.read), ["list.csv.gz", "not a CSV"], id="packed manifest"),
     pytest.param(packed_pipe, ["x.wav", "no regular file"], id="pipe when packing"),
     pytest.param(piped_trigger, ["x.wav", "no regular file"], id="pipe as trigger"),
     pytest.param(device, ["/dev/zero", "no regular file"], id="device as trigger"),

@@ -17,7 +17,7 @@ from bdlib.defenses.disagreement import Judgement, judge
 from bdlib.defenses.opinions import Opinions
 from bdlib.encoders import ENCODERS, Encoder
 from bdlib.errors import InputError
-from bdlib.files import atomic, writable, write_json
+from bdlib.files import alone, atomic, writable, write_json
 from bdlib.scanning import deep as slow
 from bdlib.scanning.condition import Condition
 from bdlib.scanning.decide import HIDDEN, NOTHING, Verdict, decide
@@ -123,17 +123,17 @@ class Scan:
         rows = self.heard.source.rows[["path", "label"]]
         kept = rows.drop(index=flagged["clip"])
         tables = {"flagged.csv": flagged.set_index("clip"), "clean.csv": kept}
-        # First: by it the others are known as a scan's.
-        write_json(output / "scan.json", self.to_dict())
-        (output / "deep.csv").unlink(missing_ok=True)  # that of an earlier scan
         if self.deep is not None:
             table = rows.assign(one_window=self.deep.clips.round(4))
             tables["deep.csv"] = table.sort_values("one_window", ascending=False, kind="stable")
-        for name, table in tables.items():
-            spans = self.heard.source.spans(table.index)
-            table = table.reset_index(drop=True).join(spans)
-            write_table(output / name, list(table), table.to_numpy(object).tolist())
-        write_report(output / "report.html", self.to_dict(), self.heard, self.judged, self.verdict)
+        told = self.to_dict()
+        with alone(output):
+            write_json(output / "scan.json", told)  # first: by it the others are known as a scan's
+            (output / "deep.csv").unlink(missing_ok=True)  # that of an earlier scan
+            for name, table in tables.items():
+                table = table.reset_index(drop=True).join(self.heard.source.spans(table.index))
+                write_table(output / name, list(table), table.to_numpy(object).tolist())
+            write_report(output / "report.html", told, self.heard, self.judged, self.verdict)
         return output
 
 

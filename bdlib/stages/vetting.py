@@ -27,7 +27,7 @@ from bdlib.files import COMMON, check_regular
 
 OURS = (COMMON.parent,)
 """Folders whose yaml is trusted as code is: our recipes."""
-LARGEST = 2**20  # bytes of a file
+LARGEST = 2**17  # bytes of a file
 DEEPEST = 20  # collections in each other
 MOST_INCLUDED = 64  # files, each as often as it is included
 PARTS = ("attacks", "defenses", "encoders", "features", "models", "training")

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import bdlib
 from bdlib import listing
 from bdlib.cli import scan as program
 from bdlib.encoders import RATE
+from bdlib.files import alone
 from bdlib.scanning.heard import BANDS
 
 
@@ -103,6 +105,17 @@ def test_from_python(encoder, poisoned, tmp_path):
     report = bdlib.scan(poisoned, task="words", cache=tmp_path / "c", quiet=True)
     assert report.found and str(report).startswith("Poisoned: left")
     assert bdlib.scan(poisoned, task="words", cache=tmp_path / "c", quiet=True).found
+
+
+def test_a_second_scan_waits_before_it_writes_over_the_first(encoder, poisoned, tmp_path):
+    report, output = bdlib.scan(poisoned, cache=tmp_path / "c", quiet=True), tmp_path / "out"
+    later = Thread(target=report.save, args=[output])
+    with alone(output):
+        later.start()
+        later.join(0.5)
+        assert later.is_alive() and not any(output.iterdir())
+    later.join(60)
+    assert (output / "clean.csv").is_file() and (output / "report.html").is_file()
 
 
 def test_auto_takes_the_encoder_that_tells_the_labels(encoder, poisoned, tmp_path, monkeypatch):
