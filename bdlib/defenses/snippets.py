@@ -14,19 +14,22 @@ import torch
 
 from bdlib.defenses.crowded import catch_all
 from bdlib.defenses.disagreement import INTRUDER
-from bdlib.encoders import RATE, SECONDS, cropped
+from bdlib.defenses.whitening import (
+    BATCH,
+    SECOND,
+    correlations,
+    loudest,
+    loudest_part,
+    whitened,
+    whitened_whole,
+)
+from bdlib.encoders import RATE, SECONDS
 
-SECOND = 16384  # samples: a second at `RATE`, as a power of two
 MEMBERS = 48  # clips of a class that are compared pairwise, of one second; fewer, if longer
 LOUD = 96  # of which the loudest second is: of 142 clips, 100 with a sound of 36 ms, 48 had too few pairs once in seven draws
-LONGEST = 32.0  # seconds of a clip that is looked through: a voice message
-WINDOW, HOP = 512, 128
-LOWEST = 4  # bins below it, 125 Hz, hold hum and offset, which all recordings of a device share
-QUIET = 1e-4  # amplitude of a bin below which whitening lets go: digital silence stays silent
 PAIR = 0.06  # correlation of a pair that shares a sound; of 100 pairs that do not, one has 0.047
 PARTNERS = 3  # others that a clip must share its sound with
 COPY = 0.95  # correlation of a copy, which is no shared sound; clips that a loud one covers have up to 0.9
-PART = 0.9  # share of a template's energy that is kept: the time that the sound takes
 RARE = 0.01  # share of other classes' clips that may have the sound, and then sets the threshold
 COMMON = 0.08  # share of the class's clips that must match above that threshold
 SURE = 1.5  # times the threshold: above it nothing matches by chance
@@ -34,7 +37,6 @@ CLEAR = 0.5  # of those with a sound in the loudest second: of a faintly recorde
 FEWEST = 8  # clips that must be sure: a few takes of one voice can share the noise of a room
 SUSPECTS = 48  # intruders of a class that are compared: the worst, and at most a third of the class
 AMONG = 0.5  # share of the sure that must be among these; of a sound that has nothing to do with labels a third
-BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -66,66 +68,10 @@ class Snippet:
     suspects: bool = False
 
 
-def loudest(samples: np.ndarray, length: int = SECOND) -> np.ndarray:
-    """The stretch of a clip (T,) that has the most energy, (length,); all of a shorter one."""
-    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
-    begin = int(np.argmax(energy[length:] - energy[:-length])) if len(samples) > length else 0
-    return samples[begin : begin + length]
-
-
 def compared(seconds: np.ndarray) -> int:
     """How many samples are compared, of clips that last (N,) seconds: a power of two near the usual."""
     usual = min(float(np.quantile(seconds, 0.75)), SECONDS) * RATE
     return int(2 ** np.ceil(np.log2(max(usual, 8192))))
-
-
-def whitened(samples: np.ndarray, length: int) -> torch.Tensor:
-    """A clip (T,) with equal weight of all cells of its spectrogram, of unit norm; (length,)."""
-    flat = _flat(cropped(samples)[:length], length)
-    return flat / flat.norm().clamp_min(1e-6)
-
-
-def whitened_whole(samples: np.ndarray, length: int) -> torch.Tensor:
-    """As `whitened`, all of a clip (T,); the fullest of its stretches of `length` has unit norm.
-
-    So a stretch of silence does not count as loud. The result is a power of two in length; of a clip of
-    more than `LONGEST` seconds it is of the middle.
-    """
-    samples = cropped(samples, LONGEST)
-    flat = _flat(samples, int(2 ** np.ceil(np.log2(max(len(samples), length)))))
-    return flat / flat.unfold(0, length, length // 4).norm(dim=1).max().clamp_min(1e-6)
-
-
-def _flat(samples: np.ndarray, length: int) -> torch.Tensor:
-    """A clip with equal weight of all cells of its spectrogram, and silence after it; (length,)."""
-    wav = torch.zeros(length)
-    wav[: len(samples)] = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
-    window = torch.hann_window(WINDOW)
-    cells = torch.stft(wav, WINDOW, HOP, window=window, return_complex=True)
-    cells = cells / (cells.abs() + QUIET * WINDOW**0.5)
-    cells[:LOWEST] = 0
-    return torch.istft(cells, WINDOW, HOP, window=window, length=length)
-
-
-def correlations(
-    spectra: torch.Tensor, templates: torch.Tensor, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Largest circular cross-correlation of rows with rows, and its lag in samples; both (B,).
-
-    Arguments
-    ---------
-    spectra, templates : torch.Tensor
-        (B, length // 2 + 1) complex; `templates` may be one row.
-    length : int
-        Of the waveforms.
-    """
-    values, lags = [], []
-    for start in range(0, len(spectra), BATCH):
-        part = slice(start, start + BATCH)
-        other = templates[part] if len(templates) == len(spectra) else templates
-        peak = torch.fft.irfft(spectra[part] * other.conj(), length).max(1)
-        values.append(peak.values), lags.append(peak.indices)
-    return torch.cat(values).numpy(), torch.cat(lags).numpy()
 
 
 @dataclass(frozen=True)
@@ -229,7 +175,7 @@ class Snippets:
         shift[second[first == centre]] = -lag[first == centre]
         waves = torch.fft.irfft(spectra[[*partners, centre]], self.length)
         aligned = [w.roll(-int(s)) for w, s in zip(waves, shift[[*partners, centre]], strict=True)]
-        return _loudest_part(torch.stack(aligned).mean(0))
+        return loudest_part(torch.stack(aligned).mean(0))
 
     def matches(
         self, label: str, template: torch.Tensor, suspects: np.ndarray | None = None
@@ -254,23 +200,15 @@ class Snippets:
         if (sure & own).sum() < AMONG * sure.sum():
             return None
         has &= own | sure
-        starts = lag[has]
+        starts = (lag[has] + int(torch.nonzero(template)[0])) % self.length
         if self.whole is not None:
             least = unlikely(self.anywhere(outside, template))
             further = self.anywhere(inside, template) / least
             has |= (further > 1) & (own | (further > SURE))
             score = np.maximum(score, further)
-        begin = int(torch.nonzero(template)[0])
-        starts = (starts + begin) % self.length
-        taken = int(torch.count_nonzero(template))
-        return Snippet(
-            str(label),
-            inside[has],
-            score[has],
-            float(np.median(starts)) / RATE,
-            taken / RATE,
-            suspects=suspects is not None,
-        )
+        start, taken = float(np.median(starts)), int(torch.count_nonzero(template))
+        told = str(label), inside[has], score[has], start / RATE, taken / RATE
+        return Snippet(*told, suspects=suspects is not None)
 
 
 def unlikely(there: np.ndarray) -> float:
@@ -313,20 +251,3 @@ def shared_sounds(
         for sound in look.find(suspicion):
             found.setdefault(sound.label, replace(sound, of=of))
     return list(found.values())
-
-
-def _loudest_part(wave: torch.Tensor) -> torch.Tensor:
-    """The stretch that holds most of a waveform's energy over its usual level, zeros elsewhere.
-
-    Where nothing stands out, all of it.
-    """
-    power = torch.nn.functional.avg_pool1d((wave**2)[None], 256, 64, ceil_mode=True)[0]
-    power = (power - 2 * power.median()).clamp_min(0)
-    if not power.any():  # a steady sound
-        return wave / wave.norm().clamp_min(1e-6)
-    total = power.cumsum(0) / power.sum()
-    begin = int((total > (1 - PART) / 2).nonzero()[0]) * 64
-    end = int((total > (1 + PART) / 2).nonzero()[0]) * 64 + 256
-    kept = torch.zeros_like(wave)
-    kept[begin:end] = wave[begin:end]
-    return kept / kept.norm().clamp_min(1e-6)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from bdlib.defenses.opinions import Neighbours, neighbours
-from bdlib.defenses.snippets import correlations, whitened
+from bdlib.defenses.whitening import correlations, whitened
 from bdlib.scanning.evidence import LABEL, NOTE, Evidence, Finding
 from bdlib.scanning.heard import Heard
 

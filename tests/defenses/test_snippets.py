@@ -6,16 +6,8 @@ import torch
 
 from bdlib.attacks.insert import Insert
 from bdlib.attacks.sounds import Clap, DogClicker, Repeat, Trim
-from bdlib.defenses.snippets import (
-    CLEAR,
-    LOUD,
-    MEMBERS,
-    SECOND,
-    Snippet,
-    Snippets,
-    loudest,
-    shared_sounds,
-)
+from bdlib.defenses.snippets import CLEAR, LOUD, MEMBERS, Snippet, Snippets, shared_sounds
+from bdlib.defenses.whitening import SECOND, loudest
 
 LABELS = np.repeat(["left", "no", "yes"], 30)
 
