@@ -34,6 +34,8 @@ def test_log_spectral_distance_of_a_gain_is_the_gain():
     assert stealth.log_spectral_distance(clip, clip, RATE) == 0
     assert stealth.log_spectral_distance(clip, clip / 10, RATE) == pytest.approx(20, abs=0.1)
     assert stealth.log_spectral_distance(clip, -clip, RATE) == 0  # heard alike
+    half = np.concatenate([clip[: RATE // 2], clip[RATE // 2 :] / 10])  # the mean over frames
+    assert stealth.log_spectral_distance(clip, half, RATE) == pytest.approx(10, abs=0.5)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])

@@ -122,6 +122,8 @@ def test_scores_of_clean_profiles_weigh_the_same_in_both_branches():
         assert abs(scores.mean()) < 1e-9 and abs(scores.std() - 1) < 1e-9
         assert branch.scores(np.full((1, 3), 0.5 + 4 * spread)) > scores.max()
         assert branch.scores(np.full((1, 3), 0.5 - 4 * spread)) > scores.max()
+    generous, strict = (Branch.fit(clean, nu).model.predict(clean) for nu in (0.05, 0.5))
+    assert (generous < 0).mean() < 0.12 and abs((strict < 0).mean() - 0.5) < 0.05  # nu is left out
     assert Branch.fit(np.ones((20, 3)), 0.5).scores(np.ones((2, 3))).tolist() == [0, 0]
 
 
