@@ -87,7 +87,8 @@ class Corpus:
 
     def __init__(self, task: str, folder: Path, cache: Path | None) -> None:
         self.task, self.encoder = task, ENCODERS[task]()
-        self.store = Cache(cache, f"trials-{self.encoder.name}-{self.encoder.digest}")
+        name = f"trials-{self.encoder.name}-{self.encoder.digest}"
+        self.store = Cache(cache, name, self.encoder.size)
         files = [p for p in sorted(folder.rglob("*.wav")) if p.parent.name != "_background_noise_"]
         names = [p.relative_to(folder).as_posix() for p in files]
         rows = pd.DataFrame({"ID": names, "word": [p.parent.name for p in files]})
