@@ -1,6 +1,6 @@
 """About how many clips of a called class are poisoned: the bounds that a verdict states.
 
-Constants were set on the development half of `tools/scan_trials.yaml`, and tried once on the other.
+Constants were set on the development half of `tools/scan_trials.yaml`, and tried on the other (docs/scan.md).
 """
 
 from collections.abc import Sequence

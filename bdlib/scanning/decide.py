@@ -1,6 +1,6 @@
 """From evidence to one verdict: poisoned, mislabelled, or nothing found.
 
-Constants were set on the development half of `tools/scan_trials.yaml`, and tried once on the other.
+Constants were set on the development half of `tools/scan_trials.yaml`, and tried on the other (docs/scan.md).
 """
 
 from collections.abc import Sequence
