@@ -160,7 +160,13 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
             raise InputError(f"{path}, row {number}: {file} leaves {root}; use paths below it")
     given = {c: table[c] != "" for c in ("start", "stop") if c in table.columns}
     for column, there in given.items():
-        table[column] = manifest.numbers(table[column].where(there, "0"), path).astype("int64")
+        numbers = manifest.numbers(table[column].where(there, "0"), path)
+        if (broken := numbers % 1 != 0).any():
+            row = int(broken.to_numpy().argmax())
+            raise InputError(
+                f"{path}, row {row + 1}: {column} is {table[column].iloc[row]}; give whole samples, not seconds"
+            )
+        table[column] = numbers.astype("int64")
     entries = table.to_dict("records")
     for entry, there in zip(entries, given.get("stop", ()), strict=False):
         if not there:

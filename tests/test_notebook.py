@@ -23,7 +23,7 @@ from bdlib.defenses.inference.vad_trim import VadTrim
 from bdlib.errors import InputError
 from bdlib.mini import make
 from bdlib.models.classifier import CosineHead
-from bdlib.notebook import training
+from bdlib.notebook import known
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 WORDS, CLIPS = ("left", "no", "right", "yes"), 40
@@ -191,15 +191,15 @@ def test_a_training_is_known_again_by_all_that_it_computes_with(walked):
         *(bdlib.wrap(like(kind), "ab") for kind in (Peak, Mean)),
         *head,
     ]
-    told = [*map(training._made_of, nets)]
-    assert len({*told}) == 10 and told == [training._made_of(copy.deepcopy(net)) for net in nets]
+    told = [*map(known.made_of, nets)]
+    assert len({*told}) == 10 and told == [known.made_of(copy.deepcopy(net)) for net in nets]
 
 
 def test_code_is_told_alike_in_every_process():
     """A set of constants has another order in each."""
     line = (
-        "from bdlib.notebook.training import _does, _placeless\n"
-        "print(_placeless(_does(lambda x: [y for y in x if y in {'a', 'b', 'c', 'd', 'e'}])))"
+        "from bdlib.notebook.known import made_of\n"
+        "print(made_of(lambda x: [y for y in x if y in {'a', 'b', 'c', 'd', 'e'}]))"
     )
     told = {
         subprocess.run(
@@ -322,5 +322,92 @@ def test_a_loss_is_known_again_by_what_it_does_and_not_by_where_it_lies():
         functional = torch.nn.functional.cross_entropy
         return [*kept, functional, partial(functional, label_smoothing=0.1)]
 
-    told = [[*map(training._named, losses)] for losses in (made(), made())]
+    told = [[*map(known.named, losses)] for losses in (made(), made())]
     assert told[0] == told[1] and len({*told[0]}) == 6 and "0x" not in str(told)
+
+
+GAIN = 1.0
+
+
+def helper(x):
+    return x * GAIN
+
+
+class Held(torch.nn.Module):
+    """Whose answers depend on what no tensor and no setting tells."""
+
+    factor = 1.0
+
+    def __init__(self, act=torch.tanh, gain=1.0, loose=1.0):
+        super().__init__()
+        self.layer, self.act, self._gain = torch.nn.Linear(16000, 2), act, gain
+        self.loose = torch.full((2,), loose)
+        torch.nn.init.zeros_(self.layer.weight)
+        torch.nn.init.zeros_(self.layer.bias)
+
+    def forward(self, wavs, power=1.0):
+        return helper(self.act(self.layer(wavs))) * self._gain * self.factor * self.loose * power
+
+
+def closing(over):
+    def loss(logits, labels):
+        return torch.nn.functional.cross_entropy(over * logits, labels)
+
+    return loss
+
+
+class Scaled:
+    """A loss that is an object."""
+
+    def __init__(self, by):
+        self._by = by
+
+    def __call__(self, logits, labels):
+        return torch.nn.functional.cross_entropy(self._by * logits, labels)
+
+    def loss(self, logits, labels):
+        return self(logits, labels)
+
+
+def test_what_code_refers_to_counts_as_well(monkeypatch):
+    """Closures, attributes of objects and classes, defaults, and globals that helpers read."""
+    nets = [Held(), Held(torch.relu), Held(gain=2.0), Held(loose=2.0)]
+    told = [known.made_of(net) for net in nets]
+    assert told == [known.made_of(copy.deepcopy(net)) for net in nets]
+    for change in ((Held, "factor", 2.0), (Held.forward, "__defaults__", (2.0,))):
+        with monkeypatch.context() as patch:
+            patch.setattr(*change)
+            told.append(known.made_of(nets[0]))
+    with monkeypatch.context() as patch:
+        patch.setitem(helper.__globals__, "GAIN", 2.0)
+        told.append(known.made_of(nets[0]))
+    assert len({*told}) == len(told) == 7 and known.made_of(nets[0]) == told[0]
+    losses = [
+        closing(1.0),
+        closing(2.0),
+        Scaled(1.0),
+        Scaled(2.0),
+        Scaled(1.0).loss,
+        Scaled(2.0).loss,
+    ]
+    named = [known.named(loss) for loss in losses]
+    assert len({*named}) == 6 and named[0] == known.named(closing(1.0))
+    assert named[2] == known.named(Scaled(1.0)) and "0x" not in str(named)
+
+
+def test_two_losses_that_close_over_other_numbers_are_two_trainings(walked):
+    """And what is drawn after a training does not depend on whether it stood."""
+    poisoned = walked["poisoned"]
+    torch.manual_seed(0)
+    net = bdlib.SmallResNet(
+        bdlib.NormalizedFbank(8), len(poisoned.classes), channels=(4,), blocks=1
+    )
+
+    def drawn(loss):
+        torch.manual_seed(3)
+        made = bdlib.train(net, poisoned, epochs=1, batch_size=16, loss=loss)
+        return made.head.weight, float(torch.rand(()))
+
+    first, second, again = drawn(closing(1.0)), drawn(closing(9.0)), drawn(closing(1.0))
+    assert not first[0].equal(second[0]) and first[0].equal(again[0])
+    assert first[1] == second[1] == again[1]

@@ -137,6 +137,8 @@ class AllToAll(LabelPolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "classes", tuple(self.classes))
+        if len(set(self.classes)) < max(2, len(self.classes)):
+            raise InputError(f"`classes` {' '.join(self.classes)}: give two or more, each once")
 
     def candidates(self, rows: pd.DataFrame) -> pd.Series:
         """Every row."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bdlib.errors import InputError
+from bdlib.errors import InputError, fits
 from bdlib.features import FrontEnd, Waveform
 from bdlib.models.classifier import SpeechClassifier, in_float32
 
@@ -72,6 +72,11 @@ class Wrapped(SpeechClassifier):
     def _answer(self, features: Tensor) -> Tensor:
         heard = features.squeeze(2) if isinstance(self.front_end, Waveform) else features
         logits = self.module(heard)
+        if not isinstance(logits, Tensor):
+            raise InputError(
+                f"{type(self.module).__name__} gives a {type(logits).__name__}: wrap a module that "
+                "gives logits (B, C) alone"
+            )
         if logits.shape != (len(features), self.width):
             raise InputError(
                 f"{type(self.module).__name__} gives {tuple(logits.shape)}; with these `classes` "
@@ -83,6 +88,11 @@ class Wrapped(SpeechClassifier):
 def _finely(head: nn.Module, inputs: tuple[Tensor], made: Tensor) -> Tensor:
     """What a head within a module makes; again in float32, if autocast made it in bf16."""
     return in_float32(head.forward, *inputs) if made.dtype.itemsize < 4 else made
+
+
+def _kind(what: object) -> str:
+    is_class = isinstance(what, type)
+    return f"the class {what.__name__}" if is_class else f"a {type(what).__name__}"
 
 
 def wrap(
@@ -105,7 +115,7 @@ def wrap(
     Raises
     ------
     InputError
-        If there are fewer than two classes, or one is there twice.
+        If `module` or `front_end` is something else, there are fewer than two classes, or one is there twice.
 
     Example
     -------
@@ -114,6 +124,18 @@ def wrap(
     >>> classifier(torch.zeros(3, 16000), torch.ones(3)).shape
     torch.Size([3, 2])
     """
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise InputError(f"`classes` {list(classes)}: give two or more, each once")
+    if not isinstance(module, nn.Module) or isinstance(module, SpeechClassifier):
+        raise InputError(
+            f"`module` is {_kind(module)}: give a torch module, made, that is no classifier of bdlib"
+        )
+    if front_end is not None and not isinstance(front_end, FrontEnd):
+        raise InputError(
+            f"`front_end` is {_kind(front_end)}: give one of bdlib.features, made, or None"
+        )
+    if not (
+        isinstance(classes, Sequence)
+        and fits(list(classes), list[str])
+        and len(set(classes)) >= max(2, len(classes))
+    ):
+        raise InputError(f"`classes` {classes!r:.200}: give names, two or more, each once")
     return Wrapped(module, classes, front_end or Waveform())

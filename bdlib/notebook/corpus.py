@@ -8,13 +8,14 @@ import pandas as pd
 from bdlib import listing, sampling
 from bdlib.attacks import surrogate as learning
 from bdlib.attacks.poisoner import Poisoner
+from bdlib.defenses.checks import counts
 from bdlib.errors import InputError
 from bdlib.files import alone, file_digest, folder_digest
 from bdlib.manifest import TEST
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import BATCH, device_of, of_corpus
+from bdlib.notebook.given import BATCH, asked, device_of, of_corpus
 from bdlib.stages import corpus as stages
-from bdlib.stages.corpus import Poisoned, corpus_key
+from bdlib.stages.corpus import CLEAN, Poisoned, corpus_key
 from bdlib.stages.pack import Audio
 
 SHARES = {"train": 0.7, "valid": 0.15, TEST: 0.15}
@@ -48,6 +49,7 @@ class Corpus(stages.Corpus):
         InputError
             If the folder is missing, or a class has no audio or too little to split.
         """
+        asked(folder=(folder, str | Path))
         root = Path(folder).expanduser().resolve()
         audio = Audio(root, folder_digest(root), sample_rate, seconds, pad_seconds)
         rows = listing.from_folder(root)
@@ -87,10 +89,14 @@ class Corpus(stages.Corpus):
             If the table cannot be read, a clip of it is missing, there is no such column, or a class
             has too little to split.
         """
+        asked(path=(path, str | Path), folder=(folder, str | Path))
         path, root = Path(path).expanduser(), Path(folder).expanduser().resolve()
         rows = listing.from_csv(path, root)
         if group is not None and group not in rows.columns:
             raise InputError(f"{path}: no column {group}; `group` names one of its columns")
+        if group is not None and (rows[group] == "").any():
+            clip = rows["ID"][rows[group] == ""].iloc[0]
+            raise InputError(f"{path}: {clip} has no {group}; fill it in, or leave `group` out")
         audio = Audio(root, folder_digest(root), sample_rate, seconds, pad_seconds)
         return cls._split(path.stem, rows, audio, seed, group=group, list=file_digest(path))
 
@@ -104,7 +110,17 @@ class Corpus(stages.Corpus):
         **settings: str | None,
     ) -> "Corpus":
         """Rows as a corpus of three splits, known again by the seed and `settings`, of which `group` cuts them."""
+        counts("seed", seed, 0)
         splits = sampling.split(rows, SHARES, seed, group=settings.get("group"))
+        clips = rows["label"].value_counts()
+        if len(clips) < 2:
+            raise InputError(f"{audio.root}: one class; give two or more")
+        for split, part in splits.items():
+            if lacking := sorted(set(clips.index) - set(part["label"])):
+                raise InputError(
+                    f"{audio.root}: class {lacking[0]} has {clips[lacking[0]]} clips, none of them in the {split} "
+                    "split; give it more, or leave it out"
+                )
         key = corpus_key(name, {"split_seed": seed, **settings}, audio)
         return cls.of(name, key, splits, audio)
 
@@ -122,7 +138,7 @@ class Corpus(stages.Corpus):
         attack : Poisoner | None
             None packs the clean corpus.
         output : str | Path
-            Gets `manifest/`, `poison/`, `pack/` and, by `train`, `train/`.
+            Gets `manifest/`, `poison/`, `pack/` and, by `train`, `train/`. Not within the corpus.
         surrogate : SpeechClassifier | None
             Trained on the clean corpus; needed by a learned trigger and by hard clean labels.
         name : str | None
@@ -133,7 +149,14 @@ class Corpus(stages.Corpus):
         InputError
             If the attack does not fit the corpus, or a clip cannot carry the trigger.
         """
-        output = Path(output)
+        asked(output=(output, str | Path))
+        if attack is not None:
+            asked(attack=(attack, Poisoner))
+        output = Path(output).expanduser().resolve()
+        if output.is_relative_to(self.audio.root):
+            raise InputError(f"`output` is {output}: it lies in the corpus; choose another folder")
+        if name in (CLEAN, "none"):
+            raise InputError(f"`name` is {name}: what is not poisoned is called so; give another")
         with alone(output / "manifest"):
             corpus = self if self.folder else self.save(output)
         if attack is None:

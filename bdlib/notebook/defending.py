@@ -7,8 +7,8 @@ import pandas as pd
 
 from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.errors import InputError
-from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import BATCH, asked, device_of, of_corpus
+from bdlib.models.classifier import Guarded, SpeechClassifier
+from bdlib.notebook.given import BATCH, asked, device_of, modes_kept, of_corpus, own_draws
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
 from bdlib.stages.corpus import Poisoned
@@ -50,7 +50,8 @@ def filter(
         return net
 
     view = _defender(net, seed).view(poisoned, blinded, trained)
-    kept = kept_rows(defense, defense.scores(view), blinded.rows)
+    with modes_kept(net):
+        kept = kept_rows(defense, defense.scores(view), blinded.rows)
     rows = blinded.behind(everything, kept["ID"])
     return replace(poisoned, splits={**poisoned.splits, "train": rows})
 
@@ -82,7 +83,8 @@ def repair(
     )
     of_corpus(net, poisoned)
     clean = _defender(net, seed).clean_data(poisoned, defense.clean_share)
-    return defense.repair(copy.deepcopy(net), clean).eval()
+    with own_draws(device_of(net)):
+        return defense.repair(copy.deepcopy(net), clean).eval()
 
 
 def guard(
@@ -104,7 +106,8 @@ def guard(
     Raises
     ------
     InputError
-        If the guard is for clips of another sampling rate, or the classifier is of other classes.
+        If the guard is for clips of another sampling rate, or the classifier is of other classes, or
+        has a guard already.
     """
     asked(
         defense=(defense, InferenceDefense),
@@ -112,14 +115,17 @@ def guard(
         poisoned=(poisoned, Poisoned),
     )
     of_corpus(net, poisoned)
+    if isinstance(net, Guarded):
+        raise InputError("`net` has a guard already: give the classifier behind it")
     defender, rate = _defender(net, seed), poisoned.corpus.audio.sample_rate
     if getattr(defense, "sample_rate", rate) != rate:
         raise InputError(
             f"`sample_rate` of the guard is {defense.sample_rate}: the clips have {rate}"
         )
-    calibrated = defense.calibrate(net, lambda: defender.validation(poisoned), seed)
+    with modes_kept(net):
+        calibrated = defense.calibrate(net, lambda: defender.validation(poisoned), seed)
     guarded = calibrated.guard(net, seed)
-    guarded.thresholds = calibrated.thresholds  # `measure` tells the rates at these
+    guarded.thresholds = dict(calibrated.thresholds)  # `measure` tells the rates at these
     return guarded
 
 

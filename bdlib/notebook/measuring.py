@@ -8,7 +8,7 @@ from bdlib import manifest
 from bdlib.evaluation import metrics, scores
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import BATCH, asked, device_of, of_corpus
+from bdlib.notebook.given import BATCH, asked, device_of, modes_kept, of_corpus
 from bdlib.stages.compute import exact_float32
 from bdlib.stages.corpus import Poisoned
 
@@ -16,7 +16,7 @@ from bdlib.stages.corpus import Poisoned
 class Measured(dict[str, Any]):
     """Metrics by name, each with `value` and, of a rate, `count` and `total`; prints as lines."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return metrics.summary(self)
 
 
@@ -38,14 +38,15 @@ def measure(net: SpeechClassifier, poisoned: Poisoned) -> Measured:
     asked(net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned))
     exact_float32()  # a net from elsewhere may be on a GPU that nothing here has set yet
     of_corpus(net, poisoned)
-    tables = {
-        split: pd.DataFrame(
-            scores.answers(
-                net, poisoned.batches(split, None, BATCH, device_of(net)), poisoned.classes
-            )
-        ).set_index("ID")
-        for split in poisoned.tests
-    }
+    with modes_kept(net):
+        tables = {
+            split: pd.DataFrame(
+                scores.answers(
+                    net, poisoned.batches(split, None, BATCH, device_of(net)), poisoned.classes
+                )
+            ).set_index("ID")
+            for split in poisoned.tests
+        }
     test, clean = poisoned.splits[TEST], tables[TEST]
     measured = Measured(metrics.classification(test, clean))
     if not poisoned.attack:

@@ -1,24 +1,22 @@
 """Training of any classifier on a corpus of a person's own."""
 
 import copy
-import hashlib
-import inspect
-import re
 import time
 from collections.abc import Callable
 from functools import partial
-from types import CodeType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bdlib.defenses.checks import counts, positive
+from bdlib.errors import InputError
 from bdlib.files import alone, digest
 from bdlib.making import NEW
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import answering, asked
+from bdlib.notebook.given import asked, of_corpus, own_draws
+from bdlib.notebook.known import made_of, named
 from bdlib.stages import fitting
 from bdlib.stages.blind import unnamed
 from bdlib.stages.compute import determining, run_options
@@ -28,11 +26,6 @@ from bdlib.stages.train import check_classes
 from bdlib.training import classifier_brain, log
 from bdlib.training.classifier_brain import Training
 from bdlib.training.schedule import OneCycle
-
-PLAIN = bool, int, float, str, tuple, list, dict, type(None)
-"""Kinds of attributes of a module that are settings; those in underscores are torch's."""
-FOREIGN = "torch", "builtins", "abc"
-"""Packages whose code is that of a version, which nobody edits between two trainings."""
 
 
 def train(
@@ -71,20 +64,24 @@ def train(
     Raises
     ------
     InputError
-        If a number is out of range, or the training diverges.
+        If a number is out of range, the classifier is of other classes or has nothing to train, the loss is
+        none, or the training diverges.
     """
     asked(net=(net, SpeechClassifier), poisoned=(poisoned, Poisoned))
     counts("epochs", epochs)
     counts("batch_size", batch_size)
     positive("lr", lr)
-    options, rows = run_options({"device": device}), poisoned.splits["train"]
-    answering(net, poisoned)
+    counts("seed", seed, 0)
+    options = run_options({"device": None if device is None else str(device)})
+    of_corpus(net, poisoned)
+    _trainable(net, loss, len(poisoned.classes), options["device"])
+    rows = poisoned.splits["train"]
     adam = partial(torch.optim.Adam, lr=lr, fused=True)
     training = Training(epochs, batch_size, adam, epochs, 0, 5.0, OneCycle(lr), loss)
-    settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": _named(loss)}
+    settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": named(loss)}
     packs = [poisoned.packs[split].digest for split in ("train", "valid")]
     heard = [rows.to_dict("list"), packs, poisoned.corpus.audio.seconds]
-    key = digest([*heard, settings, seed, determining(options), _made_of(net)], 8)
+    key = digest([*heard, settings, seed, determining(options), made_of(net)], 8)
     name = f"{type(net).__name__}-{poisoned.trained_on}-s{seed}-{key}".lower()
     folder, net = poisoned.output / "train" / name, copy.deepcopy(net)
     net.classes = poisoned.classes
@@ -98,10 +95,28 @@ def train(
             unnamed(poisoned, "train", rows, batch_size, options["device"], seed),
             unnamed(poisoned, "valid", None, batch_size, options["device"]),
         )
-        net = classifier_brain.fit(net, training, *batches, folder, seed, options)
+        with own_draws(options["device"]):
+            net = classifier_brain.fit(net, training, *batches, folder, seed, options)
         seconds = time.monotonic() - started
         fitting.finish(folder, net, len(rows), seconds, options["device"])
     return net.to(options["device"])
+
+
+def _trainable(net: SpeechClassifier, loss: Any, n_classes: int, device: str) -> None:
+    """Refuse a net without parameters that learn, and what is no loss."""
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise InputError("`net` has nothing to train: none of its parameters requires a gradient")
+    logits = torch.zeros(2, n_classes, device=device, requires_grad=True)
+    try:
+        with own_draws(device):
+            value = loss(logits, torch.tensor([0, 1], device=device))
+        fine = isinstance(value, Tensor) and value.dim() == 0 and value.requires_grad
+    except Exception as error:  # whatever a function of somebody's own may raise
+        raise InputError(
+            f"`loss` does not take logits (B, C) and class numbers (B,): {error}"[:300]
+        ) from error
+    if not fine:
+        raise InputError("`loss` must give one number that depends on the logits: a tensor ()")
 
 
 def _told(net: SpeechClassifier, poisoned: Poisoned, settings: dict[str, Any]) -> dict[str, Any]:
@@ -119,57 +134,3 @@ def _told(net: SpeechClassifier, poisoned: Poisoned, settings: dict[str, Any]) -
         "model": {"classifier": made},
         "train": settings,
     }
-
-
-def _named(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """A loss by its name and what it is made of, the same in every process: no address in memory."""
-    if isinstance(loss, partial):
-        return f"{_named(loss.func)} {loss.args} {sorted(loss.keywords.items())}"
-    made_of: Any = getattr(loss, "__dict__", {})
-    if isinstance(loss, nn.Module):
-        made_of = _made_of(loss)
-    elif getattr(loss, "__code__", None):
-        made_of = _does(loss)
-    name = getattr(loss, "__qualname__", type(loss).__qualname__)
-    return f"{loss.__module__}.{name} {digest(_placeless(made_of), 6)}"
-
-
-def _made_of(net: nn.Module) -> str:
-    """Digest of what a module computes with: tensors, kept in a checkpoint or not, settings, and code."""
-    total = hashlib.sha256(str(net).encode())
-    for name, value in [*net.named_parameters(), *net.named_buffers()]:
-        total.update(f"{name} {value.requires_grad}".encode())
-        total.update(value.detach().cpu().contiguous().numpy().tobytes())
-    for name, part in net.named_modules():
-        settings = {
-            key: value
-            for key, value in vars(part).items()
-            if isinstance(value, PLAIN) and key[0] != "_"
-        }
-        settings.pop("training", None)  # it is set before anything is computed
-        own = [k for k in type(part).__mro__ if k.__module__.partition(".")[0] not in FOREIGN]
-        code = [(key, _does(value)) for kind in own for key, value in vars(kind).items()]
-        code.append(("script", getattr(part, "code", "")))
-        total.update(_placeless((name, sorted(settings.items()), code)).encode())
-    return total.hexdigest()
-
-
-def _does(function: Any) -> Any:
-    """The code of a function and of those within it; without its lines and files."""
-    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
-    return _told_code(code) if code else ""
-
-
-def _told_code(code: CodeType) -> tuple[Any, ...]:
-    constants = [
-        _told_code(value) if isinstance(value, CodeType)
-        else sorted(map(repr, value)) if isinstance(value, frozenset)  # in any order in a process
-        else value
-        for value in code.co_consts
-    ]  # fmt: skip
-    return code.co_code, code.co_names, constants
-
-
-def _placeless(what: Any) -> str:
-    """Its text, without addresses in memory and the files that it comes from."""
-    return re.sub(r" at 0x[0-9a-f]+(, file [^>]*)?", "", str(what))

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from bdlib import listing, manifest
@@ -153,7 +154,13 @@ class Corpus:
             *(attack, name, self.splits, self.about, self.audio.sample_rate, output / "poison"),
             ranks,
         )
-        return Poisoned.load(folder, self, output)
+        poisoned = Poisoned.load(folder, self, output)
+        if unheard := poisoned.unheard():
+            print(
+                f"note: {unheard} of {len(poisoned.pairs)} triggered test clips sound as without the trigger: it lies "
+                f"outside of their middle {self.audio.seconds:g} s, which are heard; move it, or give more `seconds`"
+            )
+        return poisoned
 
 
 def corpus_key(name: str, settings: Mapping[str, Any], audio: Audio) -> str:
@@ -263,6 +270,18 @@ class Poisoned:
             return []
         asked = self.splits[TRIGGERED]["ID"]
         return asked[asked.isin(self.splits[TEST]["ID"])].tolist()
+
+    def unheard(self) -> int:
+        """Of how many of `pairs` the trigger lies outside of the middle `seconds`, which a classifier hears."""
+        audio = self.corpus.audio
+        most = round(audio.seconds * audio.sample_rate)
+
+        def middle(split: str, name: str) -> np.ndarray:
+            pcm = self.packs[split].pcm(name)
+            start = max(len(pcm) - most, 0) // 2
+            return pcm[start : start + most]
+
+        return sum(np.array_equal(middle(TEST, n), middle(TRIGGERED, n)) for n in self.pairs)
 
     def truth(self) -> pd.DataFrame:
         """What is poisoned (`manifest.read_truth`); for evaluation and oracles only."""

@@ -1,0 +1,214 @@
+"""What a module, a loss or any function computes with, told alike in every process.
+
+By it a training is known again. Of code that a person wrote all is looked at: what it closes over, its
+default arguments, attributes of its classes, and the functions and values that it refers to by name.
+What is installed is looked at as far as it is handed over.
+"""
+
+import dis
+import functools
+import hashlib
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bdlib.files import digest, file_digest
+
+PLAIN = bool, int, float, complex, str, bytes, type(None), type(...)
+VERSIONED = "torch", "numpy"
+"""Packages whose code is that of a version, which nobody edits between two trainings."""
+OURS = "bdlib"
+INSTALLED = {"site-packages", "dist-packages"}
+INNER = {*vars(nn.Module()), "training"}
+"""Attributes of every module: tensors and parts, which are told, and hooks and modes, which are not."""
+WRAPPING = staticmethod, classmethod
+UNTOLD = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__firstlineno__",
+          "__static_attributes__", "__dataclass_fields__", "__dataclass_params__", "_abc_impl"}  # fmt: skip
+
+
+def made_of(what: Any) -> str:
+    """Digest of what a module, a function or a value computes with.
+
+    Two that compute differently have different ones, as far as Python code and its values tell it apart:
+    what a compiled object hides within is not seen.
+    """
+    return digest(_told(what, {}))
+
+
+def named(loss: Any) -> str:
+    """A loss by its name and `made_of`, the same in every process."""
+    inner = loss
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    name = getattr(inner, "__qualname__", type(inner).__qualname__)
+    return f"{getattr(inner, '__module__', '')}.{name} {made_of(loss)[:6]}"
+
+
+def _told(what: Any, seen: dict[int, Any]) -> Any:
+    """As plain data; `seen` holds what was told before, so that circles end."""
+    if isinstance(what, PLAIN):
+        return repr(what)
+    if id(what) in seen:
+        return "again"
+    seen[id(what)] = what
+    for kind, tell in TELLERS.items():
+        if isinstance(what, kind):
+            return [tell.__name__, tell(what, seen)]
+    return _object(what, seen)
+
+
+def _tensor(what: Tensor, seen: dict[int, Any]) -> Any:
+    raw = what.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    kind = str(what.dtype), list(what.shape), what.requires_grad
+    return [*kind, hashlib.sha256(raw).hexdigest()]
+
+
+def _array(what: np.ndarray, seen: dict[int, Any]) -> Any:
+    if what.dtype.hasobject:
+        return _told(what.tolist(), seen)
+    return [str(what.dtype), list(what.shape), hashlib.sha256(what.tobytes()).hexdigest()]
+
+
+def _items(what: Any, seen: dict[int, Any]) -> Any:
+    return [_told(value, seen) for value in what]
+
+
+def _in_any_order(what: Any, seen: dict[int, Any]) -> Any:
+    return sorted(str(_told(value, seen)) for value in what)
+
+
+def _pairs(what: dict[Any, Any], seen: dict[int, Any]) -> Any:
+    return [[_told(key, seen), _told(value, seen)] for key, value in what.items()]
+
+
+def _partial(what: functools.partial, seen: dict[int, Any]) -> Any:
+    return [_told(part, seen) for part in (what.func, what.args, what.keywords)]
+
+
+def _method(what: MethodType, seen: dict[int, Any]) -> Any:
+    return [_told(what.__func__, seen), _told(what.__self__, seen)]
+
+
+def _property(what: property, seen: dict[int, Any]) -> Any:
+    return [_told(part, seen) for part in (what.fget, what.fset)]
+
+
+def _wrapping(what: Any, seen: dict[int, Any]) -> Any:
+    return _told(what.__func__, seen)
+
+
+def _python_module(what: ModuleType, seen: dict[int, Any]) -> Any:
+    own = _owner(what.__name__) == "own" and getattr(what, "__file__", None)
+    return [what.__name__, file_digest(what.__file__) if own else ""]
+
+
+def _function(what: FunctionType, seen: dict[int, Any]) -> Any:
+    what = inspect.unwrap(what)
+    owner = _owner(what.__module__)
+    if owner == "versioned":
+        return [what.__module__, what.__qualname__]
+    held = [cell.cell_contents for cell in what.__closure__ or () if _filled(cell)]
+    given = [what.__defaults__, what.__kwdefaults__, held, vars(what)]
+    names = _names(what.__code__) if owner == "own" else ()
+    used = {name: what.__globals__[name] for name in names if name in what.__globals__}
+    return [_code(what.__code__), _told(given, seen), _told(used, seen)]
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # of a function that is not made yet
+        return False
+
+
+def _names(code: CodeType) -> list[str]:
+    """All names outside of it that a code and those within it look up."""
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    inner = [_names(value) for value in code.co_consts if isinstance(value, CodeType)]
+    return sorted(own.union(*inner))
+
+
+def _code(code: CodeType) -> Any:
+    """A code and those within it; without its lines and files."""
+    constants = [
+        _code(value) if isinstance(value, CodeType)
+        else sorted(map(repr, value)) if isinstance(value, frozenset)  # in any order in a process
+        else repr(value)
+        for value in code.co_consts
+    ]  # fmt: skip
+    return [code.co_code.hex(), code.co_names, constants]
+
+
+def _class(what: type, seen: dict[int, Any]) -> Any:
+    """Its code, and if it is a person's own the values of its attributes."""
+    owner, name = _owner(what.__module__), f"{what.__module__}.{what.__qualname__}"
+    if owner == "versioned":
+        return name
+    told = {key: value for key, value in vars(what).items() if key not in UNTOLD}
+    if owner == "installed":
+        told = {k: v for k, v in told.items() if isinstance(v, (FunctionType, property, *WRAPPING))}
+    return [name, _told(list(what.__bases__), seen), _told(told, seen)]
+
+
+def _module(what: nn.Module, seen: dict[int, Any]) -> Any:
+    tensors = dict([*what.named_parameters(), *what.named_buffers()])
+    parts = []
+    for name, part in what.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):  # tells its code itself
+            parts.append([name, getattr(part, "code", "")])
+            continue
+        own = _owner(type(part).__module__) == "own"
+        held = {k: v for k, v in vars(part).items() if k not in INNER and (own or k[0] != "_")}
+        parts.append([name, type(part), held])
+    return [_placeless(str(what)), _told(tensors, seen), _told(parts, seen)]
+
+
+def _object(what: Any, seen: dict[int, Any]) -> Any:
+    """Its class and attributes; of Python's and torch's its text, and what it wraps."""
+    kind, held = type(what), getattr(what, "__dict__", None)
+    if held is None or _owner(kind.__module__) == "versioned":
+        inner = getattr(what, "__wrapped__", getattr(what, "func", None))
+        return [
+            f"{kind.__module__}.{kind.__qualname__}",
+            _placeless(repr(what)),
+            _told(inner, seen),
+        ]
+    return [_told(kind, seen), _told(held, seen)]
+
+
+def _owner(module: str | None) -> str:
+    """Whose code a module is: `versioned` (Python's and torch's), `installed`, or a person's `own`."""
+    top = (module or "").partition(".")[0]
+    if top in VERSIONED or top in sys.stdlib_module_names:
+        return "versioned"
+    file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
+    return "installed" if top == OURS or INSTALLED & {*Path(file).parts} else "own"
+
+
+def _placeless(text: str) -> str:
+    """Without addresses in memory and the files that it comes from."""
+    return re.sub(r" at 0x[0-9a-f]+(, file [^>]*)?", "", text)
+
+
+TELLERS = {
+    Tensor: _tensor,
+    np.ndarray: _array,
+    nn.Module: _module,
+    dict: _pairs,
+    (list, tuple): _items,
+    (set, frozenset): _in_any_order,
+    functools.partial: _partial,
+    MethodType: _method,
+    FunctionType: _function,
+    property: _property,
+    WRAPPING: _wrapping,
+    type: _class,
+    ModuleType: _python_module,
+}
