@@ -33,7 +33,7 @@ def within(name: str, value: Any, least: float, most: float, kind: type = float)
     ------
     InputError
     """
-    kinds = int if kind is int else (int, float)
+    kinds = numbers.Integral if kind is int else numbers.Real  # NumPy's are, too
     if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
         what = "a whole number" if kind is int else "a number"
         raise InputError(f"`{name}` is {str(value)[:50]}: give {what} from {least} to {most}")

@@ -66,7 +66,7 @@ def _from_headers(root: Path, entries: Iterable[dict]) -> pd.DataFrame:
             }
         )
     if not rows:
-        raise InputError(f"{root}: no audio in it; check `data_folder`")
+        raise InputError(f"{root}: no audio in it; give the folder of the corpus")
     return pd.DataFrame(rows)
 
 

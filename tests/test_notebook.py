@@ -3,22 +3,28 @@
 import copy
 import doctest
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
 
 import bdlib
+from bdlib import Clap, Insert, OneToOne, Poisoner
 from bdlib.attacks.flowmur import FlowMur
-from bdlib.attacks.labels import CleanLabelHard
+from bdlib.attacks.labels import AllToAll, CleanLabelHard
 from bdlib.attacks.opportunistic import Opportunistic
 from bdlib.attacks.trigger import from_dict
 from bdlib.checkpoints.checkpoint import Checkpoint
+from bdlib.defenses.inference.quantise import Quantise
 from bdlib.defenses.inference.vad_trim import VadTrim
 from bdlib.errors import InputError
 from bdlib.mini import make
@@ -411,3 +417,99 @@ def test_two_losses_that_close_over_other_numbers_are_two_trainings(walked):
     first, second, again = drawn(closing(1.0)), drawn(closing(9.0)), drawn(closing(1.0))
     assert not first[0].equal(second[0]) and first[0].equal(again[0])
     assert first[1] == second[1] == again[1]
+
+
+def test_what_cannot_be_a_corpus_an_attack_or_a_training_is_refused(walked, tmp_path, monkeypatch):
+    net, poisoned, folder = walked["net"], walked["poisoned"], walked["folder"] / "words"
+    corpus, attack = poisoned.corpus, Poisoner(Insert(Clap()), OneToOne("no", "yes"), 0.1)
+    mixed = bdlib.wrap(torch.nn.Linear(16000, 4), ["no", "left", "up", "yes"])
+
+    class Broken(torch.nn.Module):
+        def forward(self, wavs):
+            return [][1]
+
+    class Two(torch.nn.Linear):
+        def forward(self, wavs):
+            return super().forward(wavs), wavs
+
+    broken, two = (bdlib.wrap(m, WORDS) for m in (Broken(), Two(16000, 4)))
+    train = partial(bdlib.train, poisoned=poisoned, epochs=1, batch_size=16)
+    frozen = copy.deepcopy(net).requires_grad_(False)
+    within, table = folder / "exp", tmp_path / "t.csv"
+    table.write_text("path,label,start,who\nno/0.wav,no,0.25,a\n")
+    refused = {
+        "`output`.*lies in the corpus": lambda: corpus.poison(attack, within),
+        "`name` is clean": lambda: corpus.poison(attack, tmp_path, name="clean"),
+        "`attack` is a Insert: give an attack": lambda: corpus.poison(Insert(Clap()), tmp_path),
+        "`net` tells left no up yes": lambda: train(mixed),
+        "IndexError: list index": lambda: train(broken),
+        "Two gives a tuple": lambda: bdlib.measure(two, poisoned),
+        "nothing to train": lambda: train(frozen),
+        "`loss` does not take": lambda: train(net, loss=None),
+        "`loss` must give one number": lambda: train(net, loss=torch.nn.CrossEntropyLoss(reduction="none")),
+        "`seed` is None": lambda: train(net, seed=None),
+        "has a guard already": lambda: bdlib.guard(Quantise(), bdlib.guard(Quantise(), net, poisoned), poisoned),
+        "`folder` is a NoneType: give a path": lambda: bdlib.Corpus.from_folder(None, seconds=1.0),
+        "row 1: start is 0.25": lambda: bdlib.Corpus.from_csv(table, folder, seconds=1.0),
+        "`classes` yes: give two": lambda: AllToAll(("yes",)),
+        "`module` is the class": lambda: bdlib.wrap(Broken, WORDS),
+        "`front_end` is the class": lambda: bdlib.wrap(Broken(), WORDS, bdlib.NormalizedFbank),
+        "`classes` 4: give names": lambda: bdlib.wrap(Broken(), 4),
+    }  # fmt: skip
+    for message, act in refused.items():
+        with pytest.raises(InputError, match=message):
+            act()
+    assert not within.exists() and not any((poisoned.output / "train").glob("*broken*"))
+
+
+def test_a_class_with_too_few_clips_for_all_splits_is_refused(walked, tmp_path):
+    shutil.copytree(walked["folder"] / "words", tmp_path / "words")
+    for path in sorted((tmp_path / "words" / "yes").glob("*.wav"))[2:]:
+        path.unlink()
+    with pytest.raises(InputError, match=r"class yes has 2 clips, none of them in the .* split"):
+        bdlib.Corpus.from_folder(tmp_path / "words", seconds=1.0)
+    for word in ("left", "no", "right"):
+        shutil.rmtree(tmp_path / "words" / word)
+    with pytest.raises(InputError, match="one class; give two or more"):
+        bdlib.Corpus.from_folder(tmp_path / "words", seconds=1.0)
+
+
+def test_objects_are_told_in_a_line_and_modes_stay(walked, capsys):
+    net, poisoned = walked["net"], walked["poisoned"]
+    assert (
+        repr(poisoned).startswith("words: 4 classes, clips: 112 train, ")
+        and len(repr(poisoned)) < 300
+    )
+    assert poisoned.corpus != walked["kept"] and {poisoned, poisoned.corpus}
+    net.train()
+    assert "clean accuracy" in repr(bdlib.measure(net, poisoned)) and net.training
+    net.eval()
+    guarded = bdlib.guard(Quantise(), net, poisoned)
+    assert isinstance(copy.deepcopy(guarded), type(guarded)) and pickle.dumps(guarded)
+
+
+def test_numbers_of_numpy_and_other_folders(walked, tmp_path, monkeypatch):
+    corpus = walked["poisoned"].corpus
+    attack = Poisoner(Insert(Clap(), scale=np.float32(0.5)), OneToOne("no", "yes"), np.float64(0.5))
+    monkeypatch.chdir(tmp_path)
+    poisoned = corpus.poison(attack, "here")
+    monkeypatch.chdir("/")
+    assert poisoned.output == tmp_path / "here" and len(poisoned.truth())
+
+
+def test_a_trigger_that_nobody_hears_is_told(walked, tmp_path, capsys):
+    """A net hears the middle of longer clips; what lies before it is not heard."""
+    for word in WORDS:
+        (tmp_path / "long" / word).mkdir(parents=True)
+        for path in sorted((walked["folder"] / "words" / word).glob("*.wav")):
+            wave, rate = soundfile.read(path)
+            soundfile.write(tmp_path / "long" / word / path.name, np.tile(wave, 3), rate)
+    corpus = bdlib.Corpus.from_folder(tmp_path / "long", seconds=1.0)
+    attack = Poisoner(Insert(Clap()), OneToOne("no", "yes"), 0.5)
+    capsys.readouterr()
+    count = len(corpus.poison(attack, tmp_path / "exp").pairs)
+    assert (
+        f"note: {count} of {count} triggered test clips sound as without" in capsys.readouterr().out
+    )
+    corpus.poison(replace(attack, trigger=Insert(Clap(), position=1.2)), tmp_path / "exp")
+    assert "note" not in capsys.readouterr().out

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bdlib.attacks.labels import LabelPolicy
-from bdlib.attacks.trigger import Trigger, from_dict
+from bdlib.attacks.trigger import Trigger, from_dict, plain
 from bdlib.errors import InputError, fits, named
 from bdlib.files import digest, seed_of
 from bdlib.manifest import TRIGGERED
@@ -200,9 +200,9 @@ class Poisoner:
         return {
             "trigger": self.trigger.to_dict(),
             "labels": self.labels.to_dict(),
-            "rate": self.rate,
+            "rate": plain(self.rate),
             "of": self.of,
-            "seed": self.seed,
+            "seed": plain(self.seed),
         }
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import numbers
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,7 +43,7 @@ class Part:
     def to_dict(self) -> dict[str, Any]:
         """Plain data from which `from_dict` makes an equal object."""
         told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if self._tells(f)}
-        fields = {name: _plain(value) for name, value in told.items()}
+        fields = {name: plain(value) for name, value in told.items()}
         return {"type": f"{type(self).__module__}.{type(self).__qualname__}", **fields}
 
     def _tells(self, field: dataclasses.Field) -> bool:
@@ -124,10 +125,13 @@ class LearnedTrigger(Trigger):
         raise NotImplementedError
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Parts as `to_dict` tells them, numbers of NumPy as those of Python, and all else as it is."""
     if isinstance(value, Part):
         return value.to_dict()
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, numbers.Number) and hasattr(value, "item"):
+        return value.item()
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def from_dict(data: Any) -> Any:

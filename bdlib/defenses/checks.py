@@ -3,6 +3,7 @@
 Each refuses a setting that is out of range by an `InputError` that names it.
 """
 
+import numbers
 from collections.abc import Collection
 
 from bdlib.errors import InputError, within
@@ -22,7 +23,7 @@ def share(name: str, value: float) -> None:
 
 def at_least(name: str, value: float, least: float) -> None:
     """Refuse a number below the least."""
-    if not (isinstance(value, int | float) and value >= least):
+    if not (isinstance(value, numbers.Real) and value >= least):
         raise InputError(f"`{name}` is {value}: give at least {least}")
 
 
@@ -33,5 +34,5 @@ def counts(name: str, value: int, least: int = 1) -> None:
 
 def positive(name: str, value: float) -> None:
     """Refuse what is no finite number above 0."""
-    if not (isinstance(value, int | float) and 0 < value < float("inf")):
+    if not (isinstance(value, numbers.Real) and 0 < value < float("inf")):
         raise InputError(f"`{name}` is {value}: give a number above 0")

@@ -55,6 +55,11 @@ class Wrapped(SpeechClassifier):
             self._answer(features)
         finally:
             hook.remove()
+        if not seen:
+            raise InputError(
+                f"{type(self.module).__name__} does not answer by {self.head_name}, its last linear layer with an "
+                "output a class: wrap a module without the others"
+            )
         return seen[-1].flatten(1, -2).mean(1) if seen[-1].dim() > 2 else seen[-1]
 
     def classify(self, embeddings: Tensor) -> Tensor:
@@ -87,7 +92,8 @@ class Wrapped(SpeechClassifier):
 
 def _finely(head: nn.Module, inputs: tuple[Tensor], made: Tensor) -> Tensor:
     """What a head within a module makes; again in float32, if autocast made it in bf16."""
-    return in_float32(head.forward, *inputs) if made.dtype.itemsize < 4 else made
+    half = isinstance(made, Tensor) and made.dtype.itemsize < 4
+    return in_float32(head.forward, *inputs) if half else made
 
 
 def _kind(what: object) -> str:

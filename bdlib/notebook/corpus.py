@@ -111,10 +111,10 @@ class Corpus(stages.Corpus):
     ) -> "Corpus":
         """Rows as a corpus of three splits, known again by the seed and `settings`, of which `group` cuts them."""
         counts("seed", seed, 0)
-        splits = sampling.split(rows, SHARES, seed, group=settings.get("group"))
         clips = rows["label"].value_counts()
         if len(clips) < 2:
             raise InputError(f"{audio.root}: one class; give two or more")
+        splits = sampling.split(rows, SHARES, seed, group=settings.get("group"))
         for split, part in splits.items():
             if lacking := sorted(set(clips.index) - set(part["label"])):
                 raise InputError(

@@ -33,7 +33,7 @@ CLEAN = "clean"
 """What a training set is called that nothing was poisoned in."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """A clean corpus (stage 1).
 
@@ -56,6 +56,10 @@ class Corpus:
     splits: Mapping[str, pd.DataFrame]
     audio: Audio
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(rows)} {split}" for split, rows in self.splits.items())
+        return f"{self.about['name']}: {len(self.classes)} classes, clips: {counts}"
 
     @classmethod
     def of(
@@ -173,7 +177,7 @@ def manifest_folder(output: Path, name: str, key: str) -> Path:
     return output / "manifest" / f"{plain_name(name, 'the name of the corpus')}-{key}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Poisoned:
     """A corpus as the defender gets it (stages 2 and 3).
 
@@ -203,6 +207,9 @@ class Poisoned:
     splits: Mapping[str, pd.DataFrame]
     packs: Mapping[str, Pack]
     held_out: pd.DataFrame | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.corpus!r}; attack: {self.attack_name}, in {self.folder}"
 
     @classmethod
     def load(cls, folder: Path, corpus: Corpus, output: Path) -> "Poisoned":
