@@ -121,6 +121,7 @@ BLOCKS: Blocks = {
         "shared sounds": lambda: table("shared_sounds", "target"),
         "few": lambda: table("few", "target"),
         "anywhere": lambda: table("anywhere", "target"),
+        "heard": lambda: table("heard", "seed"),
     },
     "README.md": {"clips": clips},
 }

@@ -112,8 +112,9 @@ def _trainable(net: SpeechClassifier, loss: Any, n_classes: int, device: str) ->
             value = loss(logits, torch.tensor([0, 1], device=device))
         fine = isinstance(value, Tensor) and value.dim() == 0 and value.requires_grad
     except Exception as error:  # whatever a function of somebody's own may raise
+        why = str(error).partition("\n")[0]
         raise InputError(
-            f"`loss` does not take logits (B, C) and class numbers (B,): {error}"[:300]
+            f"`loss` does not take logits (B, C) and class numbers (B,): {why}"
         ) from error
     if not fine:
         raise InputError("`loss` must give one number that depends on the logits: a tensor ()")
