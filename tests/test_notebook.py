@@ -399,6 +399,11 @@ def test_what_code_refers_to_counts_as_well(monkeypatch):
     named = [known.named(loss) for loss in losses]
     assert len({*named}) == 6 and named[0] == known.named(closing(1.0))
     assert named[2] == known.named(Scaled(1.0)) and "0x" not in str(named)
+    one, other = torch.tanh, torch.relu
+    assert known.made_of([one, other, one]) != known.made_of([one, other, other])
+    circle = [1]
+    circle.append(circle)
+    assert known.made_of(circle) == known.made_of(copy.deepcopy(circle))
 
 
 def test_two_losses_that_close_over_other_numbers_are_two_trainings(walked):

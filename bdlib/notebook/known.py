@@ -29,6 +29,7 @@ INSTALLED = {"site-packages", "dist-packages"}
 INNER = {*vars(nn.Module()), "training"}
 """Attributes of every module: tensors and parts, which are told, and hooks and modes, which are not."""
 WRAPPING = staticmethod, classmethod
+Seen = dict[int, tuple[int, Any]]
 UNTOLD = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__firstlineno__",
           "__static_attributes__", "__dataclass_fields__", "__dataclass_params__", "_abc_impl"}  # fmt: skip
 
@@ -51,65 +52,65 @@ def named(loss: Any) -> str:
     return f"{getattr(inner, '__module__', '')}.{name} {made_of(loss)[:6]}"
 
 
-def _told(what: Any, seen: dict[int, Any]) -> Any:
-    """As plain data; `seen` holds what was told before, so that circles end."""
+def _told(what: Any, seen: Seen) -> Any:
+    """As plain data; `seen` holds what was told before and as which, so that circles end."""
     if isinstance(what, PLAIN):
         return repr(what)
     if id(what) in seen:
-        return "again"
-    seen[id(what)] = what
+        return f"as {seen[id(what)][0]}"
+    seen[id(what)] = len(seen), what
     for kind, tell in TELLERS.items():
         if isinstance(what, kind):
             return [tell.__name__, tell(what, seen)]
     return _object(what, seen)
 
 
-def _tensor(what: Tensor, seen: dict[int, Any]) -> Any:
+def _tensor(what: Tensor, seen: Seen) -> Any:
     raw = what.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     kind = str(what.dtype), list(what.shape), what.requires_grad
     return [*kind, hashlib.sha256(raw).hexdigest()]
 
 
-def _array(what: np.ndarray, seen: dict[int, Any]) -> Any:
+def _array(what: np.ndarray, seen: Seen) -> Any:
     if what.dtype.hasobject:
         return _told(what.tolist(), seen)
     return [str(what.dtype), list(what.shape), hashlib.sha256(what.tobytes()).hexdigest()]
 
 
-def _items(what: Any, seen: dict[int, Any]) -> Any:
+def _items(what: Any, seen: Seen) -> Any:
     return [_told(value, seen) for value in what]
 
 
-def _in_any_order(what: Any, seen: dict[int, Any]) -> Any:
+def _in_any_order(what: Any, seen: Seen) -> Any:
     return sorted(str(_told(value, seen)) for value in what)
 
 
-def _pairs(what: dict[Any, Any], seen: dict[int, Any]) -> Any:
+def _pairs(what: dict[Any, Any], seen: Seen) -> Any:
     return [[_told(key, seen), _told(value, seen)] for key, value in what.items()]
 
 
-def _partial(what: functools.partial, seen: dict[int, Any]) -> Any:
+def _partial(what: functools.partial, seen: Seen) -> Any:
     return [_told(part, seen) for part in (what.func, what.args, what.keywords)]
 
 
-def _method(what: MethodType, seen: dict[int, Any]) -> Any:
+def _method(what: MethodType, seen: Seen) -> Any:
     return [_told(what.__func__, seen), _told(what.__self__, seen)]
 
 
-def _property(what: property, seen: dict[int, Any]) -> Any:
+def _property(what: property, seen: Seen) -> Any:
     return [_told(part, seen) for part in (what.fget, what.fset)]
 
 
-def _wrapping(what: Any, seen: dict[int, Any]) -> Any:
+def _wrapping(what: Any, seen: Seen) -> Any:
     return _told(what.__func__, seen)
 
 
-def _python_module(what: ModuleType, seen: dict[int, Any]) -> Any:
+def _python_module(what: ModuleType, seen: Seen) -> Any:
     own = _owner(what.__name__) == "own" and getattr(what, "__file__", None)
     return [what.__name__, file_digest(what.__file__) if own else ""]
 
 
-def _function(what: FunctionType, seen: dict[int, Any]) -> Any:
+def _function(what: FunctionType, seen: Seen) -> Any:
     what = inspect.unwrap(what)
     owner = _owner(what.__module__)
     if owner == "versioned":
@@ -146,7 +147,7 @@ def _code(code: CodeType) -> Any:
     return [code.co_code.hex(), code.co_names, constants]
 
 
-def _class(what: type, seen: dict[int, Any]) -> Any:
+def _class(what: type, seen: Seen) -> Any:
     """Its code, and if it is a person's own the values of its attributes."""
     owner, name = _owner(what.__module__), f"{what.__module__}.{what.__qualname__}"
     if owner == "versioned":
@@ -157,7 +158,7 @@ def _class(what: type, seen: dict[int, Any]) -> Any:
     return [name, _told(list(what.__bases__), seen), _told(told, seen)]
 
 
-def _module(what: nn.Module, seen: dict[int, Any]) -> Any:
+def _module(what: nn.Module, seen: Seen) -> Any:
     tensors = dict([*what.named_parameters(), *what.named_buffers()])
     parts = []
     for name, part in what.named_modules():
@@ -170,7 +171,7 @@ def _module(what: nn.Module, seen: dict[int, Any]) -> Any:
     return [_placeless(str(what)), _told(tensors, seen), _told(parts, seen)]
 
 
-def _object(what: Any, seen: dict[int, Any]) -> Any:
+def _object(what: Any, seen: Seen) -> Any:
     """Its class and attributes; of Python's and torch's its text, and what it wraps."""
     kind, held = type(what), getattr(what, "__dict__", None)
     if held is None or _owner(kind.__module__) == "versioned":
