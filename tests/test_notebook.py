@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -375,6 +376,28 @@ class Scaled:
         return self(logits, labels)
 
 
+class Slot:
+    __slots__ = ("by",)
+
+    def __init__(self, by):
+        self.by = by
+
+
+class Pair(NamedTuple):
+    by: float
+
+
+def scaled(by):
+    def around(loss):
+        @wraps(loss)
+        def inner(logits, labels):
+            return loss(by * logits, labels)
+
+        return inner
+
+    return around(closing(1.0))
+
+
 def test_what_code_refers_to_counts_as_well(monkeypatch):
     """Closures, attributes of objects and classes, defaults, and globals that helpers read."""
     nets = [Held(), Held(torch.relu), Held(gain=2.0), Held(loose=2.0)]
@@ -399,6 +422,17 @@ def test_what_code_refers_to_counts_as_well(monkeypatch):
     named = [known.named(loss) for loss in losses]
     assert len({*named}) == 6 and named[0] == known.named(closing(1.0))
     assert named[2] == known.named(Scaled(1.0)) and "0x" not in str(named)
+    told = [
+        known.made_of(x)
+        for x in (scaled(1.0), scaled(9.0), Slot(1.0), Slot(9.0), Pair(1.0), (1.0,))
+    ]
+    told += [known.made_of(np.random.default_rng(seed)) for seed in (0, 1)]
+    assert len({*told}) == 8 and told[-1] == known.made_of(np.random.default_rng(1))
+    x, y = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    chains = [torch.nn.Sequential(x, y, x), torch.nn.Sequential(x, y, y)]
+    hooked = copy.deepcopy(x)
+    hooked.register_forward_hook(lambda module, given, made: 3 * made)
+    assert len({known.made_of(net) for net in (*chains, x, hooked)}) == 4
     one, other = torch.tanh, torch.relu
     assert known.made_of([one, other, one]) != known.made_of([one, other, other])
     circle = [1]
@@ -450,8 +484,8 @@ def test_what_cannot_be_a_corpus_an_attack_or_a_training_is_refused(walked, tmp_
         "IndexError: list index": lambda: train(broken),
         "Two gives a tuple": lambda: bdlib.measure(two, poisoned),
         "nothing to train": lambda: train(frozen),
-        "`loss` does not take": lambda: train(net, loss=None),
-        "`loss` must give one number": lambda: train(net, loss=torch.nn.CrossEntropyLoss(reduction="none")),
+        "`loss` is None: give": lambda: train(net, loss=None),
+        "`loss` is <class": lambda: train(net, loss=torch.nn.CrossEntropyLoss),
         "`seed` is None": lambda: train(net, seed=None),
         "has a guard already": lambda: bdlib.guard(Quantise(), bdlib.guard(Quantise(), net, poisoned), poisoned),
         "`folder` is a NoneType: give a path": lambda: bdlib.Corpus.from_folder(None, seconds=1.0),
@@ -461,10 +495,11 @@ def test_what_cannot_be_a_corpus_an_attack_or_a_training_is_refused(walked, tmp_
         "`front_end` is the class": lambda: bdlib.wrap(Broken(), WORDS, bdlib.NormalizedFbank),
         "`classes` 4: give names": lambda: bdlib.wrap(Broken(), 4),
     }  # fmt: skip
+    stood = {*(poisoned.output / "train").iterdir()}
     for message, act in refused.items():
         with pytest.raises(InputError, match=message):
             act()
-    assert not within.exists() and not any((poisoned.output / "train").glob("*broken*"))
+    assert not within.exists() and {*(poisoned.output / "train").iterdir()} == stood
 
 
 def test_a_class_with_too_few_clips_for_all_splits_is_refused(walked, tmp_path):

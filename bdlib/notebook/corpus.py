@@ -8,6 +8,7 @@ import pandas as pd
 from bdlib import listing, sampling
 from bdlib.attacks import surrogate as learning
 from bdlib.attacks.poisoner import Poisoner
+from bdlib.attacks.trigger import plain
 from bdlib.defenses.checks import counts
 from bdlib.errors import InputError
 from bdlib.files import alone, file_digest, folder_digest
@@ -111,6 +112,7 @@ class Corpus(stages.Corpus):
     ) -> "Corpus":
         """Rows as a corpus of three splits, known again by the seed and `settings`, of which `group` cuts them."""
         counts("seed", seed, 0)
+        seed = plain(seed)
         clips = rows["label"].value_counts()
         if len(clips) < 2:
             raise InputError(f"{audio.root}: one class; give two or more")

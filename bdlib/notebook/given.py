@@ -44,7 +44,8 @@ def device_of(net: SpeechClassifier) -> str:
 @contextlib.contextmanager
 def own_draws(device: str) -> Iterator[None]:
     """Whatever is drawn inside leaves the caller's random numbers as they were."""
-    with torch.random.fork_rng(devices=[] if device == "cpu" else [device]):
+    on_gpu = torch.device(device).type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
         yield
 
 

@@ -8,7 +8,6 @@ What is installed is looked at as far as it is handed over.
 import dis
 import functools
 import hashlib
-import inspect
 import re
 import sys
 from pathlib import Path
@@ -29,6 +28,7 @@ INSTALLED = {"site-packages", "dist-packages"}
 INNER = {*vars(nn.Module()), "training"}
 """Attributes of every module: tensors and parts, which are told, and hooks and modes, which are not."""
 WRAPPING = staticmethod, classmethod
+GLOBAL = "LOAD_GLOBAL", "LOAD_NAME"
 Seen = dict[int, tuple[int, Any]]
 UNTOLD = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__firstlineno__",
           "__static_attributes__", "__dataclass_fields__", "__dataclass_params__", "_abc_impl"}  # fmt: skip
@@ -56,9 +56,10 @@ def _told(what: Any, seen: Seen) -> Any:
     """As plain data; `seen` holds what was told before and as which, so that circles end."""
     if isinstance(what, PLAIN):
         return repr(what)
-    if id(what) in seen:
-        return f"as {seen[id(what)][0]}"
-    seen[id(what)] = len(seen), what
+    if not isinstance(what, tuple | frozenset):  # of which nobody can tell whether two are one
+        if id(what) in seen:
+            return f"as {seen[id(what)][0]}"
+        seen[id(what)] = len(seen), what
     for kind, tell in TELLERS.items():
         if isinstance(what, kind):
             return [tell.__name__, tell(what, seen)]
@@ -66,7 +67,9 @@ def _told(what: Any, seen: Seen) -> Any:
 
 
 def _tensor(what: Tensor, seen: Seen) -> Any:
-    raw = what.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    dense = what.detach() if what.layout == torch.strided else what.detach().to_dense()
+    flat = dense.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    raw = flat.view(torch.uint8).numpy().tobytes()
     kind = str(what.dtype), list(what.shape), what.requires_grad
     return [*kind, hashlib.sha256(raw).hexdigest()]
 
@@ -78,15 +81,31 @@ def _array(what: np.ndarray, seen: Seen) -> Any:
 
 
 def _items(what: Any, seen: Seen) -> Any:
-    return [_told(value, seen) for value in what]
+    return [[_told(value, seen) for value in what], _subclass(what, seen)]
 
 
 def _in_any_order(what: Any, seen: Seen) -> Any:
-    return sorted(str(_told(value, seen)) for value in what)
+    """Nothing of one is told as another's: in each process they have another order."""
+    return [sorted(str(_told(value, dict(seen))) for value in what), _subclass(what, seen)]
 
 
 def _pairs(what: dict[Any, Any], seen: Seen) -> Any:
-    return [[_told(key, seen), _told(value, seen)] for key, value in what.items()]
+    told = [[_told(key, seen), _told(value, seen)] for key, value in what.items()]
+    return [told, _subclass(what, seen)]
+
+
+def _subclass(what: Any, seen: Seen) -> Any:
+    """What a list, tuple, set or dict of another class has besides its items."""
+    if type(what) in (list, tuple, set, frozenset, dict):
+        return ""
+    return [_told(type(what), seen), _told(getattr(what, "__dict__", None), seen)]
+
+
+def _draws(what: Any, seen: Seen) -> Any:
+    """Where a source of random numbers stands."""
+    return _told(
+        what.get_state() if isinstance(what, torch.Generator) else what.bit_generator.state, seen
+    )
 
 
 def _partial(what: functools.partial, seen: Seen) -> Any:
@@ -111,15 +130,36 @@ def _python_module(what: ModuleType, seen: Seen) -> Any:
 
 
 def _function(what: FunctionType, seen: Seen) -> Any:
-    what = inspect.unwrap(what)
-    owner = _owner(what.__module__)
+    """Code, what it closes over, defaults, attributes (what it wraps is one), and what it names."""
+    owner = _owner(what.__globals__.get("__name__"))
     if owner == "versioned":
-        return [what.__module__, what.__qualname__]
+        inner = _told(getattr(what, "__wrapped__", None), seen)
+        return [what.__module__, what.__qualname__, what.__code__.co_name, inner]
     held = [cell.cell_contents for cell in what.__closure__ or () if _filled(cell)]
     given = [what.__defaults__, what.__kwdefaults__, held, vars(what)]
-    names = _names(what.__code__) if owner == "own" else ()
-    used = {name: what.__globals__[name] for name in names if name in what.__globals__}
-    return [_code(what.__code__), _told(given, seen), _told(used, seen)]
+    used = _reached(what.__globals__, what.__code__, seen) if owner == "own" else ""
+    return [_code(what.__code__), _told(given, seen), used]
+
+
+def _reached(place: dict[str, Any], code: CodeType, seen: Seen) -> Any:
+    """The globals that a code names, and of a person's own modules among them what it names of these."""
+    attributes = {name for part in _codes(code) for name in part.co_names}
+
+    def told(value: Any) -> Any:
+        if (
+            not isinstance(value, ModuleType)
+            or _owner(value.__name__) != "own"
+            or id(value) in seen
+        ):
+            return _told(value, seen)
+        seen[id(value)] = len(seen), value
+        inner = sorted(attributes & {*vars(value)})
+        return [value.__name__, [[name, told(vars(value)[name])] for name in inner]]
+
+    names = {
+        i.argval for part in _codes(code) for i in dis.get_instructions(part) if i.opname in GLOBAL
+    }
+    return [[name, told(place[name])] for name in sorted(names) if name in place]
 
 
 def _filled(cell: Any) -> bool:
@@ -129,11 +169,10 @@ def _filled(cell: Any) -> bool:
         return False
 
 
-def _names(code: CodeType) -> list[str]:
-    """All names outside of it that a code and those within it look up."""
-    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    inner = [_names(value) for value in code.co_consts if isinstance(value, CodeType)]
-    return sorted(own.union(*inner))
+def _codes(code: CodeType) -> list[CodeType]:
+    """A code and those within it."""
+    inner = [_codes(value) for value in code.co_consts if isinstance(value, CodeType)]
+    return [code, *(part for parts in inner for part in parts)]
 
 
 def _code(code: CodeType) -> Any:
@@ -159,29 +198,36 @@ def _class(what: type, seen: Seen) -> Any:
 
 
 def _module(what: nn.Module, seen: Seen) -> Any:
-    tensors = dict([*what.named_parameters(), *what.named_buffers()])
+    every = {
+        "remove_duplicate": False
+    }  # what is in two places is told as one that is there already
+    tensors = dict([*what.named_parameters(**every), *what.named_buffers(**every)])
     parts = []
-    for name, part in what.named_modules():
+    for name, part in what.named_modules(**every):
         if isinstance(part, torch.jit.ScriptModule):  # tells its code itself
             parts.append([name, getattr(part, "code", "")])
             continue
         own = _owner(type(part).__module__) == "own"
         held = {k: v for k, v in vars(part).items() if k not in INNER and (own or k[0] != "_")}
-        parts.append([name, type(part), held])
+        hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]
+        parts.append([name, type(part), held, hooks])
     return [_placeless(str(what)), _told(tensors, seen), _told(parts, seen)]
 
 
 def _object(what: Any, seen: Seen) -> Any:
     """Its class and attributes; of Python's and torch's its text, and what it wraps."""
-    kind, held = type(what), getattr(what, "__dict__", None)
-    if held is None or _owner(kind.__module__) == "versioned":
+    kind = type(what)
+    if _owner(kind.__module__) == "versioned":
         inner = getattr(what, "__wrapped__", getattr(what, "func", None))
         return [
             f"{kind.__module__}.{kind.__qualname__}",
             _placeless(repr(what)),
             _told(inner, seen),
         ]
-    return [_told(kind, seen), _told(held, seen)]
+    slots = [vars(base).get("__slots__", ()) for base in kind.__mro__]
+    names = [name for some in slots for name in ([some] if isinstance(some, str) else some)]
+    held = {name: getattr(what, name) for name in names if hasattr(what, name)}
+    return [_told(kind, seen), _told(held | getattr(what, "__dict__", {}), seen)]
 
 
 def _owner(module: str | None) -> str:
@@ -195,12 +241,13 @@ def _owner(module: str | None) -> str:
 
 def _placeless(text: str) -> str:
     """Without addresses in memory and the files that it comes from."""
-    return re.sub(r" at 0x[0-9a-f]+(, file [^>]*)?", "", text)
+    return re.sub(r" at 0x[0-9a-fA-F]+(, file [^>]*)?", "", text)
 
 
 TELLERS = {
     Tensor: _tensor,
     np.ndarray: _array,
+    (torch.Generator, np.random.Generator): _draws,
     nn.Module: _module,
     dict: _pairs,
     (list, tuple): _items,

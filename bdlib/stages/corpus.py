@@ -283,12 +283,15 @@ class Poisoned:
         audio = self.corpus.audio
         most = round(audio.seconds * audio.sample_rate)
 
-        def middle(split: str, name: str) -> np.ndarray:
-            pcm = self.packs[split].pcm(name)
-            start = max(len(pcm) - most, 0) // 2
-            return pcm[start : start + most]
+        def hidden(name: str) -> bool:
+            clean, altered = (self.packs[split].pcm(name) for split in (TEST, TRIGGERED))
+            start = max(len(clean) - most, 0) // 2
+            heard = slice(start, start + most)
+            return np.array_equal(clean[heard], altered[heard]) and not np.array_equal(
+                clean, altered
+            )
 
-        return sum(np.array_equal(middle(TEST, n), middle(TRIGGERED, n)) for n in self.pairs)
+        return sum(map(hidden, self.pairs))
 
     def truth(self) -> pd.DataFrame:
         """What is poisoned (`manifest.read_truth`); for evaluation and oracles only."""
