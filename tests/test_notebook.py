@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -411,21 +412,13 @@ def test_what_code_refers_to_counts_as_well(monkeypatch):
         patch.setitem(helper.__globals__, "GAIN", 2.0)
         told.append(known.made_of(nets[0]))
     assert len({*told}) == len(told) == 7 and known.made_of(nets[0]) == told[0]
-    losses = [
-        closing(1.0),
-        closing(2.0),
-        Scaled(1.0),
-        Scaled(2.0),
-        Scaled(1.0).loss,
-        Scaled(2.0).loss,
-    ]
+    losses = [made(by) for made in (closing, Scaled) for by in (1.0, 2.0)]
+    losses += [Scaled(by).loss for by in (1.0, 2.0)]
     named = [known.named(loss) for loss in losses]
     assert len({*named}) == 6 and named[0] == known.named(closing(1.0))
     assert named[2] == known.named(Scaled(1.0)) and "0x" not in str(named)
-    told = [
-        known.made_of(x)
-        for x in (scaled(1.0), scaled(9.0), Slot(1.0), Slot(9.0), Pair(1.0), (1.0,))
-    ]
+    values = scaled(1.0), scaled(9.0), Slot(1.0), Slot(9.0), Pair(1.0), (1.0,)
+    told = [known.made_of(value) for value in values]
     told += [known.made_of(np.random.default_rng(seed)) for seed in (0, 1)]
     assert len({*told}) == 8 and told[-1] == known.made_of(np.random.default_rng(1))
     x, y = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
@@ -433,6 +426,13 @@ def test_what_code_refers_to_counts_as_well(monkeypatch):
     hooked = copy.deepcopy(x)
     hooked.register_forward_hook(lambda module, given, made: 3 * made)
     assert len({known.made_of(net) for net in (*chains, x, hooked)}) == 4
+    modules = []
+    for low, high in ((1, 1), (1, 2)):  # the second is named by the second function alone
+        place = {"own": ModuleType("own")}
+        place["own"].low, place["own"].high = low, high
+        exec("def f(x): return own.low * x\ndef g(x): return f(x) + own.high", place)
+        modules.append(known.made_of(place["g"]))
+    assert modules[0] != modules[1]
     one, other = torch.tanh, torch.relu
     assert known.made_of([one, other, one]) != known.made_of([one, other, other])
     circle = [1]
@@ -458,7 +458,7 @@ def test_two_losses_that_close_over_other_numbers_are_two_trainings(walked):
     assert first[1] == second[1] == again[1]
 
 
-def test_what_cannot_be_a_corpus_an_attack_or_a_training_is_refused(walked, tmp_path, monkeypatch):
+def test_what_cannot_be_a_corpus_an_attack_or_a_training_is_refused(walked, tmp_path):
     net, poisoned, folder = walked["net"], walked["poisoned"], walked["folder"] / "words"
     corpus, attack = poisoned.corpus, Poisoner(Insert(Clap()), OneToOne("no", "yes"), 0.1)
     mixed = bdlib.wrap(torch.nn.Linear(16000, 4), ["no", "left", "up", "yes"])
@@ -514,12 +514,10 @@ def test_a_class_with_too_few_clips_for_all_splits_is_refused(walked, tmp_path):
         bdlib.Corpus.from_folder(tmp_path / "words", seconds=1.0)
 
 
-def test_objects_are_told_in_a_line_and_modes_stay(walked, capsys):
+def test_objects_are_told_in_a_line_and_modes_stay(walked):
     net, poisoned = walked["net"], walked["poisoned"]
-    assert (
-        repr(poisoned).startswith("words: 4 classes, clips: 112 train, ")
-        and len(repr(poisoned)) < 300
-    )
+    line = repr(poisoned)
+    assert line.startswith("words: 4 classes, clips: 112 train, ") and len(line) < 300
     assert poisoned.corpus != walked["kept"] and {poisoned, poisoned.corpus}
     net.train()
     assert "clean accuracy" in repr(bdlib.measure(net, poisoned)) and net.training
@@ -548,8 +546,7 @@ def test_a_trigger_that_nobody_hears_is_told(walked, tmp_path, capsys):
     attack = Poisoner(Insert(Clap()), OneToOne("no", "yes"), 0.5)
     capsys.readouterr()
     count = len(corpus.poison(attack, tmp_path / "exp").pairs)
-    assert (
-        f"note: {count} of {count} triggered test clips sound as without" in capsys.readouterr().out
-    )
+    told = f"note: {count} of {count} triggered test clips sound as without"
+    assert count and told in capsys.readouterr().out
     corpus.poison(replace(attack, trigger=Insert(Clap(), position=1.2)), tmp_path / "exp")
     assert "note" not in capsys.readouterr().out

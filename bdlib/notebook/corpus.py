@@ -9,12 +9,11 @@ from bdlib import listing, sampling
 from bdlib.attacks import surrogate as learning
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import plain
-from bdlib.defenses.checks import counts
-from bdlib.errors import InputError
+from bdlib.errors import InputError, within
 from bdlib.files import alone, file_digest, folder_digest
 from bdlib.manifest import TEST
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import BATCH, asked, device_of, of_corpus
+from bdlib.notebook.given import BATCH, LARGEST_SEED, asked, device_of, of_corpus
 from bdlib.stages import corpus as stages
 from bdlib.stages.corpus import CLEAN, Poisoned, corpus_key
 from bdlib.stages.pack import Audio
@@ -111,7 +110,7 @@ class Corpus(stages.Corpus):
         **settings: str | None,
     ) -> "Corpus":
         """Rows as a corpus of three splits, known again by the seed and `settings`, of which `group` cuts them."""
-        counts("seed", seed, 0)
+        within("seed", seed, 0, LARGEST_SEED, int)
         seed = plain(seed)
         clips = rows["label"].value_counts()
         if len(clips) < 2:

@@ -16,6 +16,7 @@ from bdlib.stages.corpus import Poisoned
 
 BATCH = 64
 """Clips that are scored at once."""
+LARGEST_SEED = 2**63 - 1
 HELP = {
     SpeechClassifier: "give a classifier of bdlib.models, or any torch module by bdlib.wrap",
     Poisoner: "give an attack, such as Poisoner(Insert(Clap()), OneToOne('no', 'yes'), rate=0.1)",

@@ -26,7 +26,7 @@ VERSIONED = "torch", "numpy"
 OURS = "bdlib"
 INSTALLED = {"site-packages", "dist-packages"}
 INNER = {*vars(nn.Module()), "training"}
-"""Attributes of every module: tensors and parts, which are told, and hooks and modes, which are not."""
+"""Attributes of every module: tensors, parts and hooks, which are told by themselves, and its mode, which is not."""
 WRAPPING = staticmethod, classmethod
 GLOBAL = "LOAD_GLOBAL", "LOAD_NAME"
 Seen = dict[int, tuple[int, Any]]
@@ -144,21 +144,19 @@ def _function(what: FunctionType, seen: Seen) -> Any:
 def _reached(place: dict[str, Any], code: CodeType, seen: Seen) -> Any:
     """The globals that a code names, and of a person's own modules among them what it names of these."""
     attributes = {name for part in _codes(code) for name in part.co_names}
+    entered: set[str] = set()  # modules may name each other
 
     def told(value: Any) -> Any:
-        if (
-            not isinstance(value, ModuleType)
-            or _owner(value.__name__) != "own"
-            or id(value) in seen
-        ):
+        if not isinstance(value, ModuleType) or _owner(value.__name__) != "own":
             return _told(value, seen)
-        seen[id(value)] = len(seen), value
+        if value.__name__ in entered:
+            return value.__name__
+        entered.add(value.__name__)
         inner = sorted(attributes & {*vars(value)})
         return [value.__name__, [[name, told(vars(value)[name])] for name in inner]]
 
-    names = {
-        i.argval for part in _codes(code) for i in dis.get_instructions(part) if i.opname in GLOBAL
-    }
+    looked_up = (i for part in _codes(code) for i in dis.get_instructions(part))
+    names = {i.argval for i in looked_up if i.opname in GLOBAL}
     return [[name, told(place[name])] for name in sorted(names) if name in place]
 
 
@@ -198,9 +196,7 @@ def _class(what: type, seen: Seen) -> Any:
 
 
 def _module(what: nn.Module, seen: Seen) -> Any:
-    every = {
-        "remove_duplicate": False
-    }  # what is in two places is told as one that is there already
+    every = {"remove_duplicate": False}  # what is in two places is told as there already
     tensors = dict([*what.named_parameters(**every), *what.named_buffers(**every)])
     parts = []
     for name, part in what.named_modules(**every):

@@ -12,11 +12,11 @@ from torch.nn.functional import cross_entropy
 
 from bdlib.attacks.trigger import plain
 from bdlib.defenses.checks import counts, positive
-from bdlib.errors import InputError
+from bdlib.errors import InputError, within
 from bdlib.files import alone, digest
 from bdlib.making import NEW
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.notebook.given import asked, of_corpus, own_draws
+from bdlib.notebook.given import LARGEST_SEED, asked, of_corpus, own_draws
 from bdlib.notebook.known import made_of, named
 from bdlib.stages import fitting
 from bdlib.stages.blind import unnamed
@@ -72,7 +72,7 @@ def train(
     counts("epochs", epochs)
     counts("batch_size", batch_size)
     positive("lr", lr)
-    counts("seed", seed, 0)
+    within("seed", seed, 0, LARGEST_SEED, int)
     options = run_options({"device": None if device is None else str(device)})
     of_corpus(net, poisoned)
     _trainable(net, loss)

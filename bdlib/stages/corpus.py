@@ -285,11 +285,12 @@ class Poisoned:
 
         def hidden(name: str) -> bool:
             clean, altered = (self.packs[split].pcm(name) for split in (TEST, TRIGGERED))
-            start = max(len(clean) - most, 0) // 2
+            start = (len(clean) - most) // 2
+            if start <= 0:  # all of it is heard
+                return False
             heard = slice(start, start + most)
-            return np.array_equal(clean[heard], altered[heard]) and not np.array_equal(
-                clean, altered
-            )
+            silent = np.array_equal(clean[heard], altered[heard])
+            return silent and not np.array_equal(clean, altered)  # else it is too faint anywhere
 
         return sum(map(hidden, self.pairs))
 

@@ -42,7 +42,6 @@ def test_lines_tell_what_a_scan_says_beside_the_truth(trials, corpus, tmp_path, 
     assert spread["called"] == spread["called_by_labels"] == ["left"] and spread["found"] >= 12
     assert spread["clean_flagged"] <= 3 and spread["clean"] == 135
     assert (label["poisoned"], label["found"], label["called_by_labels"]) == (12, 12, [])
-    assert (
-        told["clean"]["poisoned"] == 0 == told["clean"]["found"] and told["clean"]["target"] is None
-    )
+    clean = told["clean"]
+    assert clean["poisoned"] == clean["found"] == 0 and clean["target"] is None
     assert told["noise"]["poisoned"] == 15 and told["noise"]["verdict"] != "poisoned"

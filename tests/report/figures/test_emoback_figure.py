@@ -152,11 +152,7 @@ def test_every_figure_is_drawn(spoken, tmp_path):
     kinds = ("attack", "pruning", "strip", "entropy", "preprocessing")
     assert list(drawn) == [f"emoback-{kind}-ESD-en-speaker-full" for kind in kinds]
     clean = drawn["emoback-entropy-ESD-en-speaker-full"].figure.axes[0].patches[0].get_data()
-    assert clean.values.tolist() == [25, 75] and clean.edges.tolist() == [
-        0,
-        1,
-        2,
-    ]  # high: unsuspicious
+    assert (*clean.values, *clean.edges) == (25, 75, 0, 1, 2)  # high: unsuspicious
     for stem, picture in drawn.items():
         save(picture.figure, tmp_path / f"{stem}.png")
         image = imread(tmp_path / f"{stem}.png")
