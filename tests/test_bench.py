@@ -98,7 +98,7 @@ def test_quick_form(bench, in_process, capsys):
             for w in ("packed", "plain")
         )
         assert figures["packing_s"] > 0 and figures["packing_pays_after_epochs"] > 0
-        assert figures["clips"] == 512 and figures["device"] == "cpu"
+        assert figures["clips"] == 256 and figures["device"] == "cpu"
     if bench.stem == "scan":
         assert figures["intruders"]["scan"]["found"] > 0.95
         assert figures["intruders"]["scan"]["clean_flagged"] < 0.01

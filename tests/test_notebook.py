@@ -216,7 +216,7 @@ def test_code_is_told_alike_in_every_process():
             capture_output=True,
             check=True,
         ).stdout
-        for seed in "123"
+        for seed in "12"
     }
     assert len(told) == 1
 

@@ -1,5 +1,6 @@
 """A run that is killed at any moment leaves nothing half made, and the next one ends as if it never was."""
 
+import importlib
 import json
 import os
 import shutil
@@ -22,6 +23,9 @@ from bdlib.training.checkpoints import UNFINISHED, WholeCheckpointer
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 RATE = 16000
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(RECIPES.with_name("tools"))
+    disturbed = importlib.import_module("disturbed")
 
 
 def on_ravdess(yaml, target):
@@ -52,38 +56,43 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def start(corpus):
-    """Starts a program on the corpus."""
+def start(corpus, in_process, tmp_path_factory):
+    """Starts a program on the corpus, forked, so that nothing is imported again."""
 
     def run(program, yaml, output, *options):
-        command = [
-            *(sys.executable, f"{program}.py", str(yaml), f"--data_folder={corpus}"),
-            *(f"--output_folder={output}", f"--results_folder={output}", "--noprogressbar"),
-            *options,
-        ]
-        return subprocess.Popen(
-            command, cwd=RECIPES / "RAVDESS", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        options = (
+            *(str(yaml), f"--data_folder={corpus}", f"--output_folder={output}"),
+            *(f"--results_folder={output}", "--noprogressbar", *options),
+        )
+        said = tmp_path_factory.mktemp("said") / "said.txt"
+        path = RECIPES / "RAVDESS" / f"{program}.py"
+        return Child(lambda: in_process(path, *options), said)
 
     return run
 
 
-def wait(process):
-    out, err = process.communicate()
-    assert process.returncode == 0, out + err
-    return out
+class Child:
+    """A forked process whose words go to a file."""
 
+    def __init__(self, act, said):
+        self.said, self.number = said, disturbed.child(act, said)
 
-def kill_when(process, happened):
-    """SIGKILL as soon as a condition holds; it must hold before the process ends."""
-    while not (found := happened()):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    return found
+    def goes_on(self):
+        """Fails with its words once it has ended."""
+        assert os.waitpid(self.number, os.WNOHANG) == (0, 0), self.said.read_text()
+
+    def wait(self):
+        """Its words, where all went well."""
+        assert disturbed.ended(self.number) == 0, self.said.read_text()
+        return self.said.read_text()
+
+    def kill_when(self, happened):
+        """SIGKILL as soon as a condition holds; it must hold before the process ends."""
+        while not happened():
+            self.goes_on()
+            time.sleep(0.001)
+        os.kill(self.number, signal.SIGKILL)
+        assert disturbed.ended(self.number) == -signal.SIGKILL
 
 
 def outcome(output):
@@ -105,7 +114,7 @@ def outcome(output):
     return log, record["metrics"], torch.load(folder / "classifier.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize("model", ["xvector_small", "keyword_resnet"])
+@pytest.mark.parametrize("model", ["xvector_tiny", "keyword_resnet"])
 def test_a_training_killed_in_mid_epoch_ends_as_one_that_was_not(start, tmp_path, model):
     yaml = RECIPES / "RAVDESS" / "hparams" / f"{model}.yaml"
     if model == "keyword_resnet":
@@ -113,7 +122,7 @@ def test_a_training_killed_in_mid_epoch_ends_as_one_that_was_not(start, tmp_path
         yaml = on_ravdess(words, tmp_path / "keyword_resnet.yaml")
     options = ("--number_of_epochs=4", "--batch_size=4", "--seconds=1", "--lr=0.0005")
     options += ("--n_mels=24",)
-    undisturbed = start("train", yaml, tmp_path / "whole", *options)
+    whole = start("train", yaml, tmp_path / "whole", *options)
     process = start("train", yaml, tmp_path / "killed", *options)
 
     def lines():
@@ -125,15 +134,15 @@ def test_a_training_killed_in_mid_epoch_ends_as_one_that_was_not(start, tmp_path
         return lines() == 2 and saved
 
     while not in_the_third_epoch():
-        assert process.poll() is None, process.communicate()
+        process.goes_on()
         time.sleep(0.001)
     time.sleep(0.02)
-    kill_when(process, lambda: True)
+    process.kill_when(lambda: True)
     assert 2 <= lines() < 4, "killed too late to test anything"
     assert not list((tmp_path / "killed").glob("train/*/done.json"))
     assert not (tmp_path / "killed" / "RAVDESS.jsonl").exists()
-    said = wait(start("train", yaml, tmp_path / "killed", *options))
-    wait(undisturbed)
+    said = start("train", yaml, tmp_path / "killed", *options).wait()
+    whole.wait()
     assert "training " in said and "stands: " not in said
 
     log, metrics, weights = outcome(tmp_path / "whole")
@@ -158,7 +167,7 @@ def made(output):
 def whole(start, tmp_path_factory):
     """What stages 1 to 3 make when nobody kills them."""
     output = tmp_path_factory.mktemp("whole") / "exp"
-    wait(start("poison", XVECTOR, output))
+    start("poison", XVECTOR, output).wait()
     return output
 
 
@@ -166,13 +175,13 @@ def whole(start, tmp_path_factory):
 def test_a_stage_killed_half_way_is_made_again(start, whole, tmp_path, stage):
     output = tmp_path / "exp"
     process = start("poison", XVECTOR, output)
-    kill_when(process, lambda: list(output.glob(f"{stage}/.*.tmp")))
+    process.kill_when(lambda: list(output.glob(f"{stage}/.*.tmp")))
     # The kill may come after the rename: what has its name is whole, whichever it was.
     for folder in output.glob(f"{stage}/[!.]*"):
         assert {path.name for path in folder.iterdir()} == {
             path.name for path in (whole / stage / folder.name).iterdir()
         } - {"attack.png", "attack.html"}
-    wait(start("poison", XVECTOR, output))
+    start("poison", XVECTOR, output).wait()
     assert made(output) == made(whole)
     assert not list(output.rglob(".*"))
 
@@ -188,7 +197,7 @@ def test_half_a_pack_under_its_temporary_name_is_no_pack(start, whole, tmp_path)
         (left / "pack.json").unlink()
         samples = left / "samples.i16"
         samples.write_bytes(samples.read_bytes()[:5000])
-    wait(start("poison", XVECTOR, output))
+    start("poison", XVECTOR, output).wait()
     assert made(output) == made(whole)
     assert not list(output.rglob(".*"))
     assert len([Pack.open(folder) for folder in output.glob("pack/*")]) == 4
