@@ -30,6 +30,7 @@ setup(
     packages=[*find_packages(include=["bdlib", "bdlib.*"]), "bdlib.recipes_common"],
     package_dir={"bdlib.recipes_common": "recipes/common"},  # found by `bdlib.files.COMMON`
     package_data={
+        "bdlib": ["py.typed"],
         "bdlib.recipes_common": ["*.yaml", "*/*.yaml"],
         "bdlib.report": ["page.js"],
         "bdlib.scanning": ["page.css", "page.js"],

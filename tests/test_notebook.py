@@ -258,6 +258,38 @@ def test_a_corpus_in_a_table(walked, tmp_path):
         bdlib.Corpus.from_csv(tmp_path / "l.csv", words, seconds=1.0, group="speaker")
 
 
+def test_a_table_says_who_is_in_which_split(walked, tmp_path):
+    words, parts = walked["folder"] / "words", ("train", "test", "valid")
+    paths = sorted(path.relative_to(words).as_posix() for path in words.rglob("*.wav"))
+    table = pd.DataFrame({"path": paths, "label": [Path(path).parent.name for path in paths]})
+    table["part"] = [parts[max(0, n % 4 - 1)] for n in range(len(table))]
+
+    def listed(table, **columns):
+        table.to_csv(tmp_path / "l.csv", index=False)
+        return bdlib.Corpus.from_csv(tmp_path / "l.csv", words, seconds=1.0, **columns)
+
+    corpus, by_lot = listed(table, split="part"), listed(table)
+    for name, rows in corpus.splits.items():
+        said = table.loc[table["part"] == name, "path"]
+        assert sorted(path.partition("/")[2] for path in rows["wav"]) == list(said)
+    assert corpus.key != by_lot.key
+    poisoned = corpus.poison(None, tmp_path / "exp")
+    assert len(poisoned.packs["valid"].ids) == (table["part"] == "valid").sum()
+    for part, message in (
+        ("dev", "is of part dev: write train, valid, test"),
+        (None, "has no part; fill it in, or leave `split` out"),
+    ):
+        with pytest.raises(InputError, match=rf"l\.csv: .* {message}"):
+            listed(table.assign(part=[*table["part"][:-1], part]), split="part")
+    with pytest.raises(InputError, match="no column who; `split` names one"):
+        listed(table, split="who")
+    with pytest.raises(InputError, match="`group` and `split` are given"):
+        listed(table, split="part", group="label")
+    table.loc[table["label"] == "no", "part"] = "train"
+    with pytest.raises(InputError, match="class no has 40 clips, none of them in the valid split"):
+        listed(table, split="part")
+
+
 def test_hard_clips_are_those_the_surrogate_is_least_sure_of(walked):
     truth = walked["poisoned_hard"].truth().query("split == 'train'")
     assert set(truth["label_before"]) == set(truth["label_after"]) == {"yes"} and len(truth) > 5

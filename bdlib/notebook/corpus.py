@@ -65,10 +65,11 @@ class Corpus(stages.Corpus):
         pad_seconds: float | None = None,
         seed: int = 0,
         group: str | None = None,
+        split: str | None = None,
     ) -> "Corpus":
         """A corpus listed in a table, as `bdlib scan` leaves one of what it does not flag.
 
-        Split by lot 70 / 15 / 15.
+        Split by lot 70 / 15 / 15, or as a column says.
 
         Arguments
         ---------
@@ -82,23 +83,28 @@ class Corpus(stages.Corpus):
             Of the split.
         group : str | None
             A column whose values, such as speakers, are each in one split alone.
+        split : str | None
+            A column that says of each clip `train`, `valid` or `test`. Nothing is drawn then.
 
         Raises
         ------
         InputError
-            If the table cannot be read, a clip of it is missing, there is no such column, or a class
-            has too little to split.
+            If the table cannot be read, a clip of it is missing, there is no such column, it is not
+            filled in, `group` and `split` are both given, or a class is not in every split.
         """
         asked(path=(path, str | Path), folder=(folder, str | Path))
         path, root = Path(path).expanduser(), Path(folder).expanduser().resolve()
         rows = listing.from_csv(path, root)
-        if group is not None and group not in rows.columns:
-            raise InputError(f"{path}: no column {group}; `group` names one of its columns")
-        if group is not None and (rows[group] == "").any():
-            clip = rows["ID"][rows[group] == ""].iloc[0]
-            raise InputError(f"{path}: {clip} has no {group}; fill it in, or leave `group` out")
+        if group is not None and split is not None:
+            raise InputError("`group` and `split` are given: who splits by a column draws nothing")
+        for name, column in (("group", group), ("split", split)):
+            if column is not None:
+                _check_column(path, rows, name, column)
         audio = Audio(root, folder_digest(root), sample_rate, seconds, pad_seconds)
-        return cls._split(path.stem, rows, audio, seed, group=group, list=file_digest(path))
+        settings = {"group": group, "list": file_digest(path)}
+        if split is not None:
+            settings["split"] = split
+        return cls._split(path.stem, rows, audio, seed, **settings)
 
     @classmethod
     def _split(
@@ -109,13 +115,19 @@ class Corpus(stages.Corpus):
         seed: int,
         **settings: str | None,
     ) -> "Corpus":
-        """Rows as a corpus of three splits, known again by the seed and `settings`, of which `group` cuts them."""
+        """Rows as a corpus of three splits, known again by the seed and `settings`.
+
+        Of these the column `split` says, or else `group` binds, which clip is in which.
+        """
         within("seed", seed, 0, LARGEST_SEED, int)
         seed = plain(seed)
         clips = rows["label"].value_counts()
         if len(clips) < 2:
             raise InputError(f"{audio.root}: one class; give two or more")
-        splits = sampling.split(rows, SHARES, seed, group=settings.get("group"))
+        if column := settings.get("split"):
+            splits = {name: rows[rows[column] == name].reset_index(drop=True) for name in SHARES}
+        else:
+            splits = sampling.split(rows, SHARES, seed, group=settings.get("group"))
         for split, part in splits.items():
             if lacking := sorted(set(clips.index) - set(part["label"])):
                 raise InputError(
@@ -194,3 +206,15 @@ class Corpus(stages.Corpus):
         if attack.labels.hard:
             return attack, learning.sureness(surrogate, candidates)
         return attack, pd.Series(attack.trigger.strangeness(surrogate, candidates), dtype=float)
+
+
+def _check_column(path: Path, rows: pd.DataFrame, name: str, column: str) -> None:
+    """Refuse an argument that names no column of a table, or one that does not say what it must."""
+    if column not in rows.columns:
+        raise InputError(f"{path}: no column {column}; `{name}` names one of its columns")
+    wrong = rows[column] == "" if name == "group" else ~rows[column].isin(list(SHARES))
+    if wrong.any():
+        clip, value = rows.loc[wrong, ["ID", column]].iloc[0]
+        if value == "":
+            raise InputError(f"{path}: {clip} has no {column}; fill it in, or leave `{name}` out")
+        raise InputError(f"{path}: {clip} is of {column} {value}: write {', '.join(SHARES)}")
