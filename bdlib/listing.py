@@ -138,6 +138,8 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
+        If the table cannot be read, lacks a column or says what the audio files say, the folder is
+        missing, a path leaves it, a span is not of whole samples, or a clip is not readable.
     """
     check_regular(path)
     try:
@@ -155,6 +157,8 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: column {own[0]} is made from the audio files; rename it or leave it out"
         )
+    if not Path(root).is_dir():
+        raise InputError(f"{root}: no such folder; give the one that holds the paths of {path}")
     for number, file in enumerate(table["path"], start=1):
         if manifest.leaves_folder(DATA_ROOT + file):
             raise InputError(f"{path}, row {number}: {file} leaves {root}; use paths below it")

@@ -283,6 +283,10 @@ def test_a_table_says_who_is_in_which_split(walked, tmp_path):
             listed(table.assign(part=[*table["part"][:-1], part]), split="part")
     with pytest.raises(InputError, match="no column who; `split` names one"):
         listed(table, split="who")
+    with pytest.raises(
+        InputError, match=r"nowhere: no such folder; give the one that holds .*l\.csv"
+    ):
+        bdlib.Corpus.from_csv(tmp_path / "l.csv", tmp_path / "nowhere", seconds=1.0)
     with pytest.raises(InputError, match="`group` and `split` are given"):
         listed(table, split="part", group="label")
     table.loc[table["label"] == "no", "part"] = "train"
