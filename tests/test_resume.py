@@ -66,7 +66,12 @@ def start(corpus, in_process, tmp_path_factory):
         )
         said = tmp_path_factory.mktemp("said") / "said.txt"
         path = RECIPES / "RAVDESS" / f"{program}.py"
-        return Child(lambda: in_process(path, *options), said)
+
+        def act():
+            torch.set_num_threads(1)  # threads of the parent are not forked
+            in_process(path, *options)
+
+        return Child(act, said)
 
     return run
 

@@ -90,13 +90,14 @@ class Corpus(stages.Corpus):
         ------
         InputError
             If the table cannot be read, a clip of it is missing, there is no such column, it is not
-            filled in, `group` and `split` are both given, or a class is not in every split.
+            filled in or `split` says something else, `group` and `split` are both given, or a class
+            is not in every split.
         """
         asked(path=(path, str | Path), folder=(folder, str | Path))
         path, root = Path(path).expanduser(), Path(folder).expanduser().resolve()
-        rows = listing.from_csv(path, root)
         if group is not None and split is not None:
-            raise InputError("`group` and `split` are given: who splits by a column draws nothing")
+            raise InputError("`group` and `split` are given: give one of the two")
+        rows = listing.from_csv(path, root)
         for name, column in (("group", group), ("split", split)):
             if column is not None:
                 _check_column(path, rows, name, column)
