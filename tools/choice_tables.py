@@ -1,15 +1,9 @@
-#!/usr/bin/env python3
-"""The table of docs/checkpoints.md: what the rule of `bdlib repair` chose, by lines of tools/choice.py.
-
-choice_tables.py            # writes it between its markers
-choice_tables.py --check    # fails where the page says something else
-"""
+"""The table of docs/checkpoints.md: what the rule of `bdlib repair` chose, by lines of tools/choice.py."""
 
 import json
-import sys
 from statistics import fmean
 
-from blocks import ROOT, Blocks, main
+from blocks import ROOT, Blocks
 
 DEVELOPMENT = ("clap", "phase", "spectrogram_patch")  # in sight while the rule was made
 
@@ -41,6 +35,3 @@ def choices() -> str:
 
 
 BLOCKS: Blocks = {"docs/checkpoints.md": {"rule": choices}}
-
-if __name__ == "__main__":
-    sys.exit(main(__doc__, "choice", BLOCKS))

@@ -1,17 +1,11 @@
-#!/usr/bin/env python3
-"""What the recommended filter does to attacks that a version of it had not met, in pages.
-
-fresh_tables.py            # writes it between its markers
-fresh_tables.py --check    # fails where a page says something else
-"""
+"""What the recommended filter does to attacks that a version of it had not met, in pages."""
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from blocks import ROOT, Blocks, main
+from blocks import ROOT, Blocks
 
 FILTER = "displaced_clips"
 DATASETS = "RAVDESS", "SpeechCommands"
@@ -125,6 +119,3 @@ BLOCKS: Blocks = {
     },
     "README.md": {"clips": clips},
 }
-
-if __name__ == "__main__":
-    sys.exit(main(__doc__, "fresh", BLOCKS))

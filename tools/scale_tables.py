@@ -1,9 +1,4 @@
-#!/usr/bin/env python3
-"""The tables of docs/scale.md and docs/hours.md: hours of every table of the papers, and what benches measured.
-
-scale_tables.py            # writes them between their markers
-scale_tables.py --check    # fails where the page says something else
-"""
+"""The tables of docs/scale.md and docs/hours.md: hours of every table of the papers, and what benches measured."""
 
 import functools
 import json
@@ -14,7 +9,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent / "bench"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from blocks import ROOT, Blocks, main
+from blocks import ROOT, Blocks
 from shared.hours import hours
 
 
@@ -115,6 +110,3 @@ BLOCKS: Blocks = {
         "scaling": scaling,
     },
 }
-
-if __name__ == "__main__":
-    sys.exit(main(__doc__, "scale", BLOCKS))

@@ -1,9 +1,4 @@
-#!/usr/bin/env python3
-"""The numbers of the scan in pages, made from their records.
-
-scan_tables.py            # writes them between their markers
-scan_tables.py --check    # fails where a page says something else
-"""
+"""The numbers of the scan in pages, made from their records."""
 
 import itertools
 import json
@@ -16,7 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from blocks import ROOT, Blocks, main
+from blocks import ROOT, Blocks
 
 from bdlib.scanning.decide import MISLABELLED, NOTHING, POISONED
 
@@ -280,6 +275,3 @@ BLOCKS: Blocks = {
     },
     "README.md": {"called": sentence, "heard": heard},
 }
-
-if __name__ == "__main__":
-    sys.exit(main(__doc__, "scan", BLOCKS))

@@ -12,7 +12,7 @@
 
 Which corpora and attacks there are stands in tools/scan_trials.yaml. A trial that has its line is
 not tried again. Only the evidence that decides is used: labels, moved clips and repeated sounds.
-`tools/scan_tables.py` makes the tables of it.
+`tools/tables.py` makes the tables of it.
 """
 
 import argparse

@@ -9,9 +9,6 @@ cd "$(dirname "$0")/.."
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m codespell_lib .
+"$python" tools/tables.py --check
 "$python" tools/render.py --check
-"$python" tools/scan_tables.py --check
-"$python" tools/scale_tables.py --check
-"$python" tools/choice_tables.py --check
-"$python" tools/fresh_tables.py --check
 OMP_NUM_THREADS=1 "$python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -rs "$@"
