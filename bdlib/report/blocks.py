@@ -110,9 +110,10 @@ class Block:
         )
 
     def _asks_for(self, record: dict) -> bool:
-        heading, start = attack_label(record["attack"]), self.attack
+        heading, start, dataset = attack_label(record["attack"]), self.attack, record["dataset"]
         return (
-            (start is None or f"{heading},".startswith(f"{start},"))
+            dataset["name"] == self.dataset
+            and (start is None or f"{heading},".startswith(f"{start},"))
             and (self.model is None or record["model"]["name"] in self.model.split(","))
             and self.experiment in (None, record["experiment"])
         )

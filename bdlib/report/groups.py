@@ -100,16 +100,15 @@ def above_floor(group: Runs) -> Estimate | None:
     )
 
 
-def clean_twin(group: Runs, groups: list[Runs]) -> Runs | None:
-    """The group of the same model trained on the same data without an attack, if it was measured."""
-    own = _key(group.record)
-    alike = [*range(ATTACK.start), *range(ATTACK.stop, len(own))]
-    for other in groups:
-        key = _key(other.record)
-        same = all(key[place] == own[place] for place in alike)
-        if same and other.runs and other.record["attack"] is None:
-            return other
-    return None
+def clean_twins(groups: list[Runs]) -> list[Runs | None]:
+    """Of each group that of the same model, data and defense without an attack, if it was measured."""
+    rest = [key[: ATTACK.start] + key[ATTACK.stop :] for key in (_key(g.record) for g in groups)]
+    clean = {
+        key: group
+        for key, group in zip(rest, groups, strict=True)
+        if group.runs and group.record["attack"] is None
+    }
+    return [clean.get(key) for key in rest]
 
 
 def _over_runs(values: list[float]) -> Estimate | None:

@@ -8,7 +8,7 @@ from bdlib.report.groups import (
     Records,
     Runs,
     above_floor,
-    clean_twin,
+    clean_twins,
     estimate,
     group_records,
     let_through,
@@ -87,11 +87,12 @@ def sections(groups: list[Runs]) -> list[Section]:
     """Measured groups by attack, and of an attack by the state of the data."""
     measured = [group for group in groups if group.runs]
     states = data_labels([group.record["dataset"] for group in measured])
-    by_attack: dict[str, dict[str, list[Runs]]] = {}
-    for group in measured:
-        own = by_attack.setdefault(_identity(group.record["attack"]), {})
-        own.setdefault(states[group.record["dataset"]["digest"]], []).append(group)
-    attacks = [next(iter(states.values()))[0].record["attack"] for states in by_attack.values()]
+    by_attack: dict[str, dict[str, list[tuple[Runs, Runs | None]]]] = {}
+    for pair in zip(measured, clean_twins(measured), strict=True):
+        record = pair[0].record
+        own = by_attack.setdefault(_identity(record["attack"]), {})
+        own.setdefault(states[record["dataset"]["digest"]], []).append(pair)
+    attacks = [next(iter(own.values()))[0][0].record["attack"] for own in by_attack.values()]
     titles = attack_titles(attacks)
     parts = []
     for attack, title, own in zip(attacks, titles, by_attack.values(), strict=True):
@@ -99,9 +100,9 @@ def sections(groups: list[Runs]) -> list[Section]:
         if attack is not None:
             trigger = trigger_label(attack) + title.removeprefix(attack_label(attack))
             policy = policy_label(attack)
-        for data, some in own.items():
-            twins = tuple(clean_twin(group, measured) for group in some)
-            parts.append(Section(trigger, policy, data, tuple(some), twins))
+        for data, pairs in own.items():
+            some, twins = zip(*pairs, strict=True)
+            parts.append(Section(trigger, policy, data, some, twins))
     return parts
 
 

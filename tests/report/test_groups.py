@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from bdlib.records.record import wilson
-from bdlib.report.groups import above_floor, clean_twin, estimate, group_records, t_interval
+from bdlib.report.groups import above_floor, clean_twins, estimate, group_records, t_interval
 from bdlib.report.labels import row_labels
 from bdlib.report.table import Footnotes
 
@@ -78,8 +78,8 @@ def test_the_clean_twin_shares_all_but_the_attack(make_record):
             {"attack.name": "whistle"},
         )
     )
-    assert clean_twin(attacked, [*rest, twin]) is twin
-    assert clean_twin(attacked, rest) is None
+    assert clean_twins([attacked, *rest, twin]) == [twin, *rest[:2], twin, twin]
+    assert clean_twins([attacked, *rest]) == [None, *rest[:2], None]
 
 
 @pytest.mark.parametrize(

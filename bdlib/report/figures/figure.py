@@ -68,13 +68,15 @@ def shown(data: Any) -> str:
     """Digest of what a figure shows: numbers to six digits, which no machine computes otherwise."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, float):  # first, because most are
+            return f"{value:.6g}"
         if is_dataclass(value):
             value = {field.name: getattr(value, field.name) for field in fields(value)}
         if isinstance(value, Mapping):
             return [[plain(key), plain(item)] for key, item in value.items()]
         if isinstance(value, list | tuple):
             return [plain(item) for item in value]
-        return f"{value:.6g}" if isinstance(value, float) else value
+        return value
 
     return digest(plain(data))
 
