@@ -216,7 +216,7 @@ def make_record():
 
 def pytest_collection_modifyitems(items):
     """The long walks first, so that no process still walks when the others are done."""
-    items.sort(key=lambda item: item.path.name != "test_walk.py")
+    items.sort(key=lambda item: item.path.parent.name != "walk")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A surface of prunings, 10 rates and 10 shares of the layers, beside pruning cell by cell.
+"""A surface of prunings, 10 rates and 10 shares of the layers at most, beside pruning cell by cell.
 
 Cell by cell, each copy of the classifier is ranked, pruned and run through. The surface ranks once,
 computes features and what lies below the first pruned layer once a batch, and answers once for cells
@@ -8,7 +8,9 @@ strikes both; noise of three seconds stands for speech. The last line is one JSO
 
 import argparse
 import copy
+import itertools
 import json
+from collections.abc import Sequence
 
 import torch
 from shared.timing import facts, options, precision, ratio, summary, turns
@@ -16,18 +18,16 @@ from shared.timing import facts, options, precision, ratio, summary, turns
 from bdlib.cli.command import guarded
 from bdlib.corpus import Batch
 from bdlib.defenses.base import CleanData
-from bdlib.defenses.repair.pruning import Pruning
+from bdlib.defenses.repair.pruning import CONV_RATES, PRUNING_RATES, Pruning
 from bdlib.defenses.repair.surface import Cell, surface
 from bdlib.files import COMMON
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.stages.document import Document
 
-CONV_RATES = (-1.0, *(n / 10 for n in range(1, 10)))
-PRUNING_RATES = tuple(n / 10 for n in range(10))
 SIZES = {
-    "quick": {"clips": 2, "batches": 1, "samples": 8000},
-    "cuda": {"clips": 64, "batches": 4, "samples": 48000},
-    "cpu": {"clips": 16, "batches": 2, "samples": 48000},
+    "quick": {"rates": 5, "clips": 2, "batches": 1, "samples": 8000},
+    "cuda": {"rates": 10, "clips": 64, "batches": 4, "samples": 48000},
+    "cpu": {"rates": 10, "clips": 16, "batches": 2, "samples": 48000},
 }
 
 
@@ -47,15 +47,14 @@ def drawn(args: argparse.Namespace, seed: int) -> list[Batch]:
 
 @torch.no_grad()
 def apart(
-    net: SpeechClassifier, clean: list[Batch], batches: list[Batch]
+    net: SpeechClassifier, clean: list[Batch], batches: list[Batch], cells: Sequence[Cell]
 ) -> dict[Cell, torch.Tensor]:
     """Logits by cell, one pruned copy after the other."""
     data, logits = CleanData(lambda size: None, lambda: clean, 0, 0), {}
-    for conv_rate in CONV_RATES:
-        for rate in PRUNING_RATES:
-            pruned = Pruning(rate, conv_rate).repair(copy.deepcopy(net), data)
-            answers = [pruned(batch.wavs, batch.lens) for batch in batches]
-            logits[conv_rate, rate] = torch.cat(answers)
+    for conv_rate, rate in cells:
+        pruned = Pruning(rate, conv_rate).repair(copy.deepcopy(net), data)
+        answers = [pruned(batch.wavs, batch.lens) for batch in batches]
+        logits[conv_rate, rate] = torch.cat(answers)
     return logits
 
 
@@ -65,14 +64,15 @@ def measure(args: argparse.Namespace) -> dict:
     yaml = COMMON.parent / "RAVDESS" / "hparams" / "xvector_small.yaml"
     net = Document(yaml).build()["model"]["classifier"](n_classes=24).to(args.device).eval()
     clean, batches = drawn(args, 0), drawn(args, 1)
+    rates = CONV_RATES[: args.rates], PRUNING_RATES[: args.rates]
 
     def together() -> dict[Cell, torch.Tensor]:
         with precision(args):
-            return surface(net, clean, batches, CONV_RATES, PRUNING_RATES)
+            return surface(net, clean, batches, *rates)
 
     def separate() -> dict[Cell, torch.Tensor]:
         with precision(args):
-            return apart(net, clean, batches)
+            return apart(net, clean, batches, list(itertools.product(*rates)))
 
     one, other = together(), separate()
     same = [bool((one[cell].argmax(1) == other[cell].argmax(1)).all()) for cell in other]
