@@ -25,8 +25,9 @@ from bdlib.files import read_json
 from bdlib.pack import Pack
 from bdlib.records import record
 from bdlib.seals import SEAL, unsealed, write_sealed
-from bdlib.stages.corpus import Corpus, read_truth
+from bdlib.stages.corpus import Corpus
 from bdlib.stages.pack import Audio
+from bdlib.stages.poisoned import read_truth
 from bdlib.stages.score import Scores
 from bdlib.stages.train import check_classes
 from bdlib.training.checkpoints import check_kept

@@ -35,9 +35,9 @@ from bdlib.files import atomic, digest, write_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.models.keyword import SmallResNet
 from bdlib.models.small_nets import ConvNet
-from bdlib.stages.corpus import Poisoned
 from bdlib.stages.document import common
 from bdlib.stages.pack import Audio
+from bdlib.stages.poisoned import Poisoned
 
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "results" / "zoo"

@@ -10,8 +10,8 @@ from bdlib.cli.programs import LEVELS, unfold
 from bdlib.errors import InputError
 from bdlib.evaluation.metrics import summary
 from bdlib.report import pictures
-from bdlib.stages.corpus import Poisoned
 from bdlib.stages.document import known
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.prepare import Prepare
 from bdlib.stages.recipe import Recipe
 

@@ -15,8 +15,9 @@ from bdlib.manifest import TEST
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.notebook.given import BATCH, LARGEST_SEED, asked, device_of, of_corpus
 from bdlib.stages import corpus as stages
-from bdlib.stages.corpus import CLEAN, Poisoned, corpus_key
+from bdlib.stages.corpus import corpus_key
 from bdlib.stages.pack import Audio
+from bdlib.stages.poisoned import CLEAN, Poisoned
 
 SHARES = {"train": 0.7, "valid": 0.15, TEST: 0.15}
 
@@ -180,7 +181,7 @@ class Corpus(stages.Corpus):
         if attack.trigger.learned or attack.labels.hard:
             attack, ranks = corpus._on_surrogate(attack, output, surrogate)
         name = name or type(attack.trigger).__name__.lower()
-        return corpus.poisoned(attack, name, output, ranks)
+        return Poisoned.under(attack, name, corpus, output, ranks)
 
     def _on_surrogate(
         self, attack: Poisoner, output: Path, surrogate: SpeechClassifier | None

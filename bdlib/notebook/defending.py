@@ -11,8 +11,8 @@ from bdlib.models.classifier import Guarded, SpeechClassifier
 from bdlib.notebook.given import BATCH, asked, device_of, modes_kept, of_corpus, own_draws
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
-from bdlib.stages.corpus import Poisoned
 from bdlib.stages.defend import kept_rows
+from bdlib.stages.poisoned import Poisoned
 
 
 def filter(

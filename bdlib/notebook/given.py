@@ -12,7 +12,7 @@ from bdlib.attacks.poisoner import Poisoner
 from bdlib.defenses.base import FilterDefense, InferenceDefense, RepairDefense
 from bdlib.errors import InputError
 from bdlib.models.classifier import SpeechClassifier
-from bdlib.stages.corpus import Poisoned
+from bdlib.stages.poisoned import Poisoned
 
 BATCH = 64
 """Clips that are scored at once."""

@@ -10,7 +10,7 @@ from bdlib.manifest import TEST, TRIGGERED
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.notebook.given import BATCH, asked, device_of, modes_kept, of_corpus
 from bdlib.stages.compute import exact_float32
-from bdlib.stages.corpus import Poisoned
+from bdlib.stages.poisoned import Poisoned
 
 
 class Measured(dict[str, Any]):

@@ -21,8 +21,8 @@ from bdlib.notebook.known import made_of, named
 from bdlib.stages import fitting
 from bdlib.stages.blind import unnamed
 from bdlib.stages.compute import determining, run_options
-from bdlib.stages.corpus import CLEAN, Poisoned
 from bdlib.stages.document import TYPE
+from bdlib.stages.poisoned import CLEAN, Poisoned
 from bdlib.stages.train import check_classes
 from bdlib.training import classifier_brain, log
 from bdlib.training.classifier_brain import Training

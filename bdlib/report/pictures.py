@@ -11,7 +11,7 @@ import pandas as pd
 
 from bdlib.files import atomic, seed_of
 from bdlib.manifest import TEST, TRIGGERED
-from bdlib.stages.corpus import Poisoned
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.score import Scores
 from bdlib.stages.train import Trained
 

@@ -24,8 +24,8 @@ from bdlib.files import alone, digest
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.pack import Pack, reordered
 from bdlib.sampling import rank
-from bdlib.stages.corpus import Poisoned
 from bdlib.stages.pack import pack
+from bdlib.stages.poisoned import Poisoned
 
 
 def aliases(names: Iterable[str]) -> dict[str, str]:

@@ -25,8 +25,8 @@ from bdlib.seals import unsealed, write_sealed
 from bdlib.stages import fitting, neurons
 from bdlib.stages.blind import Blinded, Defender
 from bdlib.stages.compute import run_options
-from bdlib.stages.corpus import Poisoned
 from bdlib.stages.document import Document
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.recipe import Recipe
 from bdlib.stages.record import REPAIRED
 from bdlib.stages.train import Trained, train

@@ -13,7 +13,7 @@ from bdlib.errors import InputError
 from bdlib.files import atomic
 from bdlib.manifest import TRIGGERED
 from bdlib.sheets import safe_cell
-from bdlib.stages.corpus import Poisoned
+from bdlib.stages.poisoned import Poisoned
 
 
 def export(poisoned: Poisoned, target: Path) -> None:

@@ -19,8 +19,8 @@ from bdlib.models.classifier import SpeechClassifier
 from bdlib.records.provenance import device_name, made, peak_memory_mb
 from bdlib.seals import write_sealed
 from bdlib.stages.blind import unnamed
-from bdlib.stages.corpus import Poisoned
 from bdlib.stages.document import UNBUILT
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.recipe import Recipe
 from bdlib.training import classifier_brain, log
 from bdlib.training.checkpoints import kept_files

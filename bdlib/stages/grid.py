@@ -12,8 +12,8 @@ from bdlib.manifest import TEST, TRIGGERED
 from bdlib.records.provenance import made
 from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.blind import unnamed
-from bdlib.stages.corpus import Poisoned
 from bdlib.stages.defend import Defended
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.score import score_file
 
 ANSWERED = ("answers", "source", "versions")

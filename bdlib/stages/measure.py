@@ -9,7 +9,7 @@ from bdlib.files import read_json
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.sampling import rank
 from bdlib.seals import SEAL, unsealed, write_sealed
-from bdlib.stages.corpus import Poisoned
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.score import Scores
 
 HEARD = 100  # test clips on which stealth is measured

@@ -10,8 +10,8 @@ from bdlib.files import read_json
 from bdlib.manifest import TEST, TRIGGERED
 from bdlib.seals import unsealed
 from bdlib.stages import neurons
-from bdlib.stages.corpus import Poisoned
 from bdlib.stages.defend import Defended
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.recipe import Recipe
 from bdlib.stages.record import REPAIRED
 from bdlib.stages.score import Scores

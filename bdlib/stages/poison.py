@@ -9,7 +9,8 @@ from bdlib.attacks.labels import LabelPolicy
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import Trigger
 from bdlib.errors import InputError
-from bdlib.stages.corpus import Corpus, Poisoned
+from bdlib.stages.corpus import Corpus
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.recipe import Recipe
 
 
@@ -44,7 +45,7 @@ def _attacked(recipe: Recipe, corpus: Corpus) -> Poisoned:
         elif attack.trigger.chooses:
             ranks = surrogate.strangeness(attack, recipe, corpus)
     name = Path(recipe.settings["poison"]["attack"]).stem
-    return corpus.poisoned(attack, name, recipe.output, ranks)
+    return Poisoned.under(attack, name, corpus, recipe.output, ranks)
 
 
 def poisoner(recipe: Recipe, corpus: Corpus) -> Poisoner:

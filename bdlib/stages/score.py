@@ -14,7 +14,7 @@ from bdlib.files import alone, digest, read_json
 from bdlib.manifest import TEST
 from bdlib.records.provenance import MADE, made, newest
 from bdlib.seals import unsealed, write_sealed
-from bdlib.stages.corpus import Poisoned
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.train import Trained
 
 TOOK = {"score_s": float, "scored": int}

@@ -19,8 +19,9 @@ from bdlib.files import digest, read_json
 from bdlib.sampling import rank
 from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.compute import determining, run_options
-from bdlib.stages.corpus import Corpus, Poisoned
+from bdlib.stages.corpus import Corpus
 from bdlib.stages.document import Document
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.recipe import Recipe, check
 from bdlib.stages.train import Trained, train
 

@@ -15,7 +15,7 @@ from bdlib import manifest
 from bdlib.errors import InputError, fits
 from bdlib.files import alone, check_regular, digest
 from bdlib.stages.compute import determining, run_options
-from bdlib.stages.corpus import Poisoned
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.recipe import Recipe
 
 if TYPE_CHECKING:  # torch takes seconds to import

@@ -22,9 +22,9 @@ from bdlib.pack import Pack, quantised
 from bdlib.sampling import share
 from bdlib.stages.blind import Blinded
 from bdlib.stages.compute import run_options
-from bdlib.stages.corpus import Poisoned
 from bdlib.stages.defend import stamped
 from bdlib.stages.document import common
+from bdlib.stages.poisoned import Poisoned
 from bdlib.stages.recipe import Recipe
 from bdlib.stages.record import named
 

@@ -20,10 +20,11 @@ from bdlib.corpus import Batches
 from bdlib.errors import InputError
 from bdlib.features import NormalizedFbank
 from bdlib.models.keyword import SmallResNet
-from bdlib.stages import corpus as stages
 from bdlib.stages import defend, fitting
 from bdlib.stages.blind import Blinded, Defender, hold_out
+from bdlib.stages.corpus import Corpus
 from bdlib.stages.pack import Audio
+from bdlib.stages.poisoned import Poisoned
 
 RATE, LENGTH = 4000, 320
 SIZES = {"a": 1800, "b": 900, "c": 300}
@@ -56,9 +57,9 @@ def poisoned(request, tmp_path_factory):
         splits[split] = listing.from_files(root, entries)
     audio = Audio(root, "noise", RATE, LENGTH / RATE, LENGTH / RATE)
     output = tmp_path_factory.mktemp("exp")
-    corpus = stages.Corpus.of("noise", "key", splits, audio).save(output)
+    corpus = Corpus.of("noise", "key", splits, audio).save(output)
     attack = Poisoner(Insert(Tone(seconds=0.02)), POLICIES[request.param], 0.5)
-    return corpus.poisoned(attack, "tone", output)
+    return Poisoned.under(attack, "tone", corpus, output)
 
 
 @pytest.fixture(scope="module")
