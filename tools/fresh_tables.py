@@ -28,7 +28,7 @@ def table(experiment: str, by: str) -> str:
         (asr, clean), (left, right) = _means(none), _means(kept)
         lines.append(f"| {attack} | {asr} | {clean} | {left} | {each} | {stay} | {right} |")
     (asr, clean), (left, right) = map(_means, in_all(experiment))
-    lines.append(f"| all | {asr} | {clean} | {left} |  |  | {right} |")
+    lines.append(f"| all, over cells | {asr} | {clean} | {left} |  |  | {right} |")
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 

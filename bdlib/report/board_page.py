@@ -14,7 +14,8 @@ OTHER = " *"
 PROTOCOL = "../docs/leaderboard.md"
 NOTES = (
     "Mean over attacks, of each the mean over seeds; brackets: 95 % t-interval over attacks. "
-    "Worst: the attack of the highest ASR. Medians of clean clips, seconds and milliseconds.",
+    "Worst: the attack of the highest ASR, or one of several. Medians of clean clips, seconds and milliseconds; "
+    "the machines did other work, too, so that times tell magnitudes.",
     "*: met other attacks or seeds than the undefended nets; its numbers do not compare with theirs.",
 )
 COUNTED = ("Task", "Half", "Cells", "Measured", "Refused", "Missing")
@@ -107,7 +108,7 @@ def brief(some: Iterable[Board], half: str, defenses: Sequence[str]) -> str:
         attacks = len({attack for attack, _ in board.parts[-1].undefended})
         scale = SCALES[board.data["scale"]]
         notes.append(f"{task}, {scale}: {attacks} attacks, {measured} of {planned} cells")
-    notes.append("Means over attacks; worst: the attack of the highest ASR")
+    notes.append("Means over attacks; worst: the attack of the highest ASR, or one of several")
     table = Grid("", tuple(columns), tuple(cells))
     title = f"Leaderboard, {half} half"
     return markdown(Table("", "", "", title, (table,), (". ".join([*notes, ""]).strip(),)))
