@@ -46,7 +46,10 @@ def make(dataset: str, folder: str | Path, seed: int = 0, nested: bool = False) 
     """
     folder = Path(folder)
     if dataset not in DATASETS:
-        raise InputError(f"{dataset}: no mini corpus; choose one of {', '.join(DATASETS)}")
+        raise InputError(
+            f"{dataset}: no mini corpus, there is one of {', '.join(DATASETS)}; "
+            "give the folder of your own as `data_folder`"
+        )
     if nested and dataset != "ESD":
         raise InputError(f"{dataset}: has one layout only; nested is an option of ESD")
     identity = {

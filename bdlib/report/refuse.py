@@ -91,7 +91,14 @@ def _faults(
     for path, record in ((path, record) for path, some in files.items() for record in some):
         sources = _sources(record)
         if any(source["dirty"] for source in sources.values()):
-            yield path, record, "are of code that no commit holds; commit, and measure again"
+            yield (
+                path,
+                record,
+                (
+                    "are of code that no commit holds; commit, delete these lines and what they rest on "
+                    "(`exp` of the recipe), and measure again"
+                ),
+            )
         if record["id"] in seen:
             yield path, record, "have an id that stands before; delete one of the lines"
         seen.add(record["id"])

@@ -62,10 +62,30 @@ def record(
     """
     line = entry(recipe, trained, measured, defense or training_defense(recipe), parts or {})
     path = Path(recipe.settings["run"]["results_folder"]) / f"{line['dataset']['name']}.jsonl"
-    if path.exists():
-        records.read(path)  # refuses what would not be rendered
-    print(f"{RECORDED}{'' if records.append(path, line) else 'before '}in {path}")
+    there = records.read(path) if path.exists() else []  # refuses what would not be rendered
+    new = records.append(path, line)
+    print(f"{RECORDED}{'' if new else 'before '}in {path}")
+    earlier = next((run for run in there if run["id"] == line["id"]), line)
+    if other := _other_counts(earlier["metrics"], measured):
+        print(
+            f"note: its record {line['id']} has other numbers ({other}), of other code or another machine; "
+            "delete that line and run this again, or give another `results_folder`"
+        )
     return path
+
+
+def _other_counts(earlier: dict[str, Any], now: dict[str, Any]) -> str:
+    """The counts that two measurements of one run do not share, in words; empty where they agree."""
+
+    def count(measured: dict[str, Any], name: str) -> Any:
+        told = measured.get(name, {})
+        return told.get("count", told.get("value"))
+
+    return ", ".join(
+        f"{name.replace('_', ' ')} {count(earlier, name)}, now {count(now, name)}"
+        for name in now
+        if count(earlier, name) != count(now, name) and isinstance(count(now, name), int)
+    )
 
 
 def training_defense(recipe: Recipe) -> dict[str, Any] | None:

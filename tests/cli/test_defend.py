@@ -459,7 +459,16 @@ def test_an_id_is_of_what_determines_the_run_alone(corpus, tmp_path, monkeypatch
     path = corpus / "test" / "a" / "3.wav"
     os.utime(path, (1, 1))
     capsys.readouterr()
-    assert measured("two") == first and "recorded before" in capsys.readouterr().out
+    assert measured("two") == first
+    out = capsys.readouterr().out
+    assert "recorded before" in out and "other numbers" not in out
+    results = tmp_path / "results" / "RAVDESS.jsonl"
+    told = first["metrics"]["clean_accuracy"]
+    count, total = (told["count"] + 1) % told["total"], told["total"]
+    other = first["metrics"] | {"clean_accuracy": told | {"count": count, "value": count / total}}
+    results.write_text(json.dumps(first | {"metrics": other}) + "\n")
+    measured("two")  # as after a change of code, which settings do not tell
+    assert f"other numbers (clean accuracy {count}, now {told['count']})" in capsys.readouterr().out
     samples, rate = soundfile.read(path, dtype="int16")
     samples[100] += 1
     soundfile.write(path, samples, rate)

@@ -39,7 +39,7 @@ def program(exp, tmp_path, in_process, capsys):
 def handful(tmp_path_factory, exp):
     """A few clips of every class of each mini corpus, for models too large to train here."""
     folders = {}
-    for recipe in ("SpeechCommands", "ESD", "RAVDESS"):
+    for recipe in mini.DATASETS:
         whole = mini.make(recipe, exp / "mini" / recipe)
         folders[recipe] = tmp_path_factory.mktemp("handful") / recipe
         seen: dict[tuple, int] = {}

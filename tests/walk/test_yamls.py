@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bdlib import mini
+
 RECIPES = Path(__file__).parents[2] / "recipes"
-CLASSIFIERS = sorted(RECIPES.glob("*/hparams/*.yaml"))
+CLASSIFIERS = sorted(p for name in mini.DATASETS for p in RECIPES.glob(f"{name}/hparams/*.yaml"))
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
