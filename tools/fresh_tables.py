@@ -25,10 +25,10 @@ def table(experiment: str, by: str) -> str:
         told = zip(kept, names, strict=True)
         each = ", ".join(f"{100 * m['attack_success_rate']['value']:.1f}{name}" for m, name in told)
         stay = ", ".join(str(m["filter_fn"]["value"]) for m in kept)
-        (asr, clean), (left, right) = _means(none), _means(kept)
+        (asr, clean), (left, right) = _means([none]), _means([kept])
         lines.append(f"| {attack} | {asr} | {clean} | {left} | {each} | {stay} | {right} |")
-    (asr, clean), (left, right) = map(_means, in_all(experiment))
-    lines.append(f"| all, over cells | {asr} | {clean} | {left} |  |  | {right} |")
+    (asr, clean), (left, right) = map(_means, by_attack(experiment))
+    lines.append(f"| all attacks | {asr} | {clean} | {left} |  |  | {right} |")
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 
@@ -57,9 +57,9 @@ def clips() -> str:
     """What came of the attacks that the filter met last, as counts of clips, for the first page."""
     told = []
     for among, experiments in LAST.items():
-        sides = [in_all(experiment) for experiment in experiments]
+        sides = [by_attack(experiment) for experiment in experiments]
         none, kept = (
-            [run["attack_success_rate"] for side in sides for run in side[which]]
+            [run["attack_success_rate"] for side in sides for some in side[which] for run in some]
             for which in (0, 1)
         )
         before, after = (sum(rate["count"] for rate in rates) for rates in (none, kept))
@@ -94,16 +94,17 @@ def cells(experiment: str) -> dict[str, tuple[list[Metrics], list[Metrics], list
     }
 
 
-def in_all(experiment: str) -> tuple[list[Metrics], ...]:
-    """All of the undefended, and all of the filtered."""
-    sides = list(zip(*cells(experiment).values(), strict=True))[:2]
-    return tuple([m for side in attacks for m in side] for attacks in sides)
+def by_attack(experiment: str) -> list[list[list[Metrics]]]:
+    """The undefended, and the filtered: a list of cells an attack."""
+    none, kept, _ = zip(*cells(experiment).values(), strict=True)
+    return [list(none), list(kept)]
 
 
-def _means(runs: list[Metrics]) -> list[str]:
-    """Of ASR and clean accuracy, in percent."""
+def _means(attacks: list[list[Metrics]]) -> list[str]:
+    """Of ASR and clean accuracy, in percent: over attacks, of each over its cells."""
     names = "attack_success_rate", "clean_accuracy"
-    return [f"{100 * np.mean([run[name]['value'] for run in runs]):.1f}" for name in names]
+    means = [[np.mean([run[name]["value"] for run in some]) for some in attacks] for name in names]
+    return [f"{100 * np.mean(over):.1f}" for over in means]
 
 
 BLOCKS: Blocks = {
