@@ -119,7 +119,7 @@ def in_process():
 
 @pytest.fixture(scope="module")
 def unpainted():
-    """Pictures of runs are composed, not painted, which takes long; tests of figures and the walk do."""
+    """Pictures of runs are composed, not painted, which takes long; tests of figures and `walk/test_walk.py` do."""
 
     def save(figure, path, data=""):
         path.parent.mkdir(parents=True, exist_ok=True)

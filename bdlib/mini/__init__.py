@@ -47,8 +47,8 @@ def make(dataset: str, folder: str | Path, seed: int = 0, nested: bool = False) 
     folder = Path(folder)
     if dataset not in DATASETS:
         raise InputError(
-            f"{dataset}: no mini corpus, there is one of {', '.join(DATASETS)}; "
-            "give the folder of your own as `data_folder`"
+            f"{dataset}: there is no mini corpus of it, only of {', '.join(DATASETS)}; "
+            "give one of these, or a corpus of your own"
         )
     if nested and dataset != "ESD":
         raise InputError(f"{dataset}: has one layout only; nested is an option of ESD")

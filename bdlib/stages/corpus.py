@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -12,9 +12,6 @@ from bdlib.files import atomic, digest, file_digest, plain_name, read_json
 from bdlib.manifest import SPLITS
 from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.pack import Audio
-
-if TYPE_CHECKING:  # torch takes seconds to import, and much is done without
-    pass
 
 ABOUT = {
     **{"name": str, "variant": str | None, "scale": str, "digest": str, "classes": list[str]},

@@ -78,13 +78,13 @@ def _other_counts(earlier: dict[str, Any], now: dict[str, Any]) -> str:
     """The counts that two measurements of one run do not share, in words; empty where they agree."""
 
     def count(measured: dict[str, Any], name: str) -> Any:
-        told = measured.get(name, {})
-        return told.get("count", told.get("value"))
+        return measured[name].get("count", measured[name].get("value"))
 
     return ", ".join(
         f"{name.replace('_', ' ')} {count(earlier, name)}, now {count(now, name)}"
         for name in now
-        if count(earlier, name) != count(now, name) and isinstance(count(now, name), int)
+        if name in earlier and isinstance(count(now, name), int)
+        if count(earlier, name) != count(now, name)
     )
 
 

@@ -72,7 +72,7 @@ def test_interrupted_make_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_make_refuses(tmp_path, small):
-    with pytest.raises(InputError, match="of SpeechCommands, ESD, RAVDESS; give the folder"):
+    with pytest.raises(InputError, match="only of SpeechCommands, ESD, RAVDESS; give"):
         mini.make("TIMIT", tmp_path / "x")
     with pytest.raises(InputError, match="nested"):
         mini.make("RAVDESS", tmp_path / "x", nested=True)
