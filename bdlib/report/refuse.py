@@ -15,6 +15,10 @@ from bdlib.report.groups import Records
 PARTS = ("model", "defense", "attack", "dataset")
 BEFORE = ("training", "looked_at")  # parts of a record that its defense has not made
 NAMED = 3  # ids that a refusal names
+UNHELD = (
+    "are of code that no commit holds; commit, delete these lines and what they rest on "
+    "(`exp` of the recipe), and measure again"
+)
 
 
 def refused_records(files: Mapping[Path, Records], root: Path, checks: Path) -> list[str]:
@@ -91,14 +95,7 @@ def _faults(
     for path, record in ((path, record) for path, some in files.items() for record in some):
         sources = _sources(record)
         if any(source["dirty"] for source in sources.values()):
-            yield (
-                path,
-                record,
-                (
-                    "are of code that no commit holds; commit, delete these lines and what they rest on "
-                    "(`exp` of the recipe), and measure again"
-                ),
-            )
+            yield path, record, UNHELD
         if record["id"] in seen:
             yield path, record, "have an id that stands before; delete one of the lines"
         seen.add(record["id"])

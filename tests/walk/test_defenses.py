@@ -20,12 +20,7 @@ pytestmark = pytest.mark.usefixtures("unpainted")
 @pytest.fixture(scope="session")
 def without_truth(handful, exp, in_process):
     """Options of a poisoned corpus whose truth is gone."""
-    options = [
-        "--number_of_epochs=1",
-        "--batch_size=8",
-        "--rate=0.5",
-        "--max_per_class=40",
-    ]
+    options = ["--number_of_epochs=1", "--batch_size=8", "--rate=0.5", "--max_per_class=40"]
     options += ["--poison_seed=5", f"--data_folder={handful['SpeechCommands']}"]
     options += [f"--output_folder={exp}", "--noprogressbar"]
     in_process(RECIPES / "SpeechCommands" / "poison.py", "hparams/smallcnn.yaml", *options)
