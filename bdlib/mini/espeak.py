@@ -105,10 +105,12 @@ def _fresh_library() -> Iterator[ctypes.CDLL]:
 
 @functools.cache
 def _unpacked() -> Path:
-    """Return a temporary folder with a copy of the library and a link to its data.
+    """Return a temporary folder with a copy of the library and links to its data.
 
     The copy can be unloaded whoever else has the package's own library open, and eSpeak NG
-    cuts data paths of more than 160 characters, which a short link avoids.
+    cuts data paths of more than 160 characters, which short links avoid. Languages lie side by
+    side and in lower case, where it finds a voice by its name; else it would read all voices,
+    which takes longer than to speak a word.
     """
     try:
         import espeakng_loader
@@ -120,5 +122,12 @@ def _unpacked() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="espeak-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shutil.copy(espeakng_loader.get_library_path(), folder / "libespeak-ng")
-    (folder / "espeak-ng-data").symlink_to(espeakng_loader.get_data_path())
+    data = Path(espeakng_loader.get_data_path())
+    languages = folder / "espeak-ng-data" / "lang"
+    languages.mkdir(parents=True)
+    for part in data.iterdir():
+        if part.name != "lang":
+            (languages.parent / part.name).symlink_to(part)
+    for voice in filter(Path.is_file, (data / "lang").rglob("*")):
+        (languages / voice.name.lower()).symlink_to(voice)
     return folder

@@ -181,13 +181,19 @@ ON_THE_CPU = {  # wherever the classifier is
 }
 
 
+@functools.cache
+def yamls():
+    """The defense of every yaml, by its name."""
+    names = sorted(path.stem for path in (COMMON / "defenses").glob("*.yaml"))
+    return {name: common("defenses", name).build()["defense"] for name in names}
+
+
 def defenses(stage):
     """Names of the defenses of a stage that differ in what a device computes."""
     found = {}
-    for path in sorted((COMMON / "defenses").glob("*.yaml")):
-        made = common("defenses", path.stem).build()["defense"]
-        if made.stage == stage and path.stem not in ON_THE_CPU:
-            found.setdefault(str(getattr(made, "autoencoder", path.stem)), path.stem)
+    for name, made in yamls().items():
+        if made.stage == stage and name not in ON_THE_CPU:
+            found.setdefault(str(getattr(made, "autoencoder", name)), name)
     return list(found.values())
 
 
