@@ -250,7 +250,11 @@ def folder_digest(root: str | Path) -> str:
 
 def is_utf8(text: str) -> bool:
     """Whether a name can be written: of other bytes in a file's name Python makes lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def forges(text: str) -> bool:

@@ -20,7 +20,7 @@ Further columns (speaker, emotion, ...) are attributes. Nothing in a manifest sa
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -161,8 +161,8 @@ def leaves_folder(wav: str) -> bool:
     >>> leaves_folder("$data_root/yes/a.wav"), leaves_folder("$data_root/../a.wav")
     (False, True)
     """
-    inside = PurePosixPath(wav.removeprefix(DATA_ROOT))
-    return not wav.startswith(DATA_ROOT) or inside.is_absolute() or ".." in inside.parts
+    inside = wav.removeprefix(DATA_ROOT)
+    return not wav.startswith(DATA_ROOT) or inside.startswith("/") or ".." in inside.split("/")
 
 
 def write(rows: pd.DataFrame, path: str | Path) -> None:
