@@ -10,6 +10,7 @@ import sys
 
 import choice_tables
 import fresh_tables
+import neurons_tables
 import scale_tables
 import scan_tables
 from blocks import ROOT, Blocks, filled
@@ -17,6 +18,7 @@ from blocks import ROOT, Blocks, filled
 MADE: dict[str, Blocks] = {
     "choice": choice_tables.BLOCKS,
     "fresh": fresh_tables.BLOCKS,
+    "neurons": neurons_tables.BLOCKS,
     "scan": scan_tables.BLOCKS,
     "scale": scale_tables.BLOCKS,
 }

@@ -33,21 +33,20 @@ def neurons(records: Records) -> str:
     records : list of dict
         Records of schema 1.
     """
-    parts: dict[tuple[Any, ...], Records] = defaultdict(list)
-    for record in records:
-        if record["status"] == "ok" and all(name in record["metrics"] for name in SETS):
-            data, attack = record["dataset"], record["attack"]
-            name = f"{data['name']} {data['variant'] or ''}".strip()
-            net = f"{record['model']['name']}, seed {record['seed']}"
-            if attack["seed"] != record["seed"]:
-                net += f", poison seed {attack['seed']}"
-            key = (
-                f"{name}, {SCALES[data['scale']]}",
-                net,
-                trigger_label(attack),
-                unpoisoned(record),
-            )
-            parts[*key, attack["poisoned"], attack_label(attack), trained(record)].append(record)
+    parts: dict[tuple[Any, ...], Records] = {}
+    for net, some in by_net(records).items():
+        data, attack, seed = some[0]["dataset"], some[0]["attack"], some[0]["seed"]
+        name = f"{data['name']} {data['variant'] or ''}".strip()
+        net_name = f"{some[0]['model']['name']}, seed {seed}"
+        if attack["seed"] != seed:
+            net_name += f", poison seed {attack['seed']}"
+        key = (
+            f"{name}, {SCALES[data['scale']]}",
+            net_name,
+            trigger_label(attack),
+            unpoisoned(some[0]),
+        )
+        parts[*key, attack["poisoned"], attack_label(attack), net] = some
     longer: dict[tuple[Any, ...], set[str]] = defaultdict(set)
     for key in parts:
         longer[key[2:4]].add(key[5])
@@ -58,6 +57,19 @@ def neurons(records: Records) -> str:
         )  # what tells attacks of a trigger apart
         rows.append((*key[:2], name, f"{key[4]:,}", *_quotients(some)))
     return markdown(Table("", "", "", "", (Grid("", COLUMNS, tuple(rows)),), ())).lstrip("# \n")
+
+
+def by_net(records: Records) -> dict[str, Records]:
+    """Records of repairs that tell of neurons, by the net that was repaired, as it came out of its training.
+
+    Not of one that a filter went before: that net is another.
+    """
+    found: dict[str, Records] = defaultdict(list)
+    for record in records:
+        told = record["status"] == "ok" and all(name in record["metrics"] for name in SETS)
+        if told and not record["defense"].get("after"):
+            found[trained(record)].append(record)
+    return found
 
 
 def _quotients(records: Records) -> tuple[str, ...]:

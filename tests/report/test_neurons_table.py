@@ -1,5 +1,8 @@
 """Gradients of neurons by trained classifier."""
 
+import importlib
+from pathlib import Path
+
 from bdlib.report.neurons_table import neurons
 
 
@@ -57,3 +60,25 @@ def test_classifiers_of_other_attacks_are_rows_of_their_own(make_record):
         "1.0 to 1.0",
     }
     assert len({row[1:3] for row in rows}) == 3  # told apart by what a reader sees
+
+
+def test_a_net_that_a_filter_went_before_is_not_the_poisoned_one(make_record):
+    """It stands in no range of that one's, and gives the row no number."""
+    plain, filtered = repaired(make_record, "gn_ft", 0.5), repaired(make_record, "both", 7.0)
+    filtered["defense"]["after"] = {"name": "label_disagreement", "stage": "filter"}
+    filtered["metrics"]["neuron_ratio_triggered"] = ratio(9.0, 0, 7.0)
+    (line,) = (row for row in neurons([filtered, plain]).splitlines() if "resnet50" in row)
+    assert "3.0 (3 of 3)" in line and line.endswith("| 0.5 to 0.5 |")
+
+
+def test_nets_are_counted_by_kind(make_record, monkeypatch):
+    """Poisoned ones alone, each once, whatever repaired it."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    tables = importlib.import_module("neurons_tables")
+    small = repaired(make_record, "gn_ft", 0.5, rate=0.2)
+    small["metrics"]["neuron_ratio_triggered"] = ratio(1.0, 3, 0.5)
+    some = [repaired(make_record, name, 0.5) for name in ("gn_ft", "nad")]
+    some += [small, repaired(make_record, "clp", 0.5, rate=0.0)]
+    monkeypatch.setattr(tables, "AMONG", {"X": "keywords"})
+    monkeypatch.setattr(tables.record, "read", lambda path: some)
+    assert tables.counted() == "`resnet50` on keywords 1 of 2 (2)"
