@@ -5,7 +5,7 @@ from typing import Any
 
 from bdlib.report.groups import Records, unpoisoned
 from bdlib.report.labels import attack_label, trigger_label
-from bdlib.report.matrix import trained
+from bdlib.report.matrix import shown, trained
 from bdlib.report.table import SCALES, Grid, Table, markdown
 
 COLUMNS = (
@@ -67,7 +67,7 @@ def by_net(records: Records) -> dict[str, Records]:
     found: dict[str, Records] = defaultdict(list)
     for record in records:
         told = record["status"] == "ok" and all(name in record["metrics"] for name in SETS)
-        if told and not record["defense"].get("after"):
+        if told and shown(record):
             found[trained(record)].append(record)
     return found
 

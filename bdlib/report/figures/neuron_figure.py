@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from bdlib.report.figures.figure import BLUE, GREEN, ORANGE, Picture, new
 from bdlib.report.figures.panels import heading, panels
 from bdlib.report.groups import Records
+from bdlib.report.matrix import repaired, shown
 from bdlib.report.published import Published
 from bdlib.report.stems import neuron_stem
 
@@ -41,7 +42,8 @@ def draw(records: Records, published: list[Published]) -> dict[str, Picture]:
         record
         for record in records
         if record["status"] == "ok"
-        and (record["defense"] or {}).get("stage") == "repair"
+        and repaired(record)
+        and shown(record)
         and "norms" in record["metrics"].get(RATIO, {})
         and record["metrics"]["repaired"]["value"]
     ]

@@ -25,12 +25,15 @@ def record(defense="gn_ft", seed=0, model="net", changed=1, stage="repair", **ra
 
 
 def test_a_figure_for_each_net_with_a_panel_for_each_repair():
-    """What changed nothing, other seeds, guards and records from before, without norms, are left out."""
+    """Left out: what changed nothing, other seeds, guards, what a filter went before, records without norms."""
+    filtered = record("scan+gn_ft", norms=NORMS)
+    filtered["defense"]["after"] = {"stage": "filter"}
     records = [
         *(record(name, norms=NORMS) for name in ("gn_ft", "clp")),
         *(record("anp", changed=0, norms=NORMS), record(seed=1, norms=NORMS), record("nad")),
         record("clp+strip_vita", stage="inference", norms=NORMS),
         record(model="other", norms=NORMS),
+        filtered,
         {"status": "failed", "metrics": {}},
     ]
     drawn = draw(records, [])
