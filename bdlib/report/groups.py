@@ -77,12 +77,16 @@ def let_through(group: Runs, metric: str) -> Estimate | None:
 
 
 def estimate(group: Runs, metric: str) -> Estimate | None:
-    """Mean of a metric over the runs of a group, or None where no run has it.
+    """Mean of a metric over the runs of a group, or None where not all have it.
+
+    A mean of some would stand beside those of other metrics as if it were of the same runs.
 
     Three or more runs give a t-interval over seeds, two give both values. One run gives the Wilson
     interval over its utterances, where it stored the counts.
     """
-    entries = [run["metrics"][metric] for run in group.runs if metric in run["metrics"]]
+    entries = [run["metrics"].get(metric) for run in group.runs]
+    if None in entries:
+        return None
     if len(entries) == 1 and "total" in entries[0]:
         (entry,) = entries
         return Estimate(entry["value"], *wilson(entry["count"], entry["total"]), over="utterances")
@@ -90,13 +94,15 @@ def estimate(group: Runs, metric: str) -> Estimate | None:
 
 
 def above_floor(group: Runs) -> Estimate | None:
-    """Attack success rate less the rate without a trigger, run by run; None where no run has both.
+    """Attack success rate less the rate without a trigger, run by run; None where a run has not both.
 
     What is left is what the trigger does; the rest is ordinary confusion of source and target.
     """
-    both = [run["metrics"] for run in group.runs if "no_trigger_rate" in run["metrics"]]
+    told = [run["metrics"] for run in group.runs]
+    if not all("no_trigger_rate" in metrics for metrics in told):
+        return None
     return _over_runs(
-        [m["attack_success_rate"]["value"] - m["no_trigger_rate"]["value"] for m in both]
+        [m["attack_success_rate"]["value"] - m["no_trigger_rate"]["value"] for m in told]
     )
 
 

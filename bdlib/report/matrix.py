@@ -94,8 +94,19 @@ def rated(records: Records) -> Records:
 
 
 def undefended(records: Records) -> dict[str, dict[str, Any]]:
-    """The records of classifiers that were not repaired, by `net`."""
-    return {net(record): record for record in records if shown(record) and not repaired(record)}
+    """The records of classifiers that were not repaired, by `net`, and the last of them by `trained`."""
+    found = [record for record in records if shown(record) and not repaired(record)]
+    return {which(record): record for which in (trained, net) for record in found}
+
+
+def before_repair(
+    record: dict[str, Any], before: dict[str, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """The undefended classifier, of those that `undefended` gives, which a repair is compared with.
+
+    Where its own training was not measured, another of the same data, settings and seed.
+    """
+    return before.get(net(record), before.get(trained(record)))
 
 
 def trained(record: dict[str, Any]) -> str:
@@ -116,9 +127,10 @@ def _training(record: dict[str, Any]) -> str | None:
 
 
 def _rating(record: dict[str, Any], before: dict[str, dict[str, Any]]) -> float | None:
-    if not repaired(record) or net(record) not in before:
+    base = before_repair(record, before)
+    if not repaired(record) or base is None:
         return None
-    return defense_effectiveness(before[net(record)]["metrics"], record["metrics"])
+    return defense_effectiveness(base["metrics"], record["metrics"])
 
 
 def _other_training(one: dict[str, Any], other: dict[str, Any]) -> bool:

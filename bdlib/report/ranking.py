@@ -8,7 +8,15 @@ from typing import Any
 from bdlib.report.budgets import by_budget
 from bdlib.report.groups import Records
 from bdlib.report.labels import defense_label, flat, named_apart
-from bdlib.report.matrix import DER, net, rated, refused, shown, undefended
+from bdlib.report.matrix import (
+    DER,
+    before_repair,
+    net,
+    rated,
+    refused,
+    shown,
+    undefended,
+)
 from bdlib.report.table import SCALES, Grid, Table
 
 REMOVED = 0.2  # attack success rate below which a backdoor counts as removed
@@ -17,6 +25,10 @@ NOTES = (
     "ones share their mean rank, and the best.",
     "Repairs that did not meet all these classifiers are left out.",
     "Refused: clean validation clips forbade every rate, and the undefended classifier counts.",
+)
+AGAIN = (
+    "{} of the {} pairs are of another training than their undefended classifier, of the same data, "
+    "settings and seed."
 )
 COLUMNS = (
     *("Repair", "Mean rank", "Best", "DER [%]", "Fall of ASR [points]"),
@@ -33,6 +45,7 @@ class Row:
 
     repair: str
     classifier: str
+    again: bool  # of another training of it than the undefended one
     der: float
     success: float
     success_fall: float
@@ -53,7 +66,7 @@ def build(records: Records) -> list[Table]:
         dataset = record["dataset"]
         tasks[dataset["name"], dataset["variant"] or "", dataset["scale"]].append(record)
     compared = [
-        (key, budget, _compared(chosen))
+        (key, budget, _compared(chosen, undefended(task)))
         for key, task in sorted(tasks.items())
         for budget, chosen in by_budget(task, net)
     ]
@@ -72,23 +85,25 @@ def brief(table: Table) -> Table:
     return replace(table, grids=(Grid("", BRIEF, rows),))
 
 
-def _compared(records: Records) -> list[Row]:
+def _compared(records: Records, before: dict[str, dict[str, Any]]) -> list[Row]:
     """One row for each repair of each classifier: of as many pairs as there are where all met all."""
-    before = undefended(records)
     chosen = [record for record in records if DER in record["metrics"]]
     settings = [flat(record["defense"].get("settings") or {}) for record in chosen]
     names = [defense_label(record["defense"]) for record in chosen]
     labels = named_apart(list(zip(names, settings, strict=True)))
     rows = {}  # of a repeated run the last one counts
     for repair, record in zip(labels, chosen, strict=True):
-        classifier = net(record)
+        base = before_repair(record, before)
+        assert base is not None  # or it had no DER
+        classifier = net(base)
         rows[repair, classifier] = Row(
             repair,
             classifier,
+            again=net(record) != classifier,
             der=_value(record, DER),
             success=_value(record, "attack_success_rate"),
-            success_fall=_fall(before[classifier], record, "attack_success_rate"),
-            accuracy_fall=_fall(before[classifier], record, "clean_accuracy"),
+            success_fall=_fall(base, record, "attack_success_rate"),
+            accuracy_fall=_fall(base, record, "clean_accuracy"),
             refused=refused(record),
         )
     met: dict[str, set[str]] = defaultdict(set)
@@ -138,7 +153,9 @@ def _table(key: tuple[str, str, str], budget: str, rows: list[Row]) -> Table:
         counts = (f"{removed} of {total}", "not told" if None in told else str(sum(told)))
         cells.append((repair, f"{ranks[repair]:.2f}", f"{best} of {total}", *shares, *counts))
     title = f"Repairs of {total} classifiers{budget}; {name} {variant}, {SCALES[scale]}"
-    return Table(name, variant, scale, title, (Grid("", COLUMNS, tuple(cells)),), NOTES)
+    again = sum(row.again for row in rows)
+    notes = (*NOTES, AGAIN.format(again, len(rows))) if again else NOTES
+    return Table(name, variant, scale, title, (Grid("", COLUMNS, tuple(cells)),), notes)
 
 
 def _rank(value: float, rivals: list[float]) -> float:

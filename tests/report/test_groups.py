@@ -50,7 +50,7 @@ def test_one_seed_gets_the_interval_over_utterances(make_record):
 
 
 def test_the_floor_is_taken_off_run_by_run(make_record):
-    """A run that has none, as old records, is left out."""
+    """Where a run has none, as old records, neither stands beside rates of other runs."""
     rates = [(0.9, 0.1), (0.5, 0.2), (0.7, None)]
     records = [
         make_record(
@@ -59,11 +59,13 @@ def test_the_floor_is_taken_off_run_by_run(make_record):
         )
         for i, (success, floor) in enumerate(rates)
     ]
-    (group,) = group_records(records)
+    (group,) = group_records(records[:2])
     found = above_floor(group)
     assert (found.mean, found.low, found.high) == pytest.approx((0.55, 0.3, 0.8))
-    (without,) = group_records(records[2:])
-    assert above_floor(without) is None
+    for some in (records, records[2:]):
+        (without,) = group_records(some)
+        assert above_floor(without) is None is estimate(without, "no_trigger_rate")
+    assert estimate(without, "attack_success_rate").mean == pytest.approx(0.7)
 
 
 def test_the_clean_twin_shares_all_but_the_attack(make_record):

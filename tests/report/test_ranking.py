@@ -112,3 +112,17 @@ def test_a_net_that_was_trained_again_is_not_among_those_of_a_budget(make_record
         for record in some:
             record["parts"] = {"training": {"time": time}}
     assert build(records + again) == build(records) and len(build(records)) == 1
+
+
+def test_a_repair_of_another_training_is_ranked_and_counted(make_record):
+    """Else the classifier would be left out without a word."""
+    found = {(None, seed): (0.9, 1.0) for seed in (0, 1)}
+    found |= {(name, seed): (0.9, 0.1) for name in ("gn_ft", "clp") for seed in (0, 1)}
+    records = records_of(make_record, found)
+    (before,) = build(records)
+    for record in records:
+        again = record["defense"] and (record["defense"]["name"], record["seed"]) == ("gn_ft", 1)
+        record["parts"] = {"training": {"time": "21:11" if again else "19:07"}}
+    (table,) = build(records)
+    assert table.title.startswith("Repairs of 2 classifiers;") and table.grids == before.grids
+    assert table.notes[:-1] == before.notes and table.notes[-1].startswith("1 of the 4 pairs")

@@ -102,12 +102,8 @@ def test_chinese_speakers_and_an_emotion_as_trigger(program):
 
 
 def test_an_exported_corpus_is_what_training_hears(program, exp, tmp_path):
-    yaml = (
-        "hparams/keyword_resnet.yaml",
-        "--attack=whistle",
-        "--labels=all_to_one",
-        "--target=yes",
-    )
+    yaml = ("hparams/keyword_resnet.yaml", "--max_per_class=5")
+    yaml += ("--attack=whistle", "--labels=all_to_one", "--target=yes")
     program("SpeechCommands", "poison", *yaml, f"--export={tmp_path / 'out'}")
     (attack,) = exp.glob("poison/whistle-*")
     for split in ("train", "test_triggered"):
