@@ -71,9 +71,18 @@ def t_interval(values: list[float], confidence: float = 0.95) -> tuple[float, fl
 
 
 def let_through(group: Runs, metric: str) -> Estimate | None:
-    """As `estimate`; of a guard that rejects clips these count as neither right nor the target's."""
+    """As `estimate`; of a guard that rejects clips these count as neither right nor the target's.
+
+    None where a guard judged clips and its records, as the first ones, do not tell who passed.
+    """
     passed = estimate(group, f"passed_{metric}")
-    return passed or estimate(group, metric)
+    if passed or _judges(group):
+        return passed
+    return estimate(group, metric)
+
+
+def _judges(group: Runs) -> bool:
+    return any("false_rejection_rate" in run["metrics"] for run in group.runs)
 
 
 def estimate(group: Runs, metric: str) -> Estimate | None:

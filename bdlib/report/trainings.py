@@ -9,7 +9,8 @@ from bdlib.report.table import SCALES, Grid, Table
 
 NOTE = (
     "Means over {} seeds of poison and training; in parentheses the rate without a trigger, which is "
-    "the floor. Intervals: in the table of all runs."
+    "the floor. Intervals: in the table of all runs, where a later run of the same settings, of another "
+    "experiment, takes the place of a seed."
 )
 ALONE = "Nets trained without poison: seeds of training, {}."
 TWINS = "Rate on triggered clips of nets trained without poison [%]"

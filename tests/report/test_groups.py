@@ -4,7 +4,14 @@ import pytest
 from scipy import stats
 
 from bdlib.records.record import wilson
-from bdlib.report.groups import above_floor, clean_twins, estimate, group_records, t_interval
+from bdlib.report.groups import (
+    above_floor,
+    clean_twins,
+    estimate,
+    group_records,
+    let_through,
+    t_interval,
+)
 from bdlib.report.labels import row_labels
 from bdlib.report.table import Footnotes
 
@@ -171,3 +178,15 @@ def test_settings_are_ordered_by_their_numbers(make_record):
     ]  # fmt: skip
     found = [group.record["defense"]["settings"]["window"] for group in group_records(records)]
     assert found == [0.125, 0.5, 3, 11, 1024]
+
+
+def test_what_a_guard_lets_through_is_told_by_its_own_rates_or_not_at_all(make_record):
+    """A filter that changes clips rejects none; a guard that does and does not tell has no rate here."""
+    success = {"metrics.attack_success_rate": {"value": 0.9}}
+    judged = success | {"metrics.false_rejection_rate": {"value": 0.05}}
+    told = judged | {"metrics.passed_attack_success_rate": {"value": 0.2}}
+    found = [
+        let_through(group_records([make_record(changes)])[0], "attack_success_rate")
+        for changes in (success, judged, told)
+    ]
+    assert [rate and rate.mean for rate in found] == [0.9, None, 0.2]

@@ -111,24 +111,37 @@ def preprocessed(
 ) -> dict[Case, dict[str, list[tuple[float, str, Means]]]]:
     """Figure 7: by case and defense, the strength, how it is called, and the metrics.
 
-    The weakest is the undefended model, called ``none``.
+    The weakest is the undefended model of the same seeds, called ``none``.
     """
-    plain = {case: _means(group) for case, group in _undefended(records).items()}
+    plain = _undefended(records)
     by_case: dict[Case, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for defense, setting in PREPROCESSING.items():
+        met: dict[Case, set[tuple[int, int]]] = defaultdict(set)
         for group in _groups(records, defense):
             settings, case = group.record["defense"]["settings"], case_of(group.record)
+            met[case] |= {seeds(run) for run in group.runs}
             level = settings[setting]
             zeros = "*" if settings.get("mode") == "zero_insert" else ""
             strength = -level if defense == "squeeze" else level
             by_case[case][defense].append((strength, f"{level:g}{zeros}", _means(group)))
         for case, curves in by_case.items():
-            if defense in curves and case in plain:
-                curves[defense].append((float("-inf"), "none", plain[case]))
+            runs = (
+                [run for run in plain[case].runs if seeds(run) in met[case]]
+                if case in plain
+                else []
+            )
+            if defense in curves and runs:
+                none = _means(Runs(tuple(runs), ()))
+                curves[defense].append((float("-inf"), "none", none))
     return {
         case: {name: sorted(curve, key=lambda point: point[:2]) for name, curve in curves.items()}
         for case, curves in sorted(by_case.items())
     }
+
+
+def seeds(record: dict[str, Any]) -> tuple[int, int]:
+    """Of the attack, by which its target is drawn, and of the training."""
+    return record["attack"]["seed"], record["seed"]
 
 
 def stated(published: list[Published], dataset: str) -> dict[Case, float]:

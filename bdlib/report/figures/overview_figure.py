@@ -96,7 +96,7 @@ def overview(states: States, title: str) -> Figure:
 
 
 def _systems(section: Section) -> dict[str, Point]:
-    """Points by a short label; of two that only their settings tell apart, the newer one."""
+    """Points by a short label; of two that only their settings tell apart, what was run first."""
     systems: dict[str, Point] = {}
     for group in sorted(section.groups, key=lambda group: group.record["time"]):
         estimates = [let_through(group, m) for m in ("clean_accuracy", "attack_success_rate")]
@@ -107,7 +107,8 @@ def _systems(section: Section) -> dict[str, Point]:
         label = model if stage in (None, "training") else defense_label(defense)
         if stage not in (None, "training", "filter"):
             label = system_label(model, label, stage)
-        systems[label] = (*(100 * estimated.mean for estimated in estimates), stage)
+        point = (*(100 * estimated.mean for estimated in estimates), stage)
+        systems.setdefault(label, point)
     return systems
 
 

@@ -118,6 +118,7 @@ def test_preprocessing_begins_with_no_defense_and_grows_stronger(spoken):
         spoken(success=0.7, defense="squeeze", settings={"ratio": 0.75, "mode": "resample"}),
         spoken(success=0.6, defense="quantise", settings={"quantum": 128}),
         spoken(success=0.8, defense="quantise", settings={"quantum": 64}),
+        spoken(success=0.1, seed=1),  # which no defense met
     ]
     (curves,) = points.preprocessed(records).values()
     names = {k: [(n, m["attack_success_rate"]) for _, n, m in v] for k, v in curves.items()}

@@ -49,6 +49,17 @@ def test_a_point_a_system_of_the_shared_attack(make_record):
     assert len(two) == 2 and all(name.startswith(f"{stem}-") for name in two)
 
 
+def test_of_settings_that_no_label_tells_the_first_run_is_drawn(make_record):
+    """Not what was tried later, beside a page that tells of the first."""
+    names = "scan", "spectre", "random_filter", None
+    records = [system(make_record, name, 0.9, 0.5) for name in names]
+    later = system(make_record, None, 0.7, 0.1, **{"model.settings": {"train": {"keep": "best"}}})
+    later["time"] = "2099" + later["time"][4:]
+    ((_, picture),) = draw([later, *records], []).items()
+    (axis,) = picture.figure.axes
+    assert np.allclose({text.get_text(): text.xy for text in axis.texts}["resnet50"], (90, 50))
+
+
 def test_labels_of_close_points_do_not_overlap(make_record):
     records = [system(make_record, f"filter_{i}", 0.9 + i / 1000, 0.01) for i in range(9)]
     (picture,) = draw(records, []).values()
