@@ -200,7 +200,10 @@ def preprocessing_curves(by_case: dict[Case, dict[str, list]], title: str) -> Fi
             axis.set(ylim=(-3, 103))
             axis.set_xlabel(label, fontsize=8)
             axis.grid(alpha=0.25)
-            axis.set_title(f"{case}: {defense}" if axis is row[0] else defense, fontsize=8)
+            told = f"{case}: {defense}" if axis is row[0] else defense
+            axis.set_title(told if curve else f"{told}, not run", fontsize=8)
+            if not curve:
+                axis.set_axis_off()
     figure.supylabel("share of test clips [%]", fontsize=9)
     _legend(figure, axes[0, 0], 2)
     return figure

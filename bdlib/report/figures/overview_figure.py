@@ -28,7 +28,8 @@ KINDS = {
 SIZE = 10  # points
 SIDES = {-1: "right", 0: "center", 1: "left"}
 MARKERS = "osD^v"  # by the state of the data
-DISTANCES, ANGLES = (9, 20, 34, 50, 70), np.radians((0, 180, 90, 270, 35, 145, 325, 215))
+DISTANCES = (9, 20, 34, 50, 70, 95, 120, 150, 180, 210)  # points
+ANGLES = np.radians((0, 180, 90, 270, 35, 145, 325, 215))
 
 
 Point = tuple[float, float, str | None]
