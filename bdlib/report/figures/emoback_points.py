@@ -125,14 +125,10 @@ def preprocessed(
             strength = -level if defense == "squeeze" else level
             by_case[case][defense].append((strength, f"{level:g}{zeros}", _means(group)))
         for case, curves in by_case.items():
-            runs = (
-                [run for run in plain[case].runs if seeds(run) in met[case]]
-                if case in plain
-                else []
-            )
-            if defense in curves and runs:
-                none = _means(Runs(tuple(runs), ()))
-                curves[defense].append((float("-inf"), "none", none))
+            undefended = plain[case].runs if case in plain else ()
+            runs = tuple(run for run in undefended if seeds(run) in met[case])
+            if runs:
+                curves[defense].append((float("-inf"), "none", _means(Runs(runs, ()))))
     return {
         case: {name: sorted(curve, key=lambda point: point[:2]) for name, curve in curves.items()}
         for case, curves in sorted(by_case.items())
