@@ -43,3 +43,16 @@ def test_a_page_without_the_place_is_named(tables, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(sys, "argv", ["tables.py"])
     assert tables.main() == 1
     assert capsys.readouterr().err.startswith("error: page.md: no <!-- kind a:begin -->")
+
+
+def test_nets_that_heard_different_sounds_are_no_pair(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "tools")
+    fresh = importlib.import_module("fresh_tables")
+    attack = {"name": "flowmur", "labels": {}, "target": "no", "heard": "a"}
+    none = {"attack": attack, "seed": 3, "defense": None, "metrics": {}}
+    kept = none | {"defense": {"name": fresh.FILTER}}
+    monkeypatch.setattr(fresh, "runs", lambda experiment: iter([none, kept]))
+    assert fresh.cells("fresh") == {"flowmur": ([{}], [{}], [(3, "no")])}
+    kept["attack"] = attack | {"heard": "b"}
+    with pytest.raises(ValueError, match="heard different sounds"):
+        fresh.cells("fresh")

@@ -78,11 +78,21 @@ def runs(experiment: str) -> Iterator[dict[str, Any]]:
 
 
 def cells(experiment: str) -> dict[str, tuple[list[Metrics], list[Metrics], list[tuple[int, str]]]]:
-    """Metrics of the undefended and of the filtered nets, by attack, and their seeds and targets."""
+    """Metrics of the undefended and of the filtered nets, by attack, and their seeds and targets.
+
+    Raises
+    ------
+    ValueError
+        If the two of a cell heard different sounds, as a trigger that is learned may be another one.
+    """
     found: dict[str, dict[tuple, dict[str | None, Metrics]]] = {}
+    heard: dict[tuple, str] = {}
     for run in runs(experiment):
         told = run["attack"]
         attack = told["labels"].get("value") or told["name"]
+        cell = attack, run["seed"], told["target"]
+        if heard.setdefault(cell, told["heard"]) != told["heard"]:
+            raise ValueError(f"{experiment}: nets of {cell} heard different sounds; run them again")
         pair = found.setdefault(attack, {}).setdefault((run["seed"], told["target"]), {})
         pair[(run["defense"] or {}).get("name")] = run["metrics"]
     return {
