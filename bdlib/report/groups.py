@@ -115,6 +115,11 @@ def above_floor(group: Runs) -> Estimate | None:
     )
 
 
+def seeds(record: dict[str, Any]) -> tuple[int | None, int]:
+    """Of the attack, None without one, and of the training."""
+    return record["attack"]["seed"] if record["attack"] else None, record["seed"]
+
+
 def clean_twins(groups: list[Runs]) -> list[Runs | None]:
     """Of each group that of the same model, data and defense without an attack, if it was measured."""
     rest = [key[: ATTACK.start] + key[ATTACK.stop :] for key in (_key(g.record) for g in groups)]
@@ -149,14 +154,14 @@ def group_records(records: list[dict[str, Any]]) -> list[Runs]:
     for record in records:
         if record["status"] == "failed" and record["command"] in repeated:
             continue
-        seeds = (record["attack"]["seed"] if record["attack"] else None, record["seed"])
+        pair = seeds(record)
         runs = by_key.setdefault(_key(record), {})
         # A failure does not undo a measurement that stands.
-        if record["status"] == "ok" or runs.get(seeds, record)["status"] == "failed":
-            runs[seeds] = record
+        if record["status"] == "ok" or runs.get(pair, record)["status"] == "failed":
+            runs[pair] = record
     groups = []
     for key in sorted(by_key):
-        runs = [by_key[key][seeds] for seeds in sorted(by_key[key], key=str)]
+        runs = [by_key[key][pair] for pair in sorted(by_key[key], key=str)]
         ok = tuple(run for run in runs if run["status"] == "ok")
         groups.append(Runs(ok, tuple(run for run in runs if run["status"] == "failed")))
     return groups

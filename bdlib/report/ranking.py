@@ -88,13 +88,14 @@ def brief(table: Table) -> Table:
 def _compared(records: Records, before: dict[str, dict[str, Any]]) -> list[Row]:
     """One row for each repair of each classifier: of as many pairs as there are where all met all."""
     chosen = [record for record in records if DER in record["metrics"]]
+    bases = [
+        base for record in chosen if (base := before_repair(record, before))
+    ]  # all: it is of DER
     settings = [flat(record["defense"].get("settings") or {}) for record in chosen]
     names = [defense_label(record["defense"]) for record in chosen]
     labels = named_apart(list(zip(names, settings, strict=True)))
     rows = {}  # of a repeated run the last one counts
-    for repair, record in zip(labels, chosen, strict=True):
-        base = before_repair(record, before)
-        assert base is not None  # or it had no DER
+    for repair, record, base in zip(labels, chosen, bases, strict=True):
         classifier = net(base)
         rows[repair, classifier] = Row(
             repair,

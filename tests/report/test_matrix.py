@@ -170,7 +170,7 @@ def test_settings_that_differ_are_columns_of_their_own(measured):
 
 
 def test_another_training_of_the_same_seed_is_another_net(measured):
-    """Marked, its rating too, which no net but this one is there for; what tells no time is not marked."""
+    """Marked, and so is its rating by the one that was measured; what tells no time is not marked."""
     records = [
         measured(None, 0, 0.9, 1.0),
         measured("gn_ft", 0, 0.9, 0.2),

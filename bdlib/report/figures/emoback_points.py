@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scipy.stats import ttest_ind
 
-from bdlib.report.groups import Estimate, Runs, estimate, group_records
+from bdlib.report.groups import Estimate, Runs, estimate, group_records, seeds
 from bdlib.report.published import Published
 
 METRICS = {"clean_accuracy": "clean accuracy", "attack_success_rate": "attack success rate"}
@@ -111,12 +111,12 @@ def preprocessed(
 ) -> dict[Case, dict[str, list[tuple[float, str, Means]]]]:
     """Figure 7: by case and defense, the strength, how it is called, and the metrics.
 
-    The weakest is the undefended model of the same seeds, called ``none``.
+    The weakest is the undefended model of the same seeds, by which targets are drawn, called ``none``.
     """
     plain = _undefended(records)
     by_case: dict[Case, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for defense, setting in PREPROCESSING.items():
-        met: dict[Case, set[tuple[int, int]]] = defaultdict(set)
+        met: dict[Case, set[tuple[int | None, int]]] = defaultdict(set)
         for group in _groups(records, defense):
             settings, case = group.record["defense"]["settings"], case_of(group.record)
             met[case] |= {seeds(run) for run in group.runs}
@@ -133,11 +133,6 @@ def preprocessed(
         case: {name: sorted(curve, key=lambda point: point[:2]) for name, curve in curves.items()}
         for case, curves in sorted(by_case.items())
     }
-
-
-def seeds(record: dict[str, Any]) -> tuple[int, int]:
-    """Of the attack, by which its target is drawn, and of the training."""
-    return record["attack"]["seed"], record["seed"]
 
 
 def stated(published: list[Published], dataset: str) -> dict[Case, float]:

@@ -6,7 +6,7 @@ from matplotlib.image import imread
 from scipy.stats import ttest_ind
 
 from bdlib.report.figures import emoback_points as points
-from bdlib.report.figures.emoback_figure import draw
+from bdlib.report.figures.emoback_figure import draw, preprocessing_curves
 from bdlib.report.figures.emoback_points import Case
 from bdlib.report.figures.figure import save
 from bdlib.report.published import read_published
@@ -126,6 +126,15 @@ def test_preprocessing_begins_with_no_defense_and_grows_stronger(spoken):
         "quantise": [("none", 0.9), ("64", 0.8), ("128", 0.6)],
         "squeeze": [("none", 0.9), ("0.75", 0.7), ("0.25*", 0.5)],
     }
+
+
+def test_a_panel_of_what_was_not_run_is_empty_and_says_so(spoken):
+    records = [spoken(), spoken(defense="quantise", settings={"quantum": 64})]
+    quantise, *rest = preprocessing_curves(points.preprocessed(records), "").axes
+    assert quantise.axison and not quantise.get_title().endswith("not run")
+    titles = {axis.get_title() for axis in rest}
+    assert titles == {"median_filter, not run", "squeeze, not run"}
+    assert not any(axis.axison for axis in rest)
 
 
 def test_what_the_paper_states_is_found(tmp_path):

@@ -61,13 +61,13 @@ def test_of_settings_that_no_label_tells_the_first_run_is_drawn(make_record):
 
 
 def test_labels_of_close_points_do_not_overlap(make_record):
-    records = [system(make_record, f"filter_{i}", 0.9 + i / 1000, 0.01) for i in range(9)]
+    records = [system(make_record, f"filter_{i}", 0.9 + i / 1000, 0.01) for i in range(36)]
     (picture,) = draw(records, []).values()
     figure = picture.figure
     figure.draw_without_rendering()
     texts = figure.findobj(Annotation)
     boxes = [Text.get_window_extent(text) for text in texts]  # of the words, without the line
-    assert len(boxes) == 9
+    assert len(boxes) == 36
     page = figure.axes[0].get_window_extent()
     assert all(page.x0 <= box.x0 and box.x1 <= page.x1 for box in boxes)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
