@@ -8,20 +8,17 @@ import os
 import shutil
 import socket
 import stat
-import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bdlib.errors import InputError, fits, named
+from bdlib.names import is_utf8
 
 _PACKAGE = Path(__file__).resolve().parent
 _CLONE = _PACKAGE.parent / "recipes" / "common"
 COMMON = _CLONE if _CLONE.is_dir() else _PACKAGE / "recipes_common"
 """The yaml files that all recipes share; an installed package has a copy of its own."""
-CONTROLS = "Cc", "Cs", "Zl", "Zp"  # categories: control characters, lone surrogates, line breaks
-REORDERING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of what is written from right to left
-LONGEST_NAME = 100  # characters; a file system takes 255 bytes, and digests are added
 
 
 @contextlib.contextmanager
@@ -248,25 +245,6 @@ def folder_digest(root: str | Path) -> str:
     return total.hexdigest()
 
 
-def is_utf8(text: str) -> bool:
-    """Whether a name can be written: of other bytes in a file's name Python makes lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def forges(text: str) -> bool:
-    """Whether a name has characters with which a terminal shows what is not there, or which no file can hold."""
-    return any(unicodedata.category(c) in CONTROLS or c in REORDERING for c in text)
-
-
-def plain(text: str) -> str:
-    """A name of somebody else as a terminal may show it: what `forges` is written out."""
-    return "".join(ascii(c)[1:-1] if forges(c) else c for c in text)
-
-
 def check_regular(path: str | Path) -> None:
     """Refuse what is there but no regular file: a pipe would be waited for, a device never ends.
 
@@ -285,35 +263,6 @@ def check_regular(path: str | Path) -> None:
         return
     if not regular:
         raise InputError(f"{path}: no regular file; give a file, or remove it")
-
-
-def plain_name(name: Any, what: str) -> str:
-    """`name`, if a file or a folder may be called after it and stays where it was put.
-
-    Arguments
-    ---------
-    name : Any
-        Text of printable characters, without slashes and without a dot at the beginning.
-    what : str
-        What it names, for the error.
-
-    Raises
-    ------
-    InputError
-        If it is anything else.
-
-    Example
-    -------
-    >>> plain_name("clap", "the attack")
-    'clap'
-    """
-    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
-        why = f"a name has 1 to {LONGEST_NAME} printable characters"
-    elif name.startswith(".") or set(name) & set("/\\"):
-        why = "files are called after it; leave out slashes and a dot at the beginning"
-    else:
-        return name
-    raise InputError(f"{what} is {str(name)[:LONGEST_NAME]!r}: {why}")
 
 
 def seed_of(*parts: Any) -> int:

@@ -27,7 +27,8 @@ import pandas as pd
 
 from bdlib.audio import HIGHEST_RATE, LONGEST_CLIP, LOWEST_RATE
 from bdlib.errors import InputError
-from bdlib.files import atomic, check_regular, is_utf8
+from bdlib.files import atomic, check_regular
+from bdlib.names import is_utf8
 from bdlib.sheets import plain_cell, safe_cell
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "rate", "label")

@@ -43,8 +43,9 @@ from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.errors import InputError, fits
 from bdlib.evaluation import scores
 from bdlib.features import NormalizedMfcc
-from bdlib.files import COMMON, folder_digest, plain_name, read_json
+from bdlib.files import COMMON, folder_digest, read_json
 from bdlib.models.small_nets import ConvNet
+from bdlib.names import plain_name
 from bdlib.pack import Pack
 from bdlib.pack import pack as pack_rows
 from bdlib.records import record

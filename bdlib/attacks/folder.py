@@ -9,8 +9,9 @@ import pandas as pd
 from bdlib import manifest
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.errors import InputError
-from bdlib.files import alone, atomic, digest, plain_name, read_json
+from bdlib.files import alone, atomic, digest, read_json
 from bdlib.manifest import COLUMNS, TEST, TRIGGERED
+from bdlib.names import plain_name
 from bdlib.seals import unsealed, write_sealed
 
 KEYS = {

@@ -12,8 +12,9 @@ from bdlib.audio import HIGHEST_RATE, LONGEST_HEARD, LOWEST_RATE
 from bdlib.checkpoints import architecture, huggingface, onnx, speechbrain, weights
 from bdlib.checkpoints.weights import BROKEN, REMEDY
 from bdlib.errors import InputError, fits, within
-from bdlib.files import check_regular, file_digest, forges, plain, read_json
+from bdlib.files import check_regular, file_digest, read_json
 from bdlib.models.classifier import SpeechClassifier
+from bdlib.names import forges, plain
 from bdlib.pack import SHORTEST
 from bdlib.stages.train import label_order
 

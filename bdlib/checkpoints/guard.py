@@ -16,9 +16,10 @@ from bdlib.checkpoints.collection import of_stage
 from bdlib.corpus import Batches
 from bdlib.defenses.base import InferenceDefense
 from bdlib.errors import InputError
-from bdlib.files import plain, seed_of
+from bdlib.files import seed_of
 from bdlib.manifest import DATA_ROOT
 from bdlib.models.classifier import Guarded, SpeechClassifier
+from bdlib.names import plain
 from bdlib.stages.document import common
 
 PARTS = {"prepare": 0.5, "threshold": 0.5}

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bdlib.errors import InputError
-from bdlib.files import check_regular, plain_name
+from bdlib.files import check_regular
+from bdlib.names import plain_name
 
 SCHEMA = 1
 STATUSES = ("ok", "failed")

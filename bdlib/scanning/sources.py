@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from bdlib.errors import InputError
-from bdlib.files import check_regular, forges, plain
+from bdlib.files import check_regular
 from bdlib.listing import may_be_class
 from bdlib.manifest import DATA_ROOT
+from bdlib.names import forges, plain
 from bdlib.scanning import lhotse
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".sph"}

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from bdlib import listing, manifest
-from bdlib.files import atomic, digest, file_digest, plain_name, read_json
+from bdlib.files import atomic, digest, file_digest, read_json
 from bdlib.manifest import SPLITS
+from bdlib.names import plain_name
 from bdlib.seals import unsealed, write_sealed
 from bdlib.stages.pack import Audio
 

@@ -19,7 +19,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from bdlib.errors import InputError, fits
-from bdlib.files import COMMON, plain_name
+from bdlib.files import COMMON
+from bdlib.names import plain_name
 from bdlib.stages.vetting import vet
 
 _YAML = YAML(typ="safe", pure=True)

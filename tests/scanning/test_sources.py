@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from bdlib.errors import InputError
-from bdlib.files import forges
+from bdlib.names import forges
 from bdlib.scanning.sources import Source
 
 
