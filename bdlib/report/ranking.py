@@ -1,6 +1,7 @@
 """Which repair is best over all attacks, models and seeds that all of them met."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -56,6 +57,8 @@ class Row:
 def build(records: Records) -> list[Table]:
     """A table for each data set, scale and budget with which two repairs or more met the same classifiers.
 
+    And another of the first seed alone, if more repairs met its classifiers than those of all seeds.
+
     Arguments
     ---------
     records : list of dict
@@ -66,15 +69,12 @@ def build(records: Records) -> list[Table]:
         dataset = record["dataset"]
         tasks[dataset["name"], dataset["variant"] or "", dataset["scale"]].append(record)
     compared = [
-        (key, budget, _compared(chosen, undefended(task)))
+        (key, words + budget, rows)
         for key, task in sorted(tasks.items())
         for budget, chosen in by_budget(task, net)
+        for words, rows in _by_seeds(chosen, undefended(task))
     ]
-    return [
-        _table(key, budget, rows)
-        for key, budget, rows in compared
-        if len({row.repair for row in rows}) > 1
-    ]
+    return [_table(key, words, rows) for key, words, rows in compared if len(_repairs(rows)) > 1]
 
 
 def brief(table: Table) -> Table:
@@ -83,6 +83,22 @@ def brief(table: Table) -> Table:
     places = [grid.columns.index(column) for column in BRIEF]
     rows = tuple(tuple(row[place] for place in places) for row in grid.rows)
     return replace(table, grids=(Grid("", BRIEF, rows),))
+
+
+def _by_seeds(
+    records: Records, before: dict[str, dict[str, Any]]
+) -> Iterator[tuple[str, list[Row]]]:
+    """What is compared of all seeds, and of the first alone where it met more repairs, with words for a title."""
+    rows = _compared(records, before)
+    yield "", rows
+    first = min((record["seed"] for record in records), default=0)
+    alone = _compared([record for record in records if record["seed"] == first], before)
+    if len(_repairs(alone)) > len(_repairs(rows)):
+        yield f", seed {first} alone", alone
+
+
+def _repairs(rows: list[Row]) -> set[str]:
+    return {row.repair for row in rows}
 
 
 def _compared(records: Records, before: dict[str, dict[str, Any]]) -> list[Row]:
@@ -129,7 +145,7 @@ def _fall(before: dict[str, Any], after: dict[str, Any], metric: str) -> float:
     return _value(before, metric) - _value(after, metric)
 
 
-def _table(key: tuple[str, str, str], budget: str, rows: list[Row]) -> Table:
+def _table(key: tuple[str, str, str], words: str, rows: list[Row]) -> Table:
     name, variant, scale = key
     rivals: dict[str, list[float]] = defaultdict(list)  # ratings by classifier
     for row in rows:
@@ -153,7 +169,7 @@ def _table(key: tuple[str, str, str], budget: str, rows: list[Row]) -> Table:
         told = [row.refused for row in own]
         counts = (f"{removed} of {total}", "not told" if None in told else str(sum(told)))
         cells.append((repair, f"{ranks[repair]:.2f}", f"{best} of {total}", *shares, *counts))
-    title = f"Repairs of {total} classifiers{budget}; {name} {variant}, {SCALES[scale]}"
+    title = f"Repairs of {total} classifiers{words}; {name} {variant}, {SCALES[scale]}"
     again = sum(row.again for row in rows)
     notes = (*NOTES, AGAIN.format(again, len(rows))) if again else NOTES
     return Table(name, variant, scale, title, (Grid("", COLUMNS, tuple(cells)),), notes)

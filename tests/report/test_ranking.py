@@ -126,3 +126,17 @@ def test_a_repair_of_another_training_is_ranked_and_counted(make_record):
     (table,) = build(records)
     assert table.title.startswith("Repairs of 2 classifiers;") and table.grids == before.grids
     assert table.notes[:-1] == before.notes and table.notes[-1].startswith("1 of the 4 pairs")
+
+
+def test_the_first_seed_is_ranked_alone_where_more_repairs_met_it(make_record):
+    """Else repairs with more seeds would hide the others, or the others the seeds."""
+    found = {(None, seed): (0.9, 1.0) for seed in range(3)}
+    found |= {(name, seed): (0.9, 0.1) for name in ("gn_ft", "clp") for seed in range(3)}
+    found |= {("nad", 0): (0.9, 0.5), ("anp", 0): (0.9, 0.6)}
+    every, first = build(records_of(make_record, found))
+    assert every.title.startswith("Repairs of 3 classifiers;") and len(every.grids[0].rows) == 2
+    assert first.title.startswith("Repairs of 1 classifiers, seed 0 alone;")
+    assert len(first.grids[0].rows) == 4
+    found |= {(name, seed): (0.9, 0.5) for name in ("nad", "anp") for seed in range(3)}
+    (table,) = build(records_of(make_record, found))
+    assert table.title.startswith("Repairs of 3 classifiers;") and len(table.grids[0].rows) == 4
