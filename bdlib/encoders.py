@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -200,6 +201,14 @@ def content_digest(data: bytes, *more: Any) -> str:
     return hashlib.blake2b(data + repr(more).encode(), digest_size=16).hexdigest()
 
 
+def _usual() -> Path:
+    """The user's cache folder; where a user has no home, as in a container, one for temporary files."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bdlib"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "bdlib"
+
+
 class Cache:
     """Rows of numbers by the digest of a clip's content, in one file for each maker of rows.
 
@@ -214,8 +223,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | Path | None, name: str, width: int) -> None:
-        usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bdlib"
-        self.path = Path(folder or usual) / f"{name}.npz"
+        self.path = (Path(folder).expanduser() if folder else _usual()) / f"{name}.npz"
         self.rows: dict[str, np.ndarray] = {}
         self.stored = 0
         try:

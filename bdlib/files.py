@@ -81,7 +81,7 @@ def writable(path: str | Path, name: str) -> None:
     InputError
         If the folder that is there, next above it, is none or not one to write into.
     """
-    above = Path(path).expanduser().absolute()
+    above = Path(path).absolute()
     while not above.exists():
         above = above.parent
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):

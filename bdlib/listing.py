@@ -17,6 +17,7 @@ from bdlib.audio import check_clip, check_rate
 from bdlib.errors import InputError
 from bdlib.files import check_regular, digest
 from bdlib.manifest import DATA_ROOT
+from bdlib.names import is_hidden
 from bdlib.sheets import plain_cell
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg"})
@@ -186,8 +187,9 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
 
 
 def audio_files(folder: str | Path) -> list[Path]:
-    """All audio files below a folder, in sorted order."""
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+    """All audio files below a folder, in sorted order; not what is hidden, as copies of a Mac's metadata are."""
+    found = (p for p in Path(folder).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+    return sorted(p for p in found if not is_hidden(p, folder))
 
 
 def audio_digest(names: Iterable[str], root: str | Path) -> str:

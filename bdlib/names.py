@@ -1,6 +1,7 @@
 """Names that somebody else gave, where a file is called after them or a terminal shows them."""
 
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 from bdlib.errors import InputError
@@ -22,6 +23,11 @@ def is_utf8(text: str) -> bool:
 def forges(text: str) -> bool:
     """Whether a name has characters with which a terminal shows what is not there, or which no file can hold."""
     return any(unicodedata.category(c) in CONTROLS or c in REORDERING for c in text)
+
+
+def is_hidden(path: Path, folder: str | Path) -> bool:
+    """Whether a name on the way from a folder to a path in it begins with a dot."""
+    return any(part[0] == "." for part in path.relative_to(folder).parts)
 
 
 def plain(text: str) -> str:

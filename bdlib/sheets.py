@@ -21,6 +21,11 @@ def safe_cell(value: Any, path: bool = False) -> Any:
     return f"./{value}" if path and value.startswith(FORMULA) else f"'{value}"
 
 
+def computes(text: str) -> bool:
+    """Whether a part of a text is a formula where semicolons end cells, as in German spreadsheets."""
+    return any(part.lstrip(" '\"").startswith(FORMULA) for part in text.split(";")[1:])
+
+
 def plain_cell(value: Any) -> Any:
     """What `safe_cell` got, of all but a path."""
     guarded = isinstance(value, str) and value.startswith("'")

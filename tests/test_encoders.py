@@ -72,3 +72,13 @@ def test_a_cache_is_found_again_and_a_broken_one_is_made_anew(tmp_path):
 def test_a_cache_runs_no_code(tmp_path):
     np.savez(tmp_path / "made.npz", digests=np.array(["a"], object), rows=np.array([{}], object))
     assert Cache(tmp_path, "made", 3).rows == {}
+
+
+def test_a_user_without_a_home_has_a_cache(tmp_path, monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(encoders.Path, "home", nowhere)
+    assert Cache(None, "x", 3).path.parts[-2:] == ("bdlib", "x.npz")
+    assert Cache(tmp_path, "x", 3).path == tmp_path / "x.npz"

@@ -894,6 +894,11 @@ def test_a_record_of_wrong_types(refused, make_record, key, value):
     refused(_of_record(make_record, key, value), "line 1", key, "delete the line")
 
 
+def test_a_metric_larger_than_any_number(refused, make_record):
+    metrics = {"clean_accuracy": {"value": 10**400}}
+    refused(_of_record(make_record, "metrics", metrics), "line 1", "no finite number")
+
+
 # --- checkpoints
 
 
@@ -920,6 +925,26 @@ def zip_bomb(folder):
 
 def pickled(folder):
     torch.save({"head.weight": Writes(folder.parent.parent / "ran")}, folder / "w.ckpt")
+    Checkpoint.open(folder / "w.ckpt", "smallcnn")
+
+
+def calls(module, name, argument):
+    """An archive of torch whose pickle is ``{"a": module.name(argument)}``."""
+
+    def act(folder):
+        call = f"c{module}\n{name}\n".encode() + pickle.dumps(argument, 2)[2:-1] + b"\x85R"
+        with zipfile.ZipFile(folder / "w.ckpt", "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02}X\x01\0\0\0a" + call + b"s.")
+            archive.writestr("archive/version", "3\n")
+        Checkpoint.open(folder / "w.ckpt", "smallcnn")
+
+    return act
+
+
+def behind(folder):
+    """An archive that does not begin at the beginning: torch and zipfile would read two files."""
+    torch.save({"head.weight": torch.zeros(2, 2)}, folder / "in.ckpt")
+    (folder / "w.ckpt").write_bytes(pickle.dumps(1) + (folder / "in.ckpt").read_bytes())
     Checkpoint.open(folder / "w.ckpt", "smallcnn")
 
 
@@ -1013,7 +1038,9 @@ CHECKPOINTS = [
     (bounded(lying_header), ["w.safetensors", "a header of 10737418240 bytes"]),
     (bounded(zip_bomb), ["w.ckpt", "unpacks to"]),
     (pickled, ["w.ckpt", "cannot be read"]),
-    (bare_pickle, ["w.ckpt", "not whole, or no weights"]),
+    (bare_pickle, ["w.ckpt", "not whole, or no weights"]), (behind, ["w.ckpt", "not whole, or no weights"]),
+    (bounded(calls("builtins", "bytearray", 4 * 10**9)), ["makes builtins bytearray, no tensor"]),
+    (bounded(calls("torch", "Tensor", 10**9)), ["makes torch Tensor, no tensor"]),
     (expanded, ["w.ckpt", "a claims more than lies there"]),
     (with_weights(NOT_FINITE), ["head.weight holds what is not a finite number"]),
     (with_weights({"head.weight": torch.full((2, 2), 1e300, dtype=torch.float64)}), ["not a finite number"]),
@@ -1059,6 +1086,9 @@ CHECKPOINTS = [
     (of_huggingface(model_type="ast", auto_map={"AutoModel": "x.Y"}), ["config.json", "auto_map"]),
     (of_huggingface(model_type="gpt2"), ["config.json", "gpt2"]),
     (of_huggingface(model_type="wav2vec2", hidden_size=-1), ["config.json"]),
+    (of_huggingface(model_type="wav2vec2", conv_stride=[1] * 7), ["config.json", "too many frames"]),
+    (of_huggingface(model_type="audio-spectrogram-transformer", time_stride=1), ["too many frames"]),
+    (of_huggingface(model_type="wav2vec2", id2label={"0": ["x"], "1": None}), ["config.json"]),
     (lambda folder: Checkpoint.open(folder), ["no checkpoint in it"]),
     (lambda folder: Checkpoint.open(folder / "none"), ["no such file"]),
     (file_of("x.onnx", b"\0" * 100, Checkpoint.open), ["x.onnx"]),

@@ -48,9 +48,11 @@ def save(
     InputError
         If the folder is there, or the checkpoint cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if folder.exists():
         raise InputError(f"{folder}: already there; give a new folder")
+    if folder.resolve().is_relative_to(checkpoint.path.resolve()):
+        raise InputError(f"{folder}: lies in the checkpoint; give a folder outside of it")
     if checkpoint.kind == "onnx":
         raise InputError(f"{checkpoint.path}: of ONNX nothing is written; give weights")
     with atomic(folder) as temporary:

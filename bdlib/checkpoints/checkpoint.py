@@ -97,7 +97,7 @@ class Checkpoint:
         if path.suffix == ".onnx":
             net, names, samples = onnx.read(path, classes)
             seconds = None if samples is None else samples / cls.sample_rate
-            return cls(net, names, path, seconds=seconds, kind="onnx")
+            return cls(net, _checked(names, path), path, seconds=seconds, kind="onnx")
         if path.suffix == ".pt2":
             raise InputError(f"{path}: torch.export's reader unpickles; get the net as ONNX")
         if path.is_file():
@@ -112,7 +112,7 @@ class Checkpoint:
             return _of_training(path)
         if (path / "config.json").exists():
             net, names, rate = huggingface.read(path)
-            return cls(net, names, path, rate, kind="huggingface")
+            return cls(net, _checked(names, path), path, rate, kind="huggingface")
         raise InputError(
             f"{path}: no checkpoint in it; looked for {SETTINGS}, embedding_model.ckpt with "
             "classifier.ckpt, save/CKPT+*, config.json"

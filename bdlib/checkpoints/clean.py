@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bdlib import listing, sampling
@@ -72,7 +73,7 @@ class Clips:
 
 @contextlib.contextmanager
 def clean_clips(
-    folder: str | Path, checkpoint: Checkpoint, seconds: float | None = None
+    folder: str | Path, checkpoint: Checkpoint, seconds: float | None = None, whole: bool = True
 ) -> Iterator[Clips]:
     """The clips of a clean folder, ``folder/<class>/**/*.wav``, for as long as the block lasts.
 
@@ -84,6 +85,8 @@ def clean_clips(
         What hears them.
     seconds : float | None
         What it hears of each; by default what it was trained on, or the longest, up to `HEARD`.
+    whole : bool
+        Whether more of a clip is kept than its middle, for parts of it that are drawn.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def clean_clips(
             f"{root / unknown[0]}: no class of the checkpoint; it has: "
             f"{' '.join(checkpoint.classes[:20])}{' ...' if len(checkpoint.classes) > 20 else ''}"
         )
-    with _packed(rows, root, checkpoint, seconds) as clips:
+    with _packed(rows, root, checkpoint, seconds, whole) as clips:
         yield clips
 
 
@@ -150,14 +153,27 @@ def files_of(paths: Sequence[str | Path]) -> list[Path]:
 
 @contextlib.contextmanager
 def _packed(
-    rows: pd.DataFrame, root: Path, checkpoint: Checkpoint, seconds: float | None
+    rows: pd.DataFrame,
+    root: Path,
+    checkpoint: Checkpoint,
+    seconds: float | None,
+    whole: bool = False,
 ) -> Iterator[Clips]:
     if seconds is None:
         seconds = checkpoint.seconds or min(HEARD, float(rows["duration"].max()))
     within("seconds", seconds, SHORTEST, LONGEST_HEARD)
+    rows = rows if whole else _middles(rows, seconds)
     with tempfile.TemporaryDirectory() as place:
         packed = pack(rows, root, Path(place) / "pack", checkpoint.sample_rate)
         yield Clips(root, rows, packed, checkpoint.classes, seconds)
+
+
+def _middles(rows: pd.DataFrame, seconds: float) -> pd.DataFrame:
+    """The part of each clip that `Batches` takes of it: of hours that a small file holds no more is unpacked."""
+    wanted = np.ceil(seconds * rows["rate"]).astype(int)
+    start = rows["start"] + (rows["stop"] - rows["start"] - wanted).clip(lower=0) // 2
+    stop = rows["stop"].where(rows["stop"] < start + wanted, start + wanted)
+    return rows.assign(start=start, stop=stop, duration=(stop - start) / rows["rate"])
 
 
 def parts_of(rows: pd.DataFrame, shares: dict[str, float], seed: int) -> dict[str, pd.DataFrame]:

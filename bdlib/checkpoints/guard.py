@@ -101,7 +101,10 @@ class Answers:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        rows = [{**vars(a), "suspicion": round(a.suspicion, 6)} for a in self.answers]
+        rows = [
+            {**vars(a), "suspicion": round(a.suspicion, 6) if math.isfinite(a.suspicion) else None}
+            for a in self.answers
+        ]
         told = {"frr": self.frr, "threshold": self.threshold, "calibrated_on": self.calibrated}
         return {**told, "not_calibrated": list(self.lacking), "clips": rows}
 
@@ -151,7 +154,7 @@ def guard(
     document = common("defenses", defense)
     document.place("guard_sample_rate", checkpoint.sample_rate)
     made = document.part("defense", InferenceDefense)
-    with clean_clips(calibrate, checkpoint, seconds) as clips:
+    with clean_clips(calibrate, checkpoint, seconds, whole=False) as clips:
         parts = parts_of(clips.rows, PARTS, seed)
         count, heard, lacking = len(parts["threshold"]), clips.seconds, clips.lacking
         rank = math.floor(frr * (count + 1))

@@ -3,6 +3,7 @@
 Code that comes with a checkpoint is not run (no ``trust_remote_code``), and nothing is fetched.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ HEARING = (
 )
 """Keys of `EXTRACTOR`."""
 MOST = 20_000  # of any whole number in a config
+SHORTEST_STRIDE = 160  # samples between frames of wav2vec2: half of what its models have
+MOST_PATCHES = 2048  # of AST, whose largest models have 1,212
 
 
 class AstFbank(KaldiFbank):
@@ -130,6 +133,23 @@ def _check_numbers(config: dict[str, Any], path: Path) -> None:
             raise InputError(f"{path}: {name[:50]!a} is {str(value)[:50]}; {REMEDY}")
 
 
+def _check_strides(made: Any, path: Path) -> None:
+    """Refuse a net that would hear so many frames that its attention needs more memory than there is.
+
+    Strides are in no weight, so that a few numbers may ask for any amount.
+    """
+    if made.model_type == "wav2vec2":
+        many = math.prod(made.conv_stride) < SHORTEST_STRIDE
+    else:
+        sides = (
+            (made.max_length, made.time_stride),
+            (made.num_mel_bins, made.frequency_stride),
+        )
+        many = math.prod((n - made.patch_size) // stride + 1 for n, stride in sides) > MOST_PATCHES
+    if many:
+        raise InputError(f"{path}: strides so short that it hears too many frames; {REMEDY}")
+
+
 def _built(config: dict[str, Any], state: weights.State, path: Path) -> tuple[nn.Module, list[str]]:
     """The net with these weights, and its labels by number."""
     try:
@@ -143,9 +163,12 @@ def _built(config: dict[str, Any], state: weights.State, path: Path) -> tuple[nn
         plain = {name: config[name] for name in taken if not name.startswith("_")}
         _check_numbers(plain, path)
         made = transformers.AutoConfig.for_model(**plain)
+        _check_strides(made, path)
         made.apply_spec_augment = False  # of wav2vec2: masks that no seed of ours draws
         named = dict(made.id2label)
-        labels = [str(named[number]) for number in range(len(named))]
+        labels = [named[number] for number in range(len(named))]
+        if not fits(labels, list[str]):
+            raise ValueError("id2label is no text")
         kind = getattr(transformers, NETS[config["model_type"]])
         with torch.device("meta"):  # costs no memory, and names may differ from those of the file
             wanted = sum(value.numel() for value in kind(made).state_dict().values())

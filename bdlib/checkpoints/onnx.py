@@ -3,6 +3,7 @@
 `onnxruntime` computes it; operators of a file's own are not loaded, nor weights in other files.
 """
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from bdlib.errors import InputError
 from bdlib.files import check_regular
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.models.wrap import wrap
+
+ELSEWHERE = "session.model_external_initializers_file_folder_path"
+"""The runtime's option for the folder of weights in other files: by default where the command runs."""
 
 
 class Session(nn.Module):
@@ -38,7 +42,9 @@ class Session(nn.Module):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4
-        self.session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory() as nowhere:  # weights elsewhere are looked for in it
+            options.add_session_config_entry(ELSEWHERE, nowhere)
+            self.session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
         (self.heard,) = self.session.get_inputs()
         self.width = self.session.get_outputs()[0].shape[-1]
 

@@ -73,9 +73,10 @@ def repair(
         raise InputError(f"`repairs` {unknown[0]}: no such repair; there are: {' '.join(known)}")
     if checkpoint.kind == "onnx":
         raise InputError(f"{checkpoint.path}: ONNX is read for answers alone; give weights")
-    if output is not None and Path(output).exists():
-        raise InputError(f"`output` is {output}: already there; give a new folder")
     if output is not None:
+        output = Path(output).expanduser()
+        if output.exists():
+            raise InputError(f"`output` is {output}: already there; give a new folder")
         writable(output, "output")
     nets: dict[str, torch.nn.Module] = {}
     tried = []

@@ -1,6 +1,8 @@
 """Weights by name, from files of strangers: tensors and nothing else, finite, in bounded memory."""
 
 import json
+import pickletools
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -17,6 +19,11 @@ from bdlib.training.checkpoints import BROKEN
 LARGEST = 4 * 2**30  # bytes of a file of weights
 LARGEST_HEADER = 2**24  # bytes of what safetensors say of their tensors
 INFLATED = 1.01  # what a file may unpack to, over its size: torch stores, and compresses nothing
+ZIP = b"PK\x03\x04"
+TENSORS = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size)"
+)
+"""What a pickle of weights calls for, as `pickletools` writes it."""
 REMEDY = "get the checkpoint again, from someone you trust"
 State = dict[str, Tensor]
 """Weights by name."""
@@ -68,13 +75,27 @@ def _check_header(path: Path) -> None:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse what is no archive of torch, or unpacks to more than it is."""
-    if not zipfile.is_zipfile(path):
+    """Refuse what is no archive of torch, unpacks to more than it is, or makes anything but tensors."""
+    with path.open("rb") as file:
+        # torch looks at the beginning, `is_zipfile` at the end: they are to see the same file.
+        begins = file.read(len(ZIP)) == ZIP
+    if not begins or not zipfile.is_zipfile(path):
         raise ValueError("not whole, or no weights")
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > INFLATED * path.stat().st_size:
-        raise ValueError(f"unpacks to {unpacked} bytes")
+        if unpacked > INFLATED * path.stat().st_size:
+            raise ValueError(f"unpacks to {unpacked} bytes")
+        for name in archive.namelist():
+            if name.endswith("data.pkl"):
+                _check_made(archive.read(name))
+
+
+def _check_made(pickled: bytes) -> None:
+    """Refuse a pickle that calls for more than tensors: torch allows `bytearray`, of any length."""
+    for code, named, _ in pickletools.genops(pickled):
+        known = code.name == "GLOBAL" and TENSORS.fullmatch(named)
+        if code.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not known:
+            raise ValueError(f"makes {named or 'something'}, no tensor")
 
 
 def check_shapes(net: nn.Module, state: State, path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from bdlib.errors import InputError
+from bdlib.names import plain
 
 INTERRUPTED = "interrupted"
 
@@ -38,7 +39,7 @@ def answer(
         message = str(error)
         for name, option in called.items():
             message = message.replace(f"`{name}`", option)
-        print("error:", *message.split(), file=sys.stderr)
+        print("error:", *map(plain, message.split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
@@ -46,7 +47,8 @@ def answer(
     except BrokenPipeError:
         return closed()
     except Exception as error:  # a traceback ends with 1, which is an answer
-        print(f"error: {type(error).__name__}:", *str(error).split(), file=sys.stderr)
+        words = map(plain, str(error).split())
+        print(f"error: {type(error).__name__}:", *words, file=sys.stderr)
         return 2
 
 

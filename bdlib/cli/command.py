@@ -22,6 +22,7 @@ import yaml
 
 from bdlib.cli.answer import closed
 from bdlib.errors import InputError
+from bdlib.names import plain
 from bdlib.stages.document import Document, common
 from bdlib.stages.recipe import Recipe, check, parse
 
@@ -202,7 +203,8 @@ def guarded() -> Iterator[dict[str, Sequence[str]]]:
         yield names
     except InputError as error:
         sys.stdout.flush()
-        print("error:", *_with_options(str(error), names).splitlines(), file=sys.stderr)
+        lines = _with_options(str(error), names).splitlines()
+        print("error:", *map(plain, lines), file=sys.stderr)
         raise SystemExit(1) from None
     except BrokenPipeError:
         raise SystemExit(closed()) from None

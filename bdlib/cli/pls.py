@@ -6,7 +6,6 @@ The clean corpus is encoded once, and of an attack only the altered clips.
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -56,7 +55,7 @@ def main(prepare: Prepare) -> None:
 
         bench = Bench.of(recipe, poisoned)
         pictures.draw_autoencoders(recipe.output / "filters")
-        results = Path(recipe.settings["run"]["results_folder"]) / "attacks"
+        results = recipe.results / "attacks"
         path = results / f"{poisoned.corpus.about['name']}.jsonl"
         known = {line["id"] for line in record.read(path)} if path.exists() else set()
         trials = _trials(bench, own)

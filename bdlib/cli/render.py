@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from bdlib.errors import InputError
+from bdlib.names import plain
 from bdlib.report.leaderboard import HALVES, Planned
 from bdlib.report.render import render
 
@@ -71,5 +72,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(f"unknown option {unknown[0]}; see --help")
         return render(known.results, ROOT, known.check, planned(ROOT))
     except InputError as error:
-        print(f"error: {str(error).replace('`results`', '--results')}", file=sys.stderr)
+        print(f"error: {plain(str(error).replace('`results`', '--results'))}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from bdlib.errors import InputError
 from bdlib.files import seed_of
 
 NEIGHBOURS = 10
@@ -144,7 +145,13 @@ def distances(
     middles = sums.numpy() / np.maximum(counts, 1)[:, None]
     some = known[:: -(-len(known) // MOST)]
     covariance, _ = ledoit_wolf(embeddings[some] - middles[given[some]], assume_centered=True)
-    whiten = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
+    try:
+        whiten = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
+    except np.linalg.LinAlgError:
+        raise InputError(
+            "the clips of each class sound all the same, so there is nothing to compare; "
+            "give a corpus of different clips"
+        ) from None
     points, centres = embeddings[rows] @ whiten, middles @ whiten
     result = (points**2).sum(1)[:, None] - 2 * points @ centres.T + (centres**2).sum(1)
     own = np.flatnonzero(kept[rows] & (counts[given[rows]] > 1))

@@ -8,10 +8,12 @@ whose licence is the GPL; nothing of it is part of this project. Linux and macOS
 from pathlib import Path
 from typing import Any
 
-from bdlib.errors import InputError
+from bdlib.errors import InputError, fits
 from bdlib.files import alone, atomic, read_json, write_json
 from bdlib.mini import esd, espeak, ravdess, speech_commands
+from bdlib.names import is_hidden
 
+NOTE = "mini.json"
 VERSION = 1
 """Raised with every change of what is heard, so that older corpora are made anew."""
 
@@ -71,14 +73,21 @@ def make(dataset: str, folder: str | Path, seed: int = 0, nested: bool = False) 
                 f"in the layout of {dataset}; stands in for a download",
                 "counts": counts,
                 "files": sum(1 for _ in temporary.rglob("*.wav")),
+                "names": sorted(_names(temporary)),
             }
-            write_json(temporary / "mini.json", description)
+            write_json(temporary / NOTE, description)
         return folder
+
+
+def _names(folder: Path) -> set[str]:
+    """All files below a folder but the note of what they are, and what is hidden."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not is_hidden(path, folder))
+    return {path.relative_to(folder).as_posix() for path in found} - {NOTE}
 
 
 def _holds(folder: Path, identity: dict[str, Any]) -> bool:
     """Tell whether the corpus is there and complete; refuse a folder that is something else."""
-    note = folder / "mini.json"
+    note = folder / NOTE
     if not note.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(
@@ -90,5 +99,10 @@ def _holds(folder: Path, identity: dict[str, Any]) -> bool:
         raise InputError(
             f"{folder}: holds the mini corpus of {found.get('dataset')}; choose another folder"
         )
-    same = all(found.get(key) == value for key, value in identity.items())
-    return same and sum(1 for _ in folder.rglob("*.wav")) == found.get("files")
+    listed = found.get("names")
+    there, names = _names(folder), set(listed if fits(listed, list[str]) else ())
+    if foreign := sorted(there - names):
+        raise InputError(
+            f"{folder / foreign[0]}: {NOTE} does not list it; move it away, or delete {folder}"
+        )
+    return there == names and all(found.get(key) == value for key, value in identity.items())

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from bdlib.names import plain
 from bdlib.report.table import INTERVALS, Table
 
 SHORT = {
@@ -33,9 +34,11 @@ def terminal(table: Table) -> Group:
         rows = [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
         for model in dict.fromkeys(row["Model"] for row in rows):
             own = [row for row in rows if row["Model"] == model]
-            parts += [Text(f"\nattack: {grid.title}\nmodel: {model}"), _part(own)]
+            parts += [Text(f"\nattack: {plain(grid.title)}\nmodel: {plain(model)}"), _part(own)]
     notes = [note for note in table.notes if note == INTERVALS["seeds"]]
-    return Group(*parts, *map(Text, notes), *(Text(f"failed: {text}") for text in table.failed))
+    return Group(
+        *parts, *map(Text, notes), *(Text(f"failed: {plain(text)}") for text in table.failed)
+    )
 
 
 def _part(rows: list[dict[str, str]]) -> RichTable:
@@ -45,7 +48,7 @@ def _part(rows: list[dict[str, str]]) -> RichTable:
         left = title == "Defense"
         rich.add_column(SHORT[title], justify="left" if left else "right", no_wrap=not left)
     for row in rows:
-        rich.add_row(*(Text(_short(title, row.get(title, ""))) for title in shown))
+        rich.add_row(*(Text(plain(_short(title, row.get(title, "")))) for title in shown))
     return rich
 
 

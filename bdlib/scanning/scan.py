@@ -1,5 +1,6 @@
 """The scan: listen, judge, decide, and leave tables and a page."""
 
+import contextlib
 import csv
 import math
 import time
@@ -31,6 +32,7 @@ from bdlib.scanning.repeats import Repeats
 from bdlib.scanning.report import write_report
 from bdlib.scanning.sources import Source
 from bdlib.scanning.traits import Traits
+from bdlib.scanning.twins import Twins
 from bdlib.sheets import safe_cell
 
 SCHEMA = 1
@@ -119,7 +121,7 @@ class Scan:
 
     def save(self, output: str | Path) -> Path:
         """Write flagged.csv, clean.csv, scan.json, report.html, after a deep scan deep.csv; their folder."""
-        output, flagged = Path(output), self.verdict.flagged
+        output, flagged = Path(output).expanduser(), self.verdict.flagged
         rows = self.heard.source.rows[["path", "label"]]
         kept = rows.drop(index=flagged["clip"])
         tables = {"flagged.csv": flagged.set_index("clip"), "clean.csv": kept}
@@ -127,13 +129,16 @@ class Scan:
             table = rows.assign(one_window=self.deep.clips.round(4))
             tables["deep.csv"] = table.sort_values("one_window", ascending=False, kind="stable")
         told = self.to_dict()
-        with alone(output):
-            write_json(output / "scan.json", told)  # first: by it the others are known as a scan's
-            (output / "deep.csv").unlink(missing_ok=True)  # that of an earlier scan
+        with alone(output), contextlib.ExitStack() as stack:  # all of them, or none
+            names = ["report.html", *tables, "scan.json"]
+            ready = {name: stack.enter_context(atomic(output / name)) for name in names}
             for name, table in tables.items():
                 table = table.reset_index(drop=True).join(self.heard.source.spans(table.index))
-                write_table(output / name, list(table), table.to_numpy(object).tolist())
-            write_report(output / "report.html", told, self.heard, self.judged, self.verdict)
+                write_table(ready[name], list(table), table.to_numpy(object).tolist())
+            write_report(ready["report.html"], told, self.heard, self.judged, self.verdict)
+            write_json(ready["scan.json"], told)  # in place first: by it the others are a scan's
+            if "deep.csv" not in tables:
+                (output / "deep.csv").unlink(missing_ok=True)  # that of an earlier scan
         return output
 
 
@@ -228,7 +233,7 @@ def agreement(heard: Heard) -> float:
 def evidence(seed: int, fpr: float, judged: Judgement) -> tuple[Evidence, ...]:
     """All that is looked at beside labels, and what these look like."""
     moved, repeats = Moved(fpr, judged.called), Repeats(seed, judged)
-    return moved, repeats, Duplicates(), Condition(), Traits(), Outliers()
+    return moved, repeats, Duplicates(), Condition(), Traits(), Outliers(), Twins()
 
 
 def scan(
@@ -277,11 +282,12 @@ def scan(
         )
     source = Source.of(corpus, path_column, label_column, data_folder)
     if output is not None:
+        output = Path(output).expanduser()
         if source.holds(output):
             raise InputError(
                 f"`output` is {output}: nothing is written into the corpus; choose another folder"
             )
-        _check_free(Path(output), Path(corpus))
+        _check_free(output, Path(corpus))
         writable(output, "output")
     encoder, why = choose(source, task, cache, seed, quiet)
     heard = listen(source, encoder, cache, quiet)

@@ -88,7 +88,12 @@ class Recipe:
     @property
     def output(self) -> Path:
         """The folder for everything a run makes."""
-        return Path(self.settings["run"]["output_folder"])
+        return Path(self.settings["run"]["output_folder"]).expanduser()
+
+    @property
+    def results(self) -> Path:
+        """The folder of records."""
+        return Path(self.settings["run"]["results_folder"]).expanduser()
 
 
 def check(recipe: Document) -> None:

@@ -61,7 +61,7 @@ def record(
         The results file.
     """
     line = entry(recipe, trained, measured, defense or training_defense(recipe), parts or {})
-    path = Path(recipe.settings["run"]["results_folder"]) / f"{line['dataset']['name']}.jsonl"
+    path = recipe.results / f"{line['dataset']['name']}.jsonl"
     there = records.read(path) if path.exists() else []  # refuses what would not be rendered
     new = records.append(path, line)
     print(f"{RECORDED}{'' if new else 'before '}in {path}")

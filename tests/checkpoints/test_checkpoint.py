@@ -189,6 +189,8 @@ def test_the_program_that_exports(tmp_path, capsys):
     assert program.main(given) == 2
     said = capsys.readouterr()
     assert said.err == f"error: {tmp_path / 'out'}: already there; give a new folder\n"
+    assert program.main([given[0], str(tmp_path / "t" / "in")]) == 2
+    assert "lies in the checkpoint" in capsys.readouterr().err
     assert program.main([given[0], str(tmp_path / "again"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["backdoored"] is True and (tmp_path / "again" / "README.md").exists()

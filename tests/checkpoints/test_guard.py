@@ -12,6 +12,8 @@ import torch
 from torch.onnx._internal.torchscript_exporter import onnx_proto_utils
 
 from bdlib.checkpoints import guard as guards
+from bdlib.checkpoints.checkpoint import Checkpoint
+from bdlib.checkpoints.clean import clean_clips, unknown_clips
 from bdlib.checkpoints.guard import guard
 from bdlib.cli import guard as program
 from bdlib.errors import InputError
@@ -66,8 +68,22 @@ def test_equal_clips_are_not_rejected_and_no_number_is(
         return [(value, number) for _, number in told(guarded, batches, why)]
 
     monkeypatch.setattr(guards, "_told", equal)
-    answers = guard(checkpoint, [fresh], clean, "quantise", FRR).answers
-    assert sum(a.rejected for a in answers) == min(rejected, len(answers))
+    told = guard(checkpoint, [fresh], clean, "quantise", FRR)
+    assert sum(a.rejected for a in told.answers) == min(rejected, len(told.answers))
+    json.dumps(told.to_dict(), allow_nan=False)
+
+
+def test_of_a_long_clip_only_what_is_heard_is_unpacked(folders, checkpoint, tones, tmp_path):
+    """A small file may hold hours; the middle is what is heard of a whole clip, too."""
+    long = tones(tmp_path, 4, seconds=0.5)
+    with clean_clips(long, checkpoint) as whole, clean_clips(long, checkpoint, whole=False) as part:
+        for one, other in zip(whole.batches(), part.batches(), strict=True):
+            assert torch.equal(one.wavs, other.wavs)
+        assert part.rows["duration"].max() == 0.2 and whole.rows["duration"].max() == 0.5
+    with unknown_clips([long], checkpoint, 0.2) as part:
+        assert part.rows["duration"].max() == 0.2
+    with unknown_clips([long], checkpoint, 9.0) as part:
+        assert part.rows["duration"].max() == 0.5
 
 
 def test_a_net_that_draws_noise_answers_alike(folders, checkpoint):
@@ -175,6 +191,47 @@ def test_a_file_of_onnx_answers(folders, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     monkeypatch.setattr("bdlib.checkpoints.onnx.MOST", 2)
     assert program.main(given) == 2 and "(3 classes)" in capsys.readouterr().err
+
+
+def field(number, value):
+    """A field of protobuf: a number, bytes or text."""
+
+    def digits(n):
+        return bytes([n % 128 | 128]) + digits(n // 128) if n > 127 else bytes([n])
+
+    if isinstance(value, int):
+        return digits(number << 3) + digits(value)
+    value = value.encode() if isinstance(value, str) else value
+    return digits(number << 3 | 2) + digits(len(value)) + value
+
+
+def with_weights_in(location):
+    """A net of ONNX, waveforms (B, 1000) times weights (1000, 3), which lie in another file."""
+
+    def pairs(key, value):
+        return field(13, field(1, key) + field(2, value))
+
+    def value_of(name, *shape):
+        sizes = b"".join(field(1, field(1, n) if n else field(2, "B")) for n in shape)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, sizes)))
+
+    weights = field(1, 1000) + field(1, 3) + field(2, 1) + field(8, "W") + field(14, 1)
+    weights += pairs("location", location) + pairs("offset", "0") + pairs("length", "12000")
+    node = field(1, "x") + field(1, "W") + field(2, "y") + field(4, "MatMul")
+    ends = field(11, value_of("x", 0, 1000)) + field(12, value_of("y", 0, 3))
+    graph = field(1, node) + field(2, "g") + field(5, weights) + ends
+    return field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 13))
+
+
+@pytest.mark.parametrize("location", ["beside.bin", "../deep/beside.bin"])
+def test_weights_of_onnx_in_other_files_are_not_read(tmp_path, monkeypatch, location):
+    """They would be looked for where the command runs."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "beside.bin").write_bytes(bytes(12_000))
+    (tmp_path / "deep" / "net.onnx").write_bytes(with_weights_in(location))
+    monkeypatch.chdir(tmp_path / "deep")
+    with pytest.raises(InputError, match=r"net\.onnx: cannot be read"):
+        Checkpoint.open(tmp_path / "deep" / "net.onnx")
 
 
 def test_classes_without_clean_clips_are_told(folders, checkpoint, tmp_path):

@@ -28,7 +28,7 @@ def ast():
 def wav2vec2():
     config = transformers.Wav2Vec2Config(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        conv_dim=(8, 8), conv_stride=(5, 4), conv_kernel=(10, 8), num_feat_extract_layers=2,
+        conv_dim=(8, 8), conv_stride=(20, 8), conv_kernel=(20, 8), num_feat_extract_layers=2,
         num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, classifier_proj_size=8,
         mask_time_prob=0.3, id2label=LABELS,
     )  # fmt: skip

@@ -43,6 +43,16 @@ def test_a_name_that_is_none_is_one_line(run):
     assert err == f"error: mend: no such command; there are: {' '.join(COMMANDS)}\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [(("scan",), 2), (("export", "x"), 2), (("guard",), 2), (("render", "--results"), 1)],
+)
+def test_names_in_errors_are_written_out(run, tmp_path, words, status):
+    """A terminal would run what is in them."""
+    got, _, err = run(*words, f"{tmp_path}/x\x1b[2J")
+    assert got == status and err.startswith("error: ") and "\x1b" not in err
+
+
 def test_the_status_of_a_subcommand_is_that_of_bdlib(run, tmp_path):
     status, _, err = run("render", f"--results={tmp_path}/none")
     assert status == 1 and err.startswith("error: ")

@@ -60,6 +60,21 @@ def test_older_version_is_made_anew(tmp_path, small, monkeypatch):
     assert small == [0, 0]
 
 
+@pytest.mark.parametrize("name", ["0011/Sad/mine.wav", "notes/thesis.txt"])
+def test_files_of_a_person_are_not_replaced(tmp_path, small, name):
+    folder = mini.make("ESD", tmp_path / "esd")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("precious")
+    for seed in (0, 1):
+        with pytest.raises(InputError, match=r"mini\.json does not list it; move it away"):
+            mini.make("ESD", folder, seed=seed)
+        assert (folder / name).read_text() == "precious"
+    (folder / name).rename(tmp_path / "mine")
+    (folder / ".DS_Store").write_text("of a Mac")
+    mini.make("ESD", folder)
+    assert small == [0]
+
+
 def test_interrupted_make_leaves_nothing(tmp_path, monkeypatch):
     def write(folder: Path, seed: int) -> dict[str, int]:
         ravdess.write(folder, seed, actors=1)

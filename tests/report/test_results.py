@@ -219,6 +219,15 @@ def test_markdown_escapes_and_keeps_its_columns(make_record):
     assert lines[1].count("---:") == 5
 
 
+def test_the_terminal_writes_out_what_would_control_it(make_record):
+    record = make_record({"metrics": {"clean_accuracy": rate(95, 100)}})
+    record["attack"]["target"] = "\x1b[2J"
+    console = Console(width=80, file=io.StringIO())
+    (table,) = build([record], [])
+    console.print(terminal(table))
+    assert "\x1b" not in console.file.getvalue() and r"\x1b[2J" in console.file.getvalue()
+
+
 def test_the_terminal_shows_the_numbers_within_80_columns(make_record):
     metrics = {
         name: rate(95, 100)

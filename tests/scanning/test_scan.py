@@ -1,6 +1,7 @@
 """`bdlib scan` as it is typed: verdicts, files, exit status, and input that is bad or hostile."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from bdlib import listing
 from bdlib.cli import scan as program
 from bdlib.encoders import RATE
 from bdlib.files import alone
+from bdlib.scanning import scan as scanning
 from bdlib.scanning.heard import BANDS
 
 
@@ -105,6 +107,51 @@ def test_from_python(encoder, poisoned, tmp_path):
     report = bdlib.scan(poisoned, task="words", cache=tmp_path / "c", quiet=True)
     assert report.found and str(report).startswith("Poisoned: left")
     assert bdlib.scan(poisoned, task="words", cache=tmp_path / "c", quiet=True).found
+
+
+def test_a_scan_that_fails_at_the_end_leaves_the_earlier_one(run, corpus, poisoned, monkeypatch):
+    """Else tables of one and the page of the other would lie beside each other."""
+    output = run(poisoned)[3]
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    (corpus / "left" / "in00.wav").unlink()
+    monkeypatch.setattr(scanning, "write_report", full)
+    status, _, errors, _ = run(corpus)
+    assert status == 2 and "No space left" in errors
+    assert before == {path.name: path.read_bytes() for path in output.iterdir()}
+
+
+def full(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_tilde_is_the_home_wherever_it_is_read(run, corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(corpus)
+    assert run(corpus, "--output=~/page")[0] == 0
+    assert (tmp_path / "page" / "report.html").is_file() and not (corpus / "~").exists()
+    monkeypatch.setenv("HOME", str(corpus))
+    status, _, errors, _ = run(corpus, "--output=~/page")
+    assert status == 2 and "nothing is written into the corpus" in errors
+
+
+def test_classes_that_look_alike_are_told(run, corpus):
+    for number, name in enumerate(("UP", "cafe\u0301", "caf\u00e9")):
+        (corpus / name).mkdir()
+        for clip in range(6):
+            source = corpus / "up" / f"{6 * number + clip:02}.wav"
+            source.rename(corpus / name / source.name)
+    _, out, _, _ = run(corpus)
+    lines = [line for line in out.splitlines() if "nearly the same name" in line]
+    assert len(lines) == 2 and any("'UP', 'up'" in line for line in lines)
+
+
+def test_copies_alone_cannot_be_compared(run, corpus):
+    for folder in corpus.iterdir():
+        first, *rest = sorted(folder.iterdir())
+        for path in rest:
+            path.write_bytes(first.read_bytes())
+    status, _, errors, _ = run(corpus)
+    assert status == 2 and "sound all the same" in errors and len(errors.splitlines()) == 1
 
 
 def test_a_second_scan_waits_before_it_writes_over_the_first(encoder, poisoned, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from bdlib import listing
 from bdlib.errors import InputError
 from bdlib.names import forges
 from bdlib.scanning.sources import Source
@@ -110,9 +111,29 @@ def test_links_that_loop_or_leave_are_not_followed(tmp_path):
     (root / "c").symlink_to(tmp_path / "out")
     source = Source.of(root)
     assert [path for path, _ in read(source)] == ["a/1.wav", "a/2.wav", "a/inside.wav", *FOUR[2:]]
+    linked = "a link to a folder; copy what it holds into the corpus"
     assert source.left_out == (
+        f"a/loop: {linked}",
+        f"c: {linked}",
         "a/leaves.wav: a link that leaves the corpus; copy the file into it",
     )
+    table(tmp_path / "out" / "metadata.csv", ("file_name", "label"), ("secret.wav", "a"))
+    assert Source.of(root).left_out == source.left_out  # a table behind a link is not read
+
+
+def test_what_a_training_may_hear_is_scanned_or_told(tmp_path):
+    """Poison would else hide in what this one passes by, as in a folder whose name begins with a dot."""
+    hidden = ("a/.p.wav", "a/._1.wav", "b/.more/1.wav", "b/.more/x/2.wav", ".c/1.wav")
+    root = place(tmp_path / "in", *FOUR, *hidden)
+    (root / "a" / ".notes.txt").write_text("no audio")
+    (root / "d").symlink_to(place(tmp_path / "out", "1.wav"))
+    source = Source.of(root)
+    assert [path for path, _ in read(source)] == list(FOUR)
+    told = {line.partition(":")[0]: line for line in source.left_out}
+    assert set(told) == {".c", "a/.p.wav", "a/._1.wav", "b/.more", "d"}
+    assert "hidden, with 2 clips" in told["b/.more"] and "a link to a folder" in told["d"]
+    heard = {path.relative_to(root).as_posix() for path in listing.audio_files(root)}
+    assert heard == set(FOUR)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +158,9 @@ def test_a_folder_of_too_little(tmp_path, files, message):
         (("path", "label"), ("/etc/passwd", "a"), "line 2: '/etc/passwd' leaves"),
         (("path", "label"), ("", "a"), "line 2: '' leaves"),
         (("path", "label"), ("a/1.wav", ""), "line 2: 'a/1.wav' has no label"),
+        (("path", "label"), ("a/1.wav",), "line 2: 'a/1.wav' has no label"),
+        (("path", "label"), ("a/1.wav", "x" * 256), "line 2: a label of 256 characters"),
+        (("path", "label"), (f"{'a' * 300}.wav", "a"), "none of its files is there, first aaa"),
         (("path", "label"), ("gone.wav", "a"), "none of its files is there, first gone.wav"),
         (("path", "label", "start"), ("a/1.wav", "a", "x"), "line 2: start and stop are samples"),
         (("path", "label", "start", "stop"), ("a/1.wav", "a", "9", "9"), "line 2: .*span no samples"),
@@ -202,7 +226,15 @@ def test_a_manifest_that_cannot_be(tmp_path, changed, message):
         Source.of(lhotse(place(tmp_path, *FOUR), **changed))
 
 
-@pytest.mark.parametrize("name", ["x\x1b[2J", "a\nb", "\u202egpj"])
+def test_lines_are_those_of_the_file(tmp_path):
+    place(tmp_path, *FOUR)
+    path = tmp_path / "rows.csv"
+    path.write_text('path,label,note\na/1.wav,a,"two\nlines"\n\na/2.wav,,x\n')
+    with pytest.raises(InputError, match=r"line 5: 'a/2\.wav' has no label"):
+        Source.of(path)
+
+
+@pytest.mark.parametrize("name", ["x\x1b[2J", "a\nb", "\u202egpj", "x;=1+1", "x; '@f"])
 def test_names_that_forge_are_told_and_left_out(tmp_path, name):
     """Of a label, a folder, a table beside folders, a folder with a table; not accents and spaces."""
     root = place(tmp_path / "a", *FOUR, f"{name}/0.wav", "ä ☃/0.wav", "ä ☃/1.wav")
