@@ -135,7 +135,7 @@ def test_a_tilde_is_the_home_wherever_it_is_read(run, corpus, tmp_path, monkeypa
 
 
 def test_classes_that_look_alike_are_told(run, corpus):
-    for number, name in enumerate(("UP", "cafe\u0301", "caf\u00e9")):
+    for number, name in enumerate(("UP", "e\u0301", "\u00e9")):
         (corpus / name).mkdir()
         for clip in range(6):
             source = corpus / "up" / f"{6 * number + clip:02}.wav"
