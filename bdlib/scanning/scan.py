@@ -5,7 +5,7 @@ import csv
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ import torch
 
 import bdlib
 from bdlib.defenses.disagreement import Judgement, judge
-from bdlib.defenses.opinions import Opinions
-from bdlib.encoders import ENCODERS, Encoder
 from bdlib.errors import InputError
 from bdlib.files import alone, atomic, writable, write_json
 from bdlib.scanning import deep as slow
+from bdlib.scanning.choice import choose
 from bdlib.scanning.condition import Condition
 from bdlib.scanning.decide import HIDDEN, NOTHING, Verdict, decide
 from bdlib.scanning.duplicates import Duplicates
@@ -27,7 +26,6 @@ from bdlib.scanning.evidence import Evidence
 from bdlib.scanning.heard import Heard, cropped_clips, listen
 from bdlib.scanning.moved import Moved
 from bdlib.scanning.outliers import Outliers
-from bdlib.scanning.own import Own
 from bdlib.scanning.repeats import Repeats
 from bdlib.scanning.report import write_report
 from bdlib.scanning.sources import Source
@@ -37,7 +35,6 @@ from bdlib.sheets import safe_cell
 
 SCHEMA = 1
 NAMES = "flagged.csv", "clean.csv", "scan.json", "report.html", "deep.csv"
-TRIED = 600  # clips on which `auto` compares encoders
 
 
 @dataclass(frozen=True)
@@ -176,58 +173,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def choose(
-    source: Source, task: str, cache: str | Path | None, seed: int, quiet: bool
-) -> tuple[Encoder, str]:
-    """The encoder of a task, and why; `auto` takes the one that separates the labels better.
-
-    Raises
-    ------
-    InputError
-        For an unknown task, or if no encoder is installed.
-    """
-    if task in ENCODERS:
-        encoder = ENCODERS[task]()
-        encoder.file  # noqa: B018 - says what to install before anything is read
-        return encoder, "asked for"
-    if task == Own.name:
-        return Own(source, seed, quiet), "trained on these clips, without labels"
-    if task != "auto":
-        raise InputError(f"`task` is {task}: give {', '.join(ENCODERS)}, {Own.name} or auto")
-    there, missing = {}, []
-    for name, made in ENCODERS.items():
-        try:
-            made().file  # noqa: B018
-            there[name] = made()
-        except InputError as error:
-            missing.append(str(error))
-    if not there:
-        without = f"or give `task` {Own.name}, which is slower and weaker, and needs neither"
-        raise InputError("; ".join([*missing, without]))
-    if len(there) == 1:
-        (name, encoder), *_ = there.items()
-        return encoder, f"the only one here ({'; '.join(missing)})"
-    each = max(4, TRIED // source.rows["label"].nunique())
-    some = source.rows.groupby("label").sample(frac=1, random_state=0).groupby("label").head(each)
-    if len(some) > 2 * TRIED:
-        some = some[some["label"].isin(sorted(some["label"].unique())[: 2 * TRIED // 4])]
-    part = replace(source, rows=some.sort_index().reset_index(drop=True))
-    right = {
-        name: agreement(listen(part, encoder, cache, quiet)) for name, encoder in there.items()
-    }
-    best = max(right, key=right.__getitem__)
-    told = ", ".join(f"{name} {share:.0%}" for name, share in right.items())
-    return there[best], f"labels told out of fold, by encoder: {told}"
-
-
-def agreement(heard: Heard) -> float:
-    """Share of clips whose label is told by clips of other folds and neighbours."""
-    classes, given = np.unique(heard.labels, return_inverse=True)
-    everything, kept = np.arange(len(given)), np.ones(len(given), bool)
-    _, likely = Opinions(heard.embeddings, given, len(classes)).on(everything, kept)
-    return float((likely == given).mean())
 
 
 def evidence(seed: int, fpr: float, judged: Judgement) -> tuple[Evidence, ...]:

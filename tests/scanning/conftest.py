@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from bdlib.encoders import ENCODERS, RATE, Encoder
-from bdlib.scanning import scan as scanning
+from bdlib.scanning import choice
 
 WORDS = ["go", "left", "no", "stop", "up", "yes"]
 
@@ -25,7 +25,7 @@ class Bands(Encoder):
 @pytest.fixture
 def encoder(monkeypatch):
     """`words` and `speakers` are encoders that need no weights."""
-    monkeypatch.setattr(scanning, "ENCODERS", {"words": Bands})
+    monkeypatch.setattr(choice, "ENCODERS", {"words": Bands})
     monkeypatch.setitem(ENCODERS, "words", Bands)
     return Bands()
 

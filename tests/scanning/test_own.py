@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bdlib.errors import InputError
-from bdlib.scanning import own, scan
+from bdlib.scanning import own
+from bdlib.scanning.choice import choose
 from bdlib.scanning.heard import listen
 from bdlib.scanning.own import Own
 from bdlib.scanning.sources import Source
@@ -19,7 +20,7 @@ def quick(monkeypatch):
 
 def test_words_lie_together_and_come_from_the_cache(corpus, quick, tmp_path, monkeypatch):
     source = Source.of(corpus)
-    encoder, why = scan.choose(source, "none", tmp_path, 0, True)
+    encoder, why = choose(source, "none", tmp_path, 0, True)
     heard = listen(source, encoder, tmp_path, quiet=True)
     near = heard.labels[heard.near[0]]
     assert (near == heard.labels[:, None]).mean() > 0.8  # by chance a sixth
@@ -39,4 +40,4 @@ def test_labels_do_not_reach_it(corpus):
 def test_without_weights_it_is_named(corpus, monkeypatch):
     monkeypatch.setattr("bdlib.encoders.importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="or give `task` none"):
-        scan.choose(Source.of(corpus), "auto", None, 0, True)
+        choose(Source.of(corpus), "auto", None, 0, True)

@@ -173,7 +173,7 @@ def test_auto_takes_the_encoder_that_tells_the_labels(encoder, poisoned, tmp_pat
             return super().encode(wavs * (np.arange(wavs.shape[1]) < 1600))  # nobody speaks yet
 
     both = {"speakers": Deaf, "words": type(encoder)}
-    monkeypatch.setattr("bdlib.scanning.scan.ENCODERS", both)
+    monkeypatch.setattr("bdlib.scanning.choice.ENCODERS", both)
     report = bdlib.scan(poisoned, cache=tmp_path / "c", quiet=True)
     assert report.heard.encoder == "words" and "speakers" in report.why_encoder
     assert report.verdict.kind == "poisoned"
