@@ -6,7 +6,9 @@ Data sets' recipes and the tools are used from a clone of the repository.
 from setuptools import find_packages, setup
 
 extras = {
-    "scan": ["onnxruntime"],  # reads a checkpoint of ONNX, too
+    "scan": [
+        "onnxruntime>=1.21"
+    ],  # reads a checkpoint of ONNX, too, and no other file: an option since 1.21
     "huggingface": ["transformers"],  # its audio classifiers as checkpoints
     "mini": ["espeakng-loader"],  # GPL; offline corpora for the quickstart and the tests
     "sweep": ["ray"],

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -21,7 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bdlib.errors import InputError
-from bdlib.files import atomic, check_regular, digest, file_digest
+from bdlib.files import at_home, atomic, check_regular, digest, file_digest
 
 RATE = 16000  # Hz, of what an encoder hears
 SECONDS = 4.0  # of a longer clip, the middle this long is heard
@@ -202,11 +201,11 @@ def content_digest(data: bytes, *more: Any) -> str:
 
 
 def _usual() -> Path:
-    """The user's cache folder; where a user has no home, as in a container, one for temporary files."""
+    """The user's cache folder."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bdlib"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / "bdlib"
+    except RuntimeError as error:
+        raise InputError("no home for embeddings: give `cache`, or set XDG_CACHE_HOME") from error
 
 
 class Cache:
@@ -223,7 +222,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | Path | None, name: str, width: int) -> None:
-        self.path = (Path(folder).expanduser() if folder else _usual()) / f"{name}.npz"
+        self.path = (at_home(folder) if folder else _usual()) / f"{name}.npz"
         self.rows: dict[str, np.ndarray] = {}
         self.stored = 0
         try:

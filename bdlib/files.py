@@ -66,6 +66,20 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def at_home(path: str | Path) -> Path:
+    """A path with ``~`` as the home of its user, wherever a shell has not made it so.
+
+    Raises
+    ------
+    InputError
+        If that user has none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: there is no such home; give the whole path") from error
+
+
 def writable(path: str | Path, name: str) -> None:
     """Refuse a place that cannot be made, before the work that is to be written there.
 

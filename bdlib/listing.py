@@ -186,10 +186,10 @@ def from_csv(path: str | Path, root: str | Path) -> pd.DataFrame:
     return rows.sort_values("ID", ignore_index=True)
 
 
-def audio_files(folder: str | Path) -> list[Path]:
-    """All audio files below a folder, in sorted order; not what is hidden, as copies of a Mac's metadata are."""
+def audio_files(folder: str | Path, hidden: bool = False) -> list[Path]:
+    """All audio files below a folder, in sorted order; hidden ones, as a Mac leaves them of its metadata, if asked."""
     found = (p for p in Path(folder).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-    return sorted(p for p in found if not is_hidden(p, folder))
+    return sorted(p for p in found if hidden or not is_hidden(p, folder))
 
 
 def audio_digest(names: Iterable[str], root: str | Path) -> str:

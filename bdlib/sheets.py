@@ -22,8 +22,17 @@ def safe_cell(value: Any, path: bool = False) -> Any:
 
 
 def computes(text: str) -> bool:
-    """Whether a part of a text is a formula where semicolons end cells, as in German spreadsheets."""
-    return any(part.lstrip(" '\"").startswith(FORMULA) for part in text.split(";")[1:])
+    """Whether a part of a text is a formula where semicolons end cells, as in German spreadsheets.
+
+    Example
+    -------
+    >>> computes("a;=1+1"), computes("a;-cmd|x!1"), computes("a; -b"), computes("=1+1")
+    (True, True, False, False)
+    """
+    parts = [part.lstrip(" '\"") for part in text.split(";")[1:]]
+    return any(
+        part.startswith(FORMULA) and (part[0] in "=@" or set(part) & set("(|!")) for part in parts
+    )
 
 
 def plain_cell(value: Any) -> Any:

@@ -74,11 +74,12 @@ def test_a_cache_runs_no_code(tmp_path):
     assert Cache(tmp_path, "made", 3).rows == {}
 
 
-def test_a_user_without_a_home_has_a_cache(tmp_path, monkeypatch):
+def test_a_user_without_a_home_names_a_cache(tmp_path, monkeypatch):
     def nowhere():
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(encoders.Path, "home", nowhere)
-    assert Cache(None, "x", 3).path.parts[-2:] == ("bdlib", "x.npz")
+    with pytest.raises(InputError, match="give `cache`, or set XDG_CACHE_HOME"):
+        Cache(None, "x", 3)
     assert Cache(tmp_path, "x", 3).path == tmp_path / "x.npz"

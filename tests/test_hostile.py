@@ -17,6 +17,7 @@ import re
 import resource
 import signal
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -928,24 +929,37 @@ def pickled(folder):
     Checkpoint.open(folder / "w.ckpt", "smallcnn")
 
 
-def calls(module, name, argument):
-    """An archive of torch whose pickle is ``{"a": module.name(argument)}``."""
+def calling(module, name, argument):
+    """A pickle of ``{"a": module.name(argument)}``."""
+    call = f"c{module}\n{name}\n".encode() + pickle.dumps(argument, 2)[2:-1] + b"\x85R"
+    return b"\x80\x02}X\x01\0\0\0a" + call + b"s."
+
+
+def archived(*parts):
+    """An archive of torch with these parts, by name."""
 
     def act(folder):
-        call = f"c{module}\n{name}\n".encode() + pickle.dumps(argument, 2)[2:-1] + b"\x85R"
-        with zipfile.ZipFile(folder / "w.ckpt", "w") as archive:
-            archive.writestr("archive/data.pkl", b"\x80\x02}X\x01\0\0\0a" + call + b"s.")
-            archive.writestr("archive/version", "3\n")
+        with zipfile.ZipFile(folder / "w.ckpt", "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of two parts of one name
+            for name, data in (*parts, ("archive/version", b"3\n")):
+                archive.writestr(name, data)
         Checkpoint.open(folder / "w.ckpt", "smallcnn")
 
     return act
 
 
-def behind(folder):
-    """An archive that does not begin at the beginning: torch and zipfile would read two files."""
-    torch.save({"head.weight": torch.zeros(2, 2)}, folder / "in.ckpt")
-    (folder / "w.ckpt").write_bytes(pickle.dumps(1) + (folder / "in.ckpt").read_bytes())
-    Checkpoint.open(folder / "w.ckpt", "smallcnn")
+def two_in_one(folder):
+    """Torch goes where the end of the file says that the directory is, zipfile where it must be."""
+    evil, good = folder / "evil.ckpt", folder / "w.ckpt"
+    with zipfile.ZipFile(evil, "w") as archive:
+        archive.writestr("archive/data.pkl", HUGE)
+        archive.writestr("archive/version", b"3\n")
+    torch.save({"head.weight": torch.zeros(2, 2)}, good)
+    first, second = evil.read_bytes(), good.read_bytes()
+    where = first.rindex(b"PK\5\6")
+    end = second.rindex(b"PK\5\6")
+    good.write_bytes(first[:where] + second[:end] + first[where:])
+    Checkpoint.open(good, "smallcnn")
 
 
 def bare_pickle(folder):
@@ -1033,14 +1047,17 @@ def with_weights(state, model="smallcnn"):
     return act
 
 
+HUGE, EMPTY = calling("builtins", "bytearray", 4 * 10**9), pickle.dumps({}, 2)
 NOT_FINITE = {"head.weight": torch.tensor([[1.0, NAN]])}
 CHECKPOINTS = [
     (bounded(lying_header), ["w.safetensors", "a header of 10737418240 bytes"]),
     (bounded(zip_bomb), ["w.ckpt", "unpacks to"]),
     (pickled, ["w.ckpt", "cannot be read"]),
-    (bare_pickle, ["w.ckpt", "not whole, or no weights"]), (behind, ["w.ckpt", "not whole, or no weights"]),
-    (bounded(calls("builtins", "bytearray", 4 * 10**9)), ["makes builtins bytearray, no tensor"]),
-    (bounded(calls("torch", "Tensor", 10**9)), ["makes torch Tensor, no tensor"]),
+    (bare_pickle, ["w.ckpt", "not whole, or no weights"]), (bounded(two_in_one), ["w.ckpt"]),
+    (bounded(archived(("archive/data.pkl", HUGE))), ["makes builtins bytearray, no tensor"]),
+    (bounded(archived(("archive/DATA.PKL", HUGE))), ["makes builtins bytearray, no tensor"]),
+    (bounded(archived(*[("archive/data.pkl", d) for d in (HUGE, EMPTY, EMPTY)])), ["two parts of one name"]),
+    (bounded(archived(("archive/data.pkl", calling("torch", "Tensor", 10**9)))), ["makes torch Tensor, no tensor"]),
     (expanded, ["w.ckpt", "a claims more than lies there"]),
     (with_weights(NOT_FINITE), ["head.weight holds what is not a finite number"]),
     (with_weights({"head.weight": torch.full((2, 2), 1e300, dtype=torch.float64)}), ["not a finite number"]),

@@ -12,7 +12,7 @@ from bdlib.checkpoints import speechbrain
 from bdlib.checkpoints.checkpoint import LABELS, SETTINGS, WEIGHTS, Checkpoint
 from bdlib.checkpoints.huggingface import EXTRACTOR, HEARING
 from bdlib.errors import InputError
-from bdlib.files import atomic, read_json, write_json
+from bdlib.files import at_home, atomic, read_json, write_json
 from bdlib.records.provenance import versions
 from bdlib.stages.fitting import write_labels
 
@@ -48,11 +48,7 @@ def save(
     InputError
         If the folder is there, or the checkpoint cannot be written.
     """
-    folder = Path(folder).expanduser()
-    if folder.exists():
-        raise InputError(f"{folder}: already there; give a new folder")
-    if folder.resolve().is_relative_to(checkpoint.path.resolve()):
-        raise InputError(f"{folder}: lies in the checkpoint; give a folder outside of it")
+    folder = new_folder(checkpoint, folder)
     if checkpoint.kind == "onnx":
         raise InputError(f"{checkpoint.path}: of ONNX nothing is written; give weights")
     with atomic(folder) as temporary:
@@ -83,6 +79,22 @@ def save(
                 how.append(f'EncoderClassifier.from_hparams(source="{folder.name}")')
         text = card(checkpoint, folder.name, told, how)
         (temporary / "README.md").write_text(text, "utf-8")
+    return folder
+
+
+def new_folder(checkpoint: Checkpoint, folder: str | Path) -> Path:
+    """Where a checkpoint is to be written.
+
+    Raises
+    ------
+    InputError
+        If it is there, or lies in the checkpoint that was read.
+    """
+    folder = at_home(folder)
+    if folder.exists():
+        raise InputError(f"{folder}: already there; give a new folder")
+    if folder.resolve().is_relative_to(checkpoint.path.resolve()):
+        raise InputError(f"{folder}: lies in the checkpoint; give a folder outside of it")
     return folder
 
 

@@ -12,7 +12,7 @@ from bdlib.audio import HIGHEST_RATE, LONGEST_HEARD, LOWEST_RATE
 from bdlib.checkpoints import architecture, huggingface, onnx, speechbrain, weights
 from bdlib.checkpoints.weights import BROKEN, REMEDY
 from bdlib.errors import InputError, fits, within
-from bdlib.files import check_regular, file_digest, read_json
+from bdlib.files import at_home, check_regular, file_digest, read_json
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.names import forges, plain
 from bdlib.pack import SHORTEST
@@ -93,7 +93,7 @@ class Checkpoint:
         InputError
             If it is none of these, or broken: one line that says what.
         """
-        path = Path(path).expanduser()
+        path = at_home(path)
         if path.suffix == ".onnx":
             net, names, samples = onnx.read(path, classes)
             seconds = None if samples is None else samples / cls.sample_rate

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from bdlib import listing, sampling
@@ -16,6 +15,7 @@ from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.corpus import Batches
 from bdlib.defenses.base import CleanData
 from bdlib.errors import InputError, within
+from bdlib.files import at_home
 from bdlib.listing import audio_files
 from bdlib.pack import SHORTEST, Pack, pack
 
@@ -93,7 +93,7 @@ def clean_clips(
     InputError
         If a class is none of the checkpoint's, or a file cannot be read.
     """
-    root = Path(folder).expanduser().resolve()
+    root = at_home(folder).resolve()
     rows = listing.from_folder(root)
     if unknown := sorted(set(rows["label"]) - set(checkpoint.classes)):
         raise InputError(
@@ -139,10 +139,10 @@ def files_of(paths: Sequence[str | Path]) -> list[Path]:
         If there are none, or the header of one cannot be read.
     """
     files = []
-    for path in (Path(path).expanduser() for path in paths):
+    for path in map(at_home, paths):
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; give audio")
-        files += audio_files(path) if path.is_dir() else [path]
+        files += audio_files(path, hidden=True) if path.is_dir() else [path]
     files = sorted({Path(os.path.realpath(file)) for file in files})  # `resolve` fails on a loop
     if not files:
         raise InputError(f"{' '.join(map(str, paths))}: no audio in it; give WAV or FLAC files")
@@ -162,15 +162,15 @@ def _packed(
     if seconds is None:
         seconds = checkpoint.seconds or min(HEARD, float(rows["duration"].max()))
     within("seconds", seconds, SHORTEST, LONGEST_HEARD)
-    rows = rows if whole else _middles(rows, seconds)
+    rows = rows if whole else _middles(rows, seconds, checkpoint.sample_rate)
     with tempfile.TemporaryDirectory() as place:
         packed = pack(rows, root, Path(place) / "pack", checkpoint.sample_rate)
         yield Clips(root, rows, packed, checkpoint.classes, seconds)
 
 
-def _middles(rows: pd.DataFrame, seconds: float) -> pd.DataFrame:
-    """The part of each clip that `Batches` takes of it: of hours that a small file holds no more is unpacked."""
-    wanted = np.ceil(seconds * rows["rate"]).astype(int)
+def _middles(rows: pd.DataFrame, seconds: float, rate: int) -> pd.DataFrame:
+    """What `Batches` takes of each clip at a rate (Hz): a small file may hold hours, and no more is unpacked."""
+    wanted = (seconds * rows["rate"]).round().astype(int) + 2 * (rows["rate"] != rate)  # resampled
     start = rows["start"] + (rows["stop"] - rows["start"] - wanted).clip(lower=0) // 2
     stop = rows["stop"].where(rows["stop"] < start + wanted, start + wanted)
     return rows.assign(start=start, stop=stop, duration=(stop - start) / rows["rate"])

@@ -36,7 +36,10 @@ HEARING = (
 )
 """Keys of `EXTRACTOR`."""
 MOST = 20_000  # of any whole number in a config
-SHORTEST_STRIDE = 160  # samples between frames of wav2vec2: half of what its models have
+SHORTEST_STRIDE, FIRST_STRIDE = (
+    64,
+    4,
+)  # samples between frames of wav2vec2, whose models have 320 and 5
 MOST_PATCHES = 2048  # of AST, whose largest models have 1,212
 
 
@@ -134,12 +137,13 @@ def _check_numbers(config: dict[str, Any], path: Path) -> None:
 
 
 def _check_strides(made: Any, path: Path) -> None:
-    """Refuse a net that would hear so many frames that its attention needs more memory than there is.
+    """Refuse a net of so many frames that its attention needs more memory than there is.
 
-    Strides are in no weight, so that a few numbers may ask for any amount.
+    Strides are not in the weights, so a few numbers could ask for any amount.
     """
     if made.model_type == "wav2vec2":
-        many = math.prod(made.conv_stride) < SHORTEST_STRIDE
+        first, *_ = made.conv_stride
+        many = math.prod(made.conv_stride) < SHORTEST_STRIDE or first < FIRST_STRIDE
     else:
         sides = (
             (made.max_length, made.time_stride),
@@ -166,9 +170,9 @@ def _built(config: dict[str, Any], state: weights.State, path: Path) -> tuple[nn
         _check_strides(made, path)
         made.apply_spec_augment = False  # of wav2vec2: masks that no seed of ours draws
         named = dict(made.id2label)
-        labels = [named[number] for number in range(len(named))]
-        if not fits(labels, list[str]):
+        if not fits(list(named.values()), list[str | int]):
             raise ValueError("id2label is no text")
+        labels = [str(named[number]) for number in range(len(named))]
         kind = getattr(transformers, NETS[config["model_type"]])
         with torch.device("meta"):  # costs no memory, and names may differ from those of the file
             wanted = sum(value.numel() for value in kind(made).state_dict().values())

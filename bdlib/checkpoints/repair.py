@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from bdlib.checkpoints import card
 from bdlib.checkpoints.checkpoint import Checkpoint
 from bdlib.checkpoints.clean import Clips, clean_clips, parts_of
 from bdlib.checkpoints.collection import of_stage
@@ -74,9 +75,7 @@ def repair(
     if checkpoint.kind == "onnx":
         raise InputError(f"{checkpoint.path}: ONNX is read for answers alone; give weights")
     if output is not None:
-        output = Path(output).expanduser()
-        if output.exists():
-            raise InputError(f"`output` is {output}: already there; give a new folder")
+        output = card.new_folder(checkpoint, output)
         writable(output, "output")
     nets: dict[str, torch.nn.Module] = {}
     tried = []

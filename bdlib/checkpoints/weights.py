@@ -1,5 +1,6 @@
 """Weights by name, from files of strangers: tensors and nothing else, finite, in bounded memory."""
 
+import io
 import json
 import pickletools
 import re
@@ -19,7 +20,6 @@ from bdlib.training.checkpoints import BROKEN
 LARGEST = 4 * 2**30  # bytes of a file of weights
 LARGEST_HEADER = 2**24  # bytes of what safetensors say of their tensors
 INFLATED = 1.01  # what a file may unpack to, over its size: torch stores, and compresses nothing
-ZIP = b"PK\x03\x04"
 TENSORS = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size)"
 )
@@ -47,8 +47,7 @@ def read(path: Path) -> State:
             _check_header(path)
             state = load_file(path)
         else:
-            _check_archive(path)
-            state = torch.load(path, weights_only=True, map_location="cpu")
+            state = torch.load(_looked_at(path), weights_only=True, map_location="cpu")
         if not fits(state, dict[str, Tensor]) or not state:
             raise ValueError("no weights by name")
         for name, value in state.items():
@@ -74,20 +73,32 @@ def _check_header(path: Path) -> None:
         json.loads(file.read(length))
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse what is no archive of torch, unpacks to more than it is, or makes anything but tensors."""
-    with path.open("rb") as file:
-        # torch looks at the beginning, `is_zipfile` at the end: they are to see the same file.
-        begins = file.read(len(ZIP)) == ZIP
-    if not begins or not zipfile.is_zipfile(path):
+def _looked_at(path: Path) -> io.BytesIO:
+    """An archive of torch, written anew from what was looked at: torch and zipfile may read two in one file.
+
+    Raises
+    ------
+    ValueError
+        If it is none, unpacks to more than it is, or makes anything but tensors.
+    """
+    if not zipfile.is_zipfile(path):
         raise ValueError("not whole, or no weights")
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > INFLATED * path.stat().st_size:
+    made = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(made, "w") as copy:
+        entries = archive.infolist()
+        if (unpacked := sum(entry.file_size for entry in entries)) > INFLATED * path.stat().st_size:
             raise ValueError(f"unpacks to {unpacked} bytes")
-        for name in archive.namelist():
-            if name.endswith("data.pkl"):
-                _check_made(archive.read(name))
+        if len({entry.filename.casefold() for entry in entries}) < len(
+            entries
+        ):  # as torch finds them
+            raise ValueError("two parts of one name")
+        for entry in entries:
+            data = archive.read(entry)
+            if entry.filename.casefold().endswith("data.pkl"):
+                _check_made(data)
+            copy.writestr(entry.filename, data)
+    made.seek(0)
+    return made
 
 
 def _check_made(pickled: bytes) -> None:

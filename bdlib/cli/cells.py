@@ -13,6 +13,7 @@ import yaml
 
 from bdlib.cli.command import named, told
 from bdlib.errors import InputError
+from bdlib.files import at_home
 
 SCRATCH = "exp/results"  # below the recipe
 KEYS = {"experiment", "program", "seeds", "grid", "options", "scales"}
@@ -99,7 +100,8 @@ def cells(
 
 def _seen_from(recipe: Path, folder: str) -> str:
     """A folder for programs that run in the recipe's."""
-    return folder if Path(folder).is_absolute() else os.path.relpath(folder, recipe)
+    place = at_home(folder)
+    return str(place) if place.is_absolute() else os.path.relpath(place, recipe)
 
 
 def counts(path: Path, scale: str) -> dict[str, int] | None:

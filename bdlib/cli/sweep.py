@@ -20,6 +20,7 @@ from bdlib.cli.command import guarded, parser, read, told
 from bdlib.cli.programs import programs
 from bdlib.cli.workers import sweep
 from bdlib.errors import InputError
+from bdlib.files import at_home
 from bdlib.records import record
 
 
@@ -152,7 +153,7 @@ def main() -> None:
         recipe = listed[0].folder
         results = recipe / SCRATCH
         if given.results_folder != SCRATCH:
-            results = Path(given.results_folder)
+            results = at_home(given.results_folder)
         published = recipe / "../../results"
         todo = pending(listed, (published, results), given.scale, given.retry_failed)
         run = programs(todo[: given.max_runs])

@@ -99,8 +99,10 @@ def _holds(folder: Path, identity: dict[str, Any]) -> bool:
         raise InputError(
             f"{folder}: holds the mini corpus of {found.get('dataset')}; choose another folder"
         )
-    listed = found.get("names")
-    there, names = _names(folder), set(listed if fits(listed, list[str]) else ())
+    there = _names(folder)
+    whole = sum(name.endswith(".wav") for name in there) == found.get("files")
+    listed = found.get("names", sorted(there) if whole else ())  # an older note has none
+    names = set(listed if fits(listed, list[str]) else ())
     if foreign := sorted(there - names):
         raise InputError(
             f"{folder / foreign[0]}: {NOTE} does not list it; move it away, or delete {folder}"

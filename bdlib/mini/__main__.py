@@ -7,6 +7,7 @@ from pathlib import Path
 from bdlib.errors import InputError
 from bdlib.files import read_json
 from bdlib.mini import DATASETS, make
+from bdlib.names import plain
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     try:
         folder = make(options.dataset, options.folder, options.seed, options.nested)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(str(error))}", file=sys.stderr)
         return 1
     note = read_json(folder / "mini.json")
     counts = ", ".join(f"{count} {name}" for name, count in note["counts"].items())

@@ -10,7 +10,7 @@ from bdlib.attacks import surrogate as learning
 from bdlib.attacks.poisoner import Poisoner
 from bdlib.attacks.trigger import plain
 from bdlib.errors import InputError, within
-from bdlib.files import alone, file_digest, folder_digest
+from bdlib.files import alone, at_home, file_digest, folder_digest
 from bdlib.manifest import TEST
 from bdlib.models.classifier import SpeechClassifier
 from bdlib.notebook.given import BATCH, LARGEST_SEED, asked, device_of, of_corpus
@@ -51,7 +51,7 @@ class Corpus(stages.Corpus):
             If the folder is missing, or a class has no audio or too little to split.
         """
         asked(folder=(folder, str | Path))
-        root = Path(folder).expanduser().resolve()
+        root = at_home(folder).resolve()
         audio = Audio(root, folder_digest(root), sample_rate, seconds, pad_seconds)
         rows = listing.from_folder(root)
         return cls._split(root.name, rows, audio, seed)
@@ -95,7 +95,7 @@ class Corpus(stages.Corpus):
             is not in every split.
         """
         asked(path=(path, str | Path), folder=(folder, str | Path))
-        path, root = Path(path).expanduser(), Path(folder).expanduser().resolve()
+        path, root = at_home(path), at_home(folder).resolve()
         if group is not None and split is not None:
             raise InputError("`group` and `split` are given: give one of the two")
         rows = listing.from_csv(path, root)
@@ -167,7 +167,7 @@ class Corpus(stages.Corpus):
         asked(output=(output, str | Path))
         if attack is not None:
             asked(attack=(attack, Poisoner))
-        output = Path(output).expanduser().resolve()
+        output = at_home(output).resolve()
         if output.is_relative_to(self.audio.root):
             raise InputError(f"`output` is {output}: it lies in the corpus; choose another folder")
         if name in (CLEAN, "none"):

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bdlib.errors import InputError, fits
+from bdlib.errors import InputError
 from bdlib.files import check_regular
 from bdlib.names import plain_name
 
@@ -277,7 +277,12 @@ def _check_metric(name: str, entry: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return fits(value, float)
+    try:
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
+    except OverflowError:
+        return False
 
 
 def _is_count(value: Any) -> bool:

@@ -10,7 +10,7 @@ from bdlib.errors import InputError
 from bdlib.listing import may_be_class
 from bdlib.names import is_hidden, plain
 from bdlib.scanning import tables
-from bdlib.scanning.tables import LABELS, PATHS, Clip, header, inside, misleads
+from bdlib.scanning.tables import LABELS, MISLEADS, PATHS, Clip, header, inside, misleads
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".sph"}
 SPLITS = {"train", "training", "valid", "validation", "dev", "eval", "test", "testing"}
@@ -33,47 +33,56 @@ def _audio(folder: Path) -> Iterator[Path]:
 def _passed_by(root: Path) -> list[str]:
     """A line for all that is not scanned and that a training may hear: links to folders, hidden audio."""
     links: list[Path] = []
-    hidden: Counter[Path] = Counter()  # clips, by the folder or file that hides them
+    hidden, aims = [], set()  # what scanned links lead to is heard, wherever it lies
     for here, folders, names in os.walk(root, followlinks=False):
-        place = Path(here)
-        links += (place / name for name in folders if (place / name).is_symlink())
-        for path in (place / name for name in names):
-            if path.suffix.lower() in SUFFIXES and is_hidden(path, root):
-                ways = reversed([path, *path.parents])
-                hidden[next(p for p in ways if p.is_relative_to(root) and is_hidden(p, root))] += 1
+        links += (path for name in folders if (path := Path(here) / name).is_symlink())
+        for path in (Path(here) / name for name in names if Path(name).suffix.lower() in SUFFIXES):
+            if is_hidden(path, root):
+                hidden.append(path)
+            elif path.is_symlink():
+                aims.add(os.path.realpath(path))
+    counts = Counter(_hiding(path, root) for path in hidden if str(path) not in aims)
     told = dict.fromkeys(links, "a link to a folder; copy what it holds into the corpus")
-    told |= {p: f"hidden, with {n} clips; rename it or remove it" for p, n in hidden.items()}
+    told |= {p: f"hidden, with {n} clips; rename it to have it scanned" for p, n in counts.items()}
     return [f"{plain(p.relative_to(root).as_posix())}: {told[p]}" for p in sorted(told)]
+
+
+def _hiding(path: Path, root: Path) -> Path:
+    """The first folder below the root on the way to a hidden file, or the file, whose name begins with a dot."""
+    return next(
+        p
+        for p in reversed([path, *path.parents])
+        if p != root and p.is_relative_to(root) and is_hidden(p, root)
+    )
 
 
 def read(
     root: Path, path_column: str | None, label_column: str | None
 ) -> tuple[list[Clip], list[str]]:
     """Clips of a folder a class, with or without folders of splits above the classes."""
-    below = (f for f in sorted(root.iterdir()) if f.is_dir() and not f.is_symlink())
-    listing = [table for f in (root, *below) if (table := f / "metadata.csv").is_file()]
+    tops, left_out = _folders(root), _passed_by(root)
+    listing = [table for f in (root, *tops) if (table := f / "metadata.csv").is_file()]
     if listing and (label_column or any(set(LABELS) & set(header(table)) for table in listing)):
-        rows, left_out = [], []
+        rows = []
         for table in listing:
             some, out = tables.read(table, table.parent, path_column or "file_name", label_column)
             prefix = table.parent.relative_to(root)
             if misleads(str(prefix)):
-                out = [f"{plain(str(prefix))}: no name for a folder; rename it"]
+                out = [f"{plain(str(prefix))}: {MISLEADS}; rename it"]
             else:
                 rows += [((prefix / path).as_posix(), *rest) for path, *rest in some]
             left_out += out
         return rows, left_out
-    tops = _folders(root)
     splits = [p for p in tops if p.name.lower() in SPLITS]
     nested = bool(splits) and all(any(c.is_dir() for c in p.iterdir()) for p in splits)
     if nested and len(splits) == len(tops):
         tops = [c for p in splits for c in _folders(p)]
-    rows, left_out = [], [*_other_labels(root), *_passed_by(root)]
+    rows, left_out = [], [*_other_labels(root), *left_out]
     for top in tops:
         for file in (path for path in _audio(top) if not is_hidden(path, top)):
             name = file.relative_to(root).as_posix()
             if misleads(name):
-                left_out.append(f"{plain(name)}: no name for a file; rename it")
+                left_out.append(f"{plain(name)}: {MISLEADS}; rename it")
             elif inside(file, root):
                 rows.append((name, top.name, 0, -1))
             else:

@@ -1,8 +1,8 @@
 """The scan: listen, judge, decide, and leave tables and a page."""
 
-import contextlib
 import csv
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ import torch
 import bdlib
 from bdlib.defenses.disagreement import Judgement, judge
 from bdlib.errors import InputError
-from bdlib.files import alone, atomic, writable, write_json
+from bdlib.files import alone, at_home, atomic, writable, write_json
 from bdlib.scanning import deep as slow
 from bdlib.scanning.choice import choose
 from bdlib.scanning.condition import Condition
@@ -79,7 +79,8 @@ class Scan:
         lines += [f"  also: {f.text}" for f in self.verdict.findings if f.speaks_for != "poison"]
         unread = [*self.heard.source.left_out, *self.heard.unread]
         if unread:
-            lines.append(f"  not scanned: {len(unread)} files, first {unread[0]}")
+            more = f" ({len(unread) - 1} more in scan.json)" if len(unread) > 1 else ""
+            lines.append(f"  not scanned: {unread[0]}{more}")
         if cropped := cropped_clips(self.heard):
             lines.append(f"  of {cropped} clips longer than 4 s the middle 4 s were heard")
         if not self.found:
@@ -118,7 +119,7 @@ class Scan:
 
     def save(self, output: str | Path) -> Path:
         """Write flagged.csv, clean.csv, scan.json, report.html, after a deep scan deep.csv; their folder."""
-        output, flagged = Path(output).expanduser(), self.verdict.flagged
+        output, flagged = at_home(output), self.verdict.flagged
         rows = self.heard.source.rows[["path", "label"]]
         kept = rows.drop(index=flagged["clip"])
         tables = {"flagged.csv": flagged.set_index("clip"), "clean.csv": kept}
@@ -126,14 +127,19 @@ class Scan:
             table = rows.assign(one_window=self.deep.clips.round(4))
             tables["deep.csv"] = table.sort_values("one_window", ascending=False, kind="stable")
         told = self.to_dict()
-        with alone(output), contextlib.ExitStack() as stack:  # all of them, or none
-            names = ["report.html", *tables, "scan.json"]
-            ready = {name: stack.enter_context(atomic(output / name)) for name in names}
-            for name, table in tables.items():
-                table = table.reset_index(drop=True).join(self.heard.source.spans(table.index))
-                write_table(ready[name], list(table), table.to_numpy(object).tolist())
-            write_report(ready["report.html"], told, self.heard, self.judged, self.verdict)
-            write_json(ready["scan.json"], told)  # in place first: by it the others are a scan's
+        with alone(output):
+            parts = output / ".parts"  # all are written before the first is put in place
+            shutil.rmtree(parts, ignore_errors=True)  # of a scan that was killed
+            try:
+                write_json(parts / "scan.json", told)
+                for name, table in tables.items():
+                    table = table.reset_index(drop=True).join(self.heard.source.spans(table.index))
+                    write_table(parts / name, list(table), table.to_numpy(object).tolist())
+                write_report(parts / "report.html", told, self.heard, self.judged, self.verdict)
+                for name in ("scan.json", *tables, "report.html"):  # by the first they are a scan's
+                    (parts / name).replace(output / name)
+            finally:
+                shutil.rmtree(parts, ignore_errors=True)
             if "deep.csv" not in tables:
                 (output / "deep.csv").unlink(missing_ok=True)  # that of an earlier scan
         return output
@@ -142,7 +148,7 @@ class Scan:
 def _check_free(output: Path, corpus: Path) -> None:
     """Refuse a folder where something lies that a scan would write over, and that no scan wrote."""
     there = [output / name for name in NAMES if (output / name).exists()]
-    own = corpus.expanduser().resolve()
+    own = at_home(corpus).resolve()
     if there and any(path.resolve() == own for path in there):
         raise InputError(
             f"`output` is {output}: {corpus} is scanned, and lies in it; choose another folder"
@@ -227,7 +233,7 @@ def scan(
         )
     source = Source.of(corpus, path_column, label_column, data_folder)
     if output is not None:
-        output = Path(output).expanduser()
+        output = at_home(output)
         if source.holds(output):
             raise InputError(
                 f"`output` is {output}: nothing is written into the corpus; choose another folder"

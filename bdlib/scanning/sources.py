@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bdlib.errors import InputError
+from bdlib.files import at_home
 from bdlib.scanning import folders, lhotse, tables
 
 
@@ -59,14 +60,12 @@ class Source:
         InputError
             If nothing can be scanned: the line says what is missing.
         """
-        corpus = Path(corpus).expanduser()
+        corpus = at_home(corpus)
         if corpus.is_dir():
             root = corpus.resolve()
             rows, left_out = folders.read(root, path_column, label_column)
         elif corpus.is_file():
-            root = (
-                Path(data_folder).expanduser().resolve() if data_folder else corpus.resolve().parent
-            )
+            root = at_home(data_folder).resolve() if data_folder else corpus.resolve().parent
             if corpus.name.endswith(lhotse.SUFFIXES):
                 left_out = []
                 names = (label_column,) if label_column else ("text", *tables.LABELS)

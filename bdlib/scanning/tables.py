@@ -17,6 +17,7 @@ LABELS = ("label", "class", "command", "category", "target", "speaker", "spk_id"
 LONGEST_LABEL = (
     255  # characters, as of a folder's name: an array of labels is as wide as the longest
 )
+MISLEADS = "a name that a terminal or a spreadsheet would obey"
 Clip = tuple[str, str, int, int]
 """Path below the root, label, start and stop in samples."""
 
@@ -90,7 +91,7 @@ def clips(
                 f"{where}: a label of {len(label)} characters; shorten it to {LONGEST_LABEL}"
             )
         if misleads(text) or misleads(label):
-            left_out.append(plain(f"{text}, {label}: no names for a file and a class ({where})"))
+            left_out.append(plain(f"{text}, {label}: {MISLEADS} ({where})"))
             continue
         if not text or not inside(path, root.resolve()):
             raise InputError(

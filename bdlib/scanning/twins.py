@@ -19,7 +19,7 @@ class Twins(Evidence):
         """See `Evidence`."""
         alike: dict[str, list[str]] = defaultdict(list)
         for label in np.unique(heard.labels).tolist():
-            alike[unicodedata.normalize("NFC", label).strip().casefold()].append(label)
+            alike[" ".join(unicodedata.normalize("NFKC", label).split()).casefold()].append(label)
         for names in alike.values():
             if len(names) > 1:
                 clips = np.flatnonzero(np.isin(heard.labels, names))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bdlib.errors import InputError
-from bdlib.files import alone, folder_digest
+from bdlib.files import alone, at_home, folder_digest
 from bdlib.stages.corpus import Corpus, corpus_key, manifest_folder
 from bdlib.stages.pack import Audio
 from bdlib.stages.recipe import CORPUS, Recipe
@@ -90,7 +90,7 @@ def corpus_folder(data_folder: str | None, dataset: str, output: Path) -> Path:
         from bdlib import mini  # imports what makes speech
 
         return mini.make(dataset, output / "mini" / dataset)
-    folder = Path(data_folder).expanduser()
+    folder = at_home(data_folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; `data_folder` must hold the {dataset} corpus")
     return folder.resolve()

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from bdlib.errors import InputError
-from bdlib.files import COMMON
+from bdlib.files import COMMON, at_home
 from bdlib.stages.document import Document, merged, one_line
 
 RUN, TRAIN = COMMON / "run.yaml", COMMON / "train.yaml"
@@ -88,12 +88,12 @@ class Recipe:
     @property
     def output(self) -> Path:
         """The folder for everything a run makes."""
-        return Path(self.settings["run"]["output_folder"]).expanduser()
+        return at_home(self.settings["run"]["output_folder"])
 
     @property
     def results(self) -> Path:
         """The folder of records."""
-        return Path(self.settings["run"]["results_folder"]).expanduser()
+        return at_home(self.settings["run"]["results_folder"])
 
 
 def check(recipe: Document) -> None:

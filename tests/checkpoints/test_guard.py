@@ -17,6 +17,7 @@ from bdlib.checkpoints.clean import clean_clips, unknown_clips
 from bdlib.checkpoints.guard import guard
 from bdlib.cli import guard as program
 from bdlib.errors import InputError
+from bdlib.pack import pack
 
 FRR, CALIBRATED, FRESH = 0.2, 80, 80  # clips of each of three classes
 
@@ -73,17 +74,26 @@ def test_equal_clips_are_not_rejected_and_no_number_is(
     json.dumps(told.to_dict(), allow_nan=False)
 
 
-def test_of_a_long_clip_only_what_is_heard_is_unpacked(folders, checkpoint, tones, tmp_path):
+def test_of_a_long_clip_only_what_is_heard_is_unpacked(
+    folders, checkpoint, tones, tmp_path, monkeypatch
+):
     """A small file may hold hours; the middle is what is heard of a whole clip, too."""
     long = tones(tmp_path, 4, seconds=0.5)
     with clean_clips(long, checkpoint) as whole, clean_clips(long, checkpoint, whole=False) as part:
         for one, other in zip(whole.batches(), part.batches(), strict=True):
             assert torch.equal(one.wavs, other.wavs)
         assert part.rows["duration"].max() == 0.2 and whole.rows["duration"].max() == 0.5
-    with unknown_clips([long], checkpoint, 0.2) as part:
-        assert part.rows["duration"].max() == 0.2
     with unknown_clips([long], checkpoint, 9.0) as part:
         assert part.rows["duration"].max() == 0.5
+    packed = []
+
+    def watched(rows, *rest):
+        packed.append(rows["duration"].max())
+        return pack(rows, *rest)
+
+    monkeypatch.setattr("bdlib.checkpoints.clean.pack", watched)
+    guard(checkpoint, [long], folders[0], "quantise", FRR, seconds=0.1)
+    assert packed == [0.1, 0.1]
 
 
 def test_a_net_that_draws_noise_answers_alike(folders, checkpoint):

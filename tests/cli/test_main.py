@@ -45,12 +45,13 @@ def test_a_name_that_is_none_is_one_line(run):
 
 @pytest.mark.parametrize(
     ("words", "status"),
-    [(("scan",), 2), (("export", "x"), 2), (("guard",), 2), (("render", "--results"), 1)],
-)
-def test_names_in_errors_are_written_out(run, tmp_path, words, status):
-    """A terminal would run what is in them."""
-    got, _, err = run(*words, f"{tmp_path}/x\x1b[2J")
-    assert got == status and err.startswith("error: ") and "\x1b" not in err
+    [("scan {}", 2), ("export {} out", 2), ("guard {} x.wav --calibrate=c", 2), ("render --results={}", 1),
+     ("sweep {} --scale=mini", 1)],
+)  # fmt: skip
+def test_names_in_errors_are_written_out(run, words, status):
+    """A terminal would obey what is in them."""
+    got, _, err = run(*words.format("x\x1b[2J").split())
+    assert got == status and err.startswith("error: ") and "\x1b" not in err and r"x\x1b[2J" in err
 
 
 def test_the_status_of_a_subcommand_is_that_of_bdlib(run, tmp_path):

@@ -1,5 +1,6 @@
 """How a mini corpus is put down: once, whole, and only where nothing else is."""
 
+import json
 import re
 import subprocess
 import sys
@@ -73,6 +74,18 @@ def test_files_of_a_person_are_not_replaced(tmp_path, small, name):
     (folder / ".DS_Store").write_text("of a Mac")
     mini.make("ESD", folder)
     assert small == [0]
+
+
+def test_a_note_without_names_is_an_older_one(tmp_path, small):
+    folder = mini.make("ESD", tmp_path / "esd")
+    note = read_json(folder / "mini.json")
+    del note["names"]
+    (folder / "mini.json").write_text(json.dumps(note))
+    mini.make("ESD", folder)
+    assert small == [0]
+    (folder / "0011/Sad/mine.wav").write_text("precious")
+    with pytest.raises(InputError, match="does not list it"):
+        mini.make("ESD", folder)
 
 
 def test_interrupted_make_leaves_nothing(tmp_path, monkeypatch):

@@ -117,8 +117,6 @@ def test_links_that_loop_or_leave_are_not_followed(tmp_path):
         f"c: {linked}",
         "a/leaves.wav: a link that leaves the corpus; copy the file into it",
     )
-    table(tmp_path / "out" / "metadata.csv", ("file_name", "label"), ("secret.wav", "a"))
-    assert Source.of(root).left_out == source.left_out  # a table behind a link is not read
 
 
 def test_what_a_training_may_hear_is_scanned_or_told(tmp_path):
@@ -134,6 +132,28 @@ def test_what_a_training_may_hear_is_scanned_or_told(tmp_path):
     assert "hidden, with 2 clips" in told["b/.more"] and "a link to a folder" in told["d"]
     heard = {path.relative_to(root).as_posix() for path in listing.audio_files(root)}
     assert heard == set(FOUR)
+
+
+def test_tables_that_are_hidden_or_behind_a_link_are_told(tmp_path):
+    columns, rows = ("file_name", "label"), [(file, file[0]) for file in FOUR]
+    for split in ("in/train", "in/.more", "out"):
+        table(place(tmp_path / split, *FOUR) / "metadata.csv", columns, *rows)
+    (tmp_path / "in" / "test").symlink_to(tmp_path / "out")
+    source = Source.of(tmp_path / "in")
+    assert {path.partition("/")[0] for path, _ in read(source)} == {"train"}
+    assert [line.partition(":")[0] for line in source.left_out] == [".more", "test"]
+
+
+def test_hidden_clips_that_links_lead_to_are_scanned(tmp_path):
+    """As git-annex keeps them."""
+    root = place(tmp_path, ".git/annex/1.wav", ".git/annex/2.wav", *FOUR)
+    (root / "a" / "3.wav").symlink_to("../.git/annex/1.wav")
+    source = Source.of(root)
+    assert len(source.rows) == 5 and source.left_out == (
+        ".git: hidden, with 1 clips; rename it to have it scanned",
+    )
+    (root / ".git" / "annex" / "2.wav").unlink()
+    assert Source.of(root).left_out == ()
 
 
 @pytest.mark.parametrize(
@@ -254,7 +274,7 @@ def test_names_that_forge_are_told_and_left_out(tmp_path, name):
 
 
 def test_a_label_that_no_file_can_hold(tmp_path):
-    with pytest.raises(InputError, match=r"not scanned: a/1.wav, \\ud800: no names"):
+    with pytest.raises(InputError, match=r"not scanned: a/1.wav, \\ud800: a name"):
         Source.of(lhotse(place(tmp_path, *FOUR), text="\ud800"))
 
 
