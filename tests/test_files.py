@@ -2,11 +2,21 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from bdlib.errors import InputError
-from bdlib.files import atomic, digest, file_digest, read_json, seed_of, writable, write_json
+from bdlib.files import (
+    at_home,
+    atomic,
+    digest,
+    file_digest,
+    read_json,
+    seed_of,
+    writable,
+    write_json,
+)
 
 
 def test_pinned_digests():
@@ -120,3 +130,10 @@ def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path):
     second.kill()
     first.wait(), second.wait()
     assert list(folder.iterdir()) == []
+
+
+def test_a_home_that_is_not_there_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert at_home("~/x") == tmp_path / "x" and at_home("a/~") == Path("a/~")
+    with pytest.raises(InputError, match="~nobody-of-this-name/x: there is no such home"):
+        at_home("~nobody-of-this-name/x")

@@ -126,7 +126,7 @@ def unknown_clips(
         for number, file in enumerate(files)
     ]
     rows = listing.from_files(root, entries)
-    with _packed(rows, root, checkpoint, seconds) as clips:
+    with _packed(rows, root, checkpoint, seconds, whole=False) as clips:
         yield clips
 
 
@@ -157,7 +157,7 @@ def _packed(
     root: Path,
     checkpoint: Checkpoint,
     seconds: float | None,
-    whole: bool = False,
+    whole: bool,
 ) -> Iterator[Clips]:
     if seconds is None:
         seconds = checkpoint.seconds or min(HEARD, float(rows["duration"].max()))

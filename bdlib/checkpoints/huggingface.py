@@ -36,10 +36,8 @@ HEARING = (
 )
 """Keys of `EXTRACTOR`."""
 MOST = 20_000  # of any whole number in a config
-SHORTEST_STRIDE, FIRST_STRIDE = (
-    64,
-    4,
-)  # samples between frames of wav2vec2, whose models have 320 and 5
+SHORTEST_STRIDE = 64  # samples between frames of wav2vec2, whose models have 320
+FIRST_STRIDE = 4  # of its first layer, which has 5 there
 MOST_PATCHES = 2048  # of AST, whose largest models have 1,212
 
 

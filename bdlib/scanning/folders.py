@@ -49,11 +49,9 @@ def _passed_by(root: Path) -> list[str]:
 
 def _hiding(path: Path, root: Path) -> Path:
     """The first folder below the root on the way to a hidden file, or the file, whose name begins with a dot."""
-    return next(
-        p
-        for p in reversed([path, *path.parents])
-        if p != root and p.is_relative_to(root) and is_hidden(p, root)
-    )
+    parts = path.relative_to(root).parts
+    first = next(number for number, part in enumerate(parts) if part[0] == ".")
+    return root.joinpath(*parts[: first + 1])
 
 
 def read(
